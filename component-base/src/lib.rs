@@ -1,1 +1,15 @@
-//! Placeholder while the workspace is laid out.
+//! What every Coracle binary shares and knows nothing of the domain: flags in upstream's style, logging, the shutdown
+//! token, TLS loading with reload, the `/metrics` and health endpoints, failpoints.
+//!
+//! Never here: anything about Kubernetes objects, etcd keys or nodes.
+
+pub mod admin;
+pub mod duration;
+pub mod failpoint;
+pub mod flags;
+pub mod health;
+pub mod logging;
+pub mod metrics;
+pub mod shutdown;
+pub mod tls;
+pub mod version;
