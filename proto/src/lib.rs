@@ -6,3 +6,30 @@
 pub mod peer {
     tonic::include_proto!("coracle.peer.v1");
 }
+
+/// etcd v3: key-value records and events.
+pub mod mvccpb {
+    tonic::include_proto!("mvccpb");
+}
+
+/// etcd v3: permission records that rpc messages refer to.
+pub mod authpb {
+    tonic::include_proto!("authpb");
+}
+
+/// etcd v3: requests, responses, clients and servers.
+pub mod etcdserverpb {
+    tonic::include_proto!("etcdserverpb");
+}
+
+/// Commands of etcd-lite's Raft log and records of its state.
+pub mod coracle {
+    /// Nested as the proto package is, so that generated code finds its neighbours.
+    pub mod store {
+        /// First (and only) version of the log's format.
+        pub mod v1 {
+            tonic::include_proto!("coracle.store.v1");
+        }
+    }
+}
+pub use coracle::store::v1 as store;

@@ -1,0 +1,210 @@
+//! All keys in order, each with its kept versions.
+//!
+//! Worked example: put(1), put(2), delete(3), put(5) of one key leaves the versions 1, 2, 3†, 5. A read at 2 finds 2, at 3
+//! and 4 nothing, at 5 the key created anew. Compaction at 4 leaves 5 alone; compaction at 2 leaves 2, 3†, 5: the
+//! newest version at or below the compacted revision stays, because a read at exactly that revision is still allowed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::key_range::KeyRange;
+use crate::version::Version;
+
+/// The versions of one key. There is at least one.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyVersions {
+    newest: Arc<Version>,
+    /// Copy of `!newest.tombstone`, so that counting keys does not touch the versions.
+    live: bool,
+    /// Ascending by revision; empty for most keys most of the time.
+    older: Vec<Arc<Version>>,
+}
+
+/// What compaction left of a key.
+pub(crate) enum Pruned {
+    /// The key is still there.
+    Kept,
+    /// No version is left; the key is to be removed.
+    Gone,
+}
+
+impl KeyVersions {
+    pub(crate) fn new(version: Arc<Version>) -> Self {
+        Self { live: !version.tombstone, newest: version, older: Vec::new() }
+    }
+
+    pub(crate) fn newest(&self) -> &Arc<Version> {
+        &self.newest
+    }
+
+    /// The newest version, unless the key is deleted.
+    pub(crate) fn live(&self) -> Option<&Arc<Version>> {
+        self.live.then_some(&self.newest)
+    }
+
+    /// The version a read at this revision finds.
+    pub(crate) fn at(&self, revision: i64) -> Option<&Arc<Version>> {
+        if self.newest.revision.main <= revision {
+            return self.live();
+        }
+        self.older.iter().rev().find(|v| v.revision.main <= revision).filter(|v| !v.tombstone)
+    }
+
+    pub(crate) fn push(&mut self, version: Arc<Version>) {
+        self.live = !version.tombstone;
+        self.older.push(std::mem::replace(&mut self.newest, version));
+    }
+
+    /// All kept versions, oldest first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Version>> {
+        self.older.iter().chain(std::iter::once(&self.newest))
+    }
+
+    /// Drops what no read at `compacted` or later and no watch from `compacted` on can need; tells each dropped version.
+    pub(crate) fn prune(&mut self, compacted: i64, mut dropped: impl FnMut(&Arc<Version>)) -> Pruned {
+        if self.newest.revision.main <= compacted {
+            self.older.drain(..).for_each(|v| dropped(&v));
+            self.older.shrink_to_fit();
+            if !self.live && self.newest.revision.main < compacted {
+                dropped(&self.newest);
+                return Pruned::Gone;
+            }
+            return Pruned::Kept;
+        }
+        let Some(base) = self.older.iter().rposition(|v| v.revision.main <= compacted) else {
+            return Pruned::Kept;
+        };
+        let base_needed = !self.older[base].tombstone || self.older[base].revision.main == compacted;
+        let drop_count = if base_needed { base } else { base + 1 };
+        self.older.drain(..drop_count).for_each(|v| dropped(&v));
+        self.older.shrink_to_fit();
+        Pruned::Kept
+    }
+}
+
+/// The ordered index. Deleted keys stay in it until compaction.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct KeyIndex {
+    keys: BTreeMap<Bytes, KeyVersions>,
+    live_count: usize,
+}
+
+impl KeyIndex {
+    pub(crate) fn get(&self, key: &[u8]) -> Option<&KeyVersions> {
+        self.keys.get(key)
+    }
+
+    /// Keys that are not deleted.
+    pub(crate) fn live_count(&self) -> usize {
+        self.live_count
+    }
+
+    /// Every key's versions in key order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &KeyVersions> {
+        self.keys.values()
+    }
+
+    /// Adds a version as its key's newest.
+    pub(crate) fn insert(&mut self, version: Arc<Version>) {
+        let now_live = !version.tombstone;
+        let was_live = match self.keys.get_mut(&version.key) {
+            Some(versions) => {
+                let was_live = versions.live;
+                versions.push(version);
+                was_live
+            }
+            None => {
+                self.keys.insert(version.key.clone(), KeyVersions::new(version));
+                false
+            }
+        };
+        self.live_count = self.live_count + usize::from(now_live) - usize::from(was_live);
+    }
+
+    /// Keys in a range in order, deleted ones included.
+    pub(crate) fn range<'a>(
+        &'a self,
+        range: &KeyRange,
+    ) -> impl DoubleEndedIterator<Item = &'a KeyVersions> + use<'a> {
+        let inside = (!range.is_empty()).then(|| self.keys.range::<[u8], _>(range.bounds()));
+        inside.into_iter().flatten().map(|(_, versions)| versions)
+    }
+
+    /// Drops the versions of one key that compaction made unreachable.
+    pub(crate) fn prune(&mut self, key: &[u8], compacted: i64, dropped: impl FnMut(&Arc<Version>)) {
+        if let Some(versions) = self.keys.get_mut(key)
+            && matches!(versions.prune(compacted, dropped), Pruned::Gone)
+        {
+            self.keys.remove(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::version::Revision;
+
+    fn version(main: i64, tombstone: bool) -> Arc<Version> {
+        let key = Bytes::from_static(b"k");
+        Arc::new(Version {
+            revision: Revision { main, sub: 0 },
+            key,
+            value: Bytes::new(),
+            create_revision: 0,
+            version: 0,
+            lease: 0,
+            tombstone,
+        })
+    }
+
+    fn example() -> KeyVersions {
+        let mut versions = KeyVersions::new(version(1, false));
+        for (main, tombstone) in [(2, false), (3, true), (5, false)] {
+            versions.push(version(main, tombstone));
+        }
+        versions
+    }
+
+    fn left(versions: &KeyVersions) -> Vec<i64> {
+        versions.iter().map(|v| v.revision.main).collect()
+    }
+
+    #[test]
+    fn a_read_finds_the_newest_version_not_above_its_revision() {
+        let found: Vec<Option<i64>> = (0..=6).map(|r| example().at(r).map(|v| v.revision.main)).collect();
+        assert_eq!(found, [None, Some(1), Some(2), None, None, Some(5), Some(5)]);
+    }
+
+    #[test]
+    fn compaction_keeps_what_a_read_at_the_compacted_revision_needs() {
+        for (compacted, expected) in [
+            (1, vec![1, 2, 3, 5]),
+            (2, vec![2, 3, 5]),
+            (3, vec![3, 5]),
+            (4, vec![5]),
+            (5, vec![5]),
+            (9, vec![5]),
+        ] {
+            let mut versions = example();
+            versions.prune(compacted, |_| {});
+            assert_eq!(left(&versions), expected, "compacted at {compacted}");
+        }
+    }
+
+    #[test]
+    fn a_deleted_key_goes_with_the_compaction_after_its_deletion() {
+        let mut index = KeyIndex::default();
+        index.insert(version(2, false));
+        index.insert(version(3, true));
+        assert_eq!(index.live_count(), 0);
+        index.prune(b"k", 3, |_| {});
+        assert_eq!(index.get(b"k").map(left), Some(vec![3]));
+        let mut dropped = Vec::new();
+        index.prune(b"k", 4, |v| dropped.push(v.revision.main));
+        assert!(index.get(b"k").is_none());
+        assert_eq!(dropped, [3]);
+    }
+}

@@ -1,0 +1,48 @@
+//! Leases as replicated state: id, granted time, attached keys. When a lease ends is the leader's
+//! [`crate::lessor::Lessor`]'s business.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use coracle_proto::store::LeaseRecord;
+
+/// One lease.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lease {
+    /// Seconds as granted.
+    pub granted_ttl_seconds: i64,
+    /// Seconds that were left at the last checkpoint; 0 when there was none.
+    pub remaining_ttl_seconds: i64,
+    /// Keys that go with the lease.
+    pub keys: BTreeSet<Bytes>,
+}
+
+impl Lease {
+    pub(crate) fn to_record(&self) -> LeaseRecord {
+        LeaseRecord {
+            granted_ttl_seconds: self.granted_ttl_seconds,
+            remaining_ttl_seconds: self.remaining_ttl_seconds,
+        }
+    }
+}
+
+/// All leases by id.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Leases {
+    pub(crate) by_id: BTreeMap<i64, Lease>,
+}
+
+impl Leases {
+    /// Moves a key from one lease to another; 0 is none. A lease that is not there is passed over.
+    pub(crate) fn move_key(&mut self, key: &Bytes, from: i64, to: i64) {
+        if from == to {
+            return;
+        }
+        if let Some(lease) = self.by_id.get_mut(&from) {
+            lease.keys.remove(key);
+        }
+        if let Some(lease) = self.by_id.get_mut(&to) {
+            lease.keys.insert(key.clone());
+        }
+    }
+}

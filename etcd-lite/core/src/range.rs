@@ -1,0 +1,135 @@
+//! Reading a range of keys at a revision.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use coracle_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
+use coracle_proto::etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader};
+
+use crate::error::StoreError;
+use crate::key_range::KeyRange;
+use crate::store::Store;
+use crate::version::Version;
+
+/// A response header of which only the store's part is known.
+pub(crate) fn header(revision: i64) -> Option<ResponseHeader> {
+    Some(ResponseHeader { revision, ..ResponseHeader::default() })
+}
+
+impl Store {
+    /// Answers a read. The header has only the revision.
+    ///
+    /// # Errors
+    /// `Compacted`, `FutureRevision`.
+    pub fn range(&self, request: &RangeRequest) -> Result<RangeResponse, StoreError> {
+        self.check_readable(request.revision)?;
+        Ok(self.range_at(request, self.revision()))
+    }
+
+    /// Whether a read at this revision (0 or less: the newest) is possible.
+    pub(crate) fn check_readable(&self, revision: i64) -> Result<(), StoreError> {
+        if revision <= 0 {
+            Ok(())
+        } else if revision > self.revision() {
+            Err(StoreError::FutureRevision)
+        } else if revision < self.compacted_revision() {
+            Err(StoreError::Compacted)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Answers a checked read; `current` is the revision to report, one ahead of the store's inside a writing transaction.
+    pub(crate) fn range_at(&self, request: &RangeRequest, current: i64) -> RangeResponse {
+        let range = KeyRange::new(&request.key, &request.range_end);
+        let at_newest = request.revision <= 0 || request.revision >= current;
+        let entries = self.index.range(&range);
+        let found = entries
+            .filter_map(|versions| if at_newest { versions.live() } else { versions.at(request.revision) });
+
+        let mut response = RangeResponse { header: header(current), ..RangeResponse::default() };
+        if request.count_only {
+            response.count = found.count() as i64;
+            return response;
+        }
+        let limit = usize::try_from(request.limit).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
+        let order = sort_order(request);
+        // With a sort order or a filter every key counts before the limit cuts; else one more than the limit tells `more`.
+        let collect_max = if order.is_some_and(|o| o.whole) || has_filter(request) {
+            usize::MAX
+        } else {
+            limit.saturating_add(1)
+        };
+        let (mut count, mut wanted) = (0_usize, Vec::new());
+        for version in found {
+            count += 1;
+            if wanted.len() < collect_max && passes(request, version) {
+                wanted.push(version);
+            }
+        }
+        if let Some(order) = order {
+            order.sort(&mut wanted);
+        }
+        response.more = wanted.len() > limit;
+        response.count = count as i64;
+        wanted.truncate(limit);
+        response.kvs = wanted
+            .into_iter()
+            .map(|v| if request.keys_only { v.to_key_only() } else { v.to_key_value() })
+            .collect();
+        response
+    }
+}
+
+/// How to sort what was found in key order.
+#[derive(Clone, Copy)]
+struct Sorting {
+    target: SortTarget,
+    descending: bool,
+    /// Whether the whole range is sorted before the limit applies. As etcd does, a target without an order sorts ascending, but
+    /// only what the limit let through.
+    whole: bool,
+}
+
+fn sort_order(request: &RangeRequest) -> Option<Sorting> {
+    let target = request.sort_target();
+    match request.sort_order() {
+        SortOrder::None if target == SortTarget::Key => None,
+        SortOrder::None => Some(Sorting { target, descending: false, whole: false }),
+        SortOrder::Ascend if target == SortTarget::Key => None,
+        SortOrder::Ascend => Some(Sorting { target, descending: false, whole: true }),
+        SortOrder::Descend => Some(Sorting { target, descending: true, whole: true }),
+    }
+}
+
+impl Sorting {
+    fn sort(self, versions: &mut [&Arc<Version>]) {
+        if self.target == SortTarget::Key {
+            versions.reverse();
+            return;
+        }
+        let compare = |a: &Version, b: &Version| -> Ordering {
+            match self.target {
+                SortTarget::Key => a.key.cmp(&b.key),
+                SortTarget::Version => a.version.cmp(&b.version),
+                SortTarget::Create => a.create_revision.cmp(&b.create_revision),
+                SortTarget::Mod => a.revision.main.cmp(&b.revision.main),
+                SortTarget::Value => a.value.cmp(&b.value),
+            }
+        };
+        versions.sort_by(|a, b| if self.descending { compare(b, a) } else { compare(a, b) });
+    }
+}
+
+fn has_filter(request: &RangeRequest) -> bool {
+    request.min_mod_revision != 0
+        || request.max_mod_revision != 0
+        || request.min_create_revision != 0
+        || request.max_create_revision != 0
+}
+
+fn passes(request: &RangeRequest, version: &Version) -> bool {
+    let inside = |value: i64, min: i64, max: i64| (min == 0 || value >= min) && (max == 0 || value <= max);
+    inside(version.revision.main, request.min_mod_revision, request.max_mod_revision)
+        && inside(version.create_revision, request.min_create_revision, request.max_create_revision)
+}

@@ -1,0 +1,236 @@
+//! The flat records that the store's state is saved as (checkpoint) and sent as (snapshot).
+//!
+//! | Key | Value | What |
+//! | --- | --- | --- |
+//! | `a` + member id (8 bytes, big-endian) | `MemberAttributes` | name and client URLs a member published |
+//! | `c` | UTF-8 text | cluster version |
+//! | `l` + lease id (8) | `LeaseRecord` | one lease |
+//! | `m` | `StoreMeta` | how far all other records go |
+//! | `r` + main revision (8) + sub revision (8) | `VersionRecord` | one version of a key |
+//!
+//! Key order is therefore: attributes, cluster version, leases, meta, versions by revision. Values are protobuf.
+//! Which keys a lease holds is not saved: the newest version of each key says it.
+//! Never here: where records are kept.
+
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use coracle_proto::mvccpb;
+use coracle_proto::store::{LeaseRecord, MemberAttributes, StoreMeta, VersionRecord};
+use prost::Message;
+
+use crate::error::LoadError;
+use crate::version::{Revision, Version};
+
+const ATTRIBUTES: u8 = b'a';
+const CLUSTER_VERSION: u8 = b'c';
+const LEASE: u8 = b'l';
+const META: u8 = b'm';
+const VERSION: u8 = b'r';
+
+/// One record. Cheap to clone: versions are shared.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Record {
+    /// A version of a key.
+    Version(Arc<Version>),
+    /// A lease.
+    Lease {
+        /// Lease id.
+        id: i64,
+        /// Its granted and remaining time.
+        record: LeaseRecord,
+    },
+    /// What a member published about itself.
+    Attributes(Arc<MemberAttributes>),
+    /// The cluster version, such as `3.5.0`.
+    ClusterVersion(Arc<str>),
+    /// How far the other records go.
+    Meta(StoreMeta),
+}
+
+/// A change to the saved records.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RecordChange {
+    /// Write (or overwrite) this record.
+    Set(Record),
+    /// Remove the record with this key; it may not be there.
+    Delete(RecordKey),
+}
+
+/// A record's key: at most 17 bytes, kept in place.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RecordKey {
+    bytes: [u8; 17],
+    length: u8,
+}
+
+impl AsRef<[u8]> for RecordKey {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+}
+
+impl std::fmt::Debug for RecordKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RecordKey({:02x?})", self.as_ref())
+    }
+}
+
+impl RecordKey {
+    fn new(kind: u8, numbers: &[u64]) -> Self {
+        let mut bytes = [0; 17];
+        bytes[0] = kind;
+        let mut length = 1;
+        for number in numbers {
+            bytes[length..length + 8].copy_from_slice(&number.to_be_bytes());
+            length += 8;
+        }
+        Self { bytes, length: length as u8 }
+    }
+
+    /// The key of a version's record.
+    pub fn version(revision: Revision) -> Self {
+        Self::new(VERSION, &[revision.main as u64, revision.sub as u64])
+    }
+
+    /// The key of a lease's record.
+    pub fn lease(id: i64) -> Self {
+        Self::new(LEASE, &[id as u64])
+    }
+
+    /// The key of the meta record.
+    pub fn meta() -> Self {
+        Self::new(META, &[])
+    }
+}
+
+impl Record {
+    /// The record's key.
+    pub fn key(&self) -> RecordKey {
+        match self {
+            Self::Version(version) => RecordKey::version(version.revision),
+            Self::Lease { id, .. } => RecordKey::lease(*id),
+            Self::Attributes(attributes) => RecordKey::new(ATTRIBUTES, &[attributes.member_id]),
+            Self::ClusterVersion(_) => RecordKey::new(CLUSTER_VERSION, &[]),
+            Self::Meta(_) => RecordKey::meta(),
+        }
+    }
+
+    /// The record's bytes; this is where keys and values are copied.
+    pub fn value(&self) -> Vec<u8> {
+        match self {
+            Self::Version(version) => {
+                VersionRecord { tombstone: version.tombstone, kv: Some(version.to_key_value()) }
+                    .encode_to_vec()
+            }
+            Self::Lease { record, .. } => record.encode_to_vec(),
+            Self::Attributes(attributes) => attributes.encode_to_vec(),
+            Self::ClusterVersion(text) => text.as_bytes().to_vec(),
+            Self::Meta(meta) => meta.encode_to_vec(),
+        }
+    }
+
+    /// About how many bytes the record holds, for bounding queues.
+    pub fn size_bytes(&self) -> usize {
+        const OVERHEAD: usize = 64;
+        OVERHEAD
+            + match self {
+                Self::Version(version) => version.size_bytes(),
+                _ => 0,
+            }
+    }
+
+    /// Reads a record back. The version's key and value are slices of `value`.
+    ///
+    /// # Errors
+    /// A key of unknown shape, or bytes that do not decode.
+    pub fn decode(key: &[u8], value: Bytes) -> Result<Self, LoadError> {
+        let unknown = || LoadError::UnknownKey(key.to_vec());
+        let undecodable = |source| LoadError::Undecodable { key: key.to_vec(), source };
+        let Some((kind, mut rest)) = key.split_first() else { return Err(unknown()) };
+        match (*kind, rest.len()) {
+            (ATTRIBUTES, 8) => {
+                Ok(Self::Attributes(Arc::new(MemberAttributes::decode(value).map_err(undecodable)?)))
+            }
+            (CLUSTER_VERSION, 0) => {
+                let text = std::str::from_utf8(&value).map_err(|_| unknown())?;
+                Ok(Self::ClusterVersion(text.into()))
+            }
+            (LEASE, 8) => Ok(Self::Lease {
+                id: rest.get_u64() as i64,
+                record: LeaseRecord::decode(value).map_err(undecodable)?,
+            }),
+            (META, 0) => Ok(Self::Meta(StoreMeta::decode(value).map_err(undecodable)?)),
+            (VERSION, 16) => {
+                let revision = Revision { main: rest.get_u64() as i64, sub: rest.get_u64() as i64 };
+                let record = VersionRecord::decode(value).map_err(undecodable)?;
+                Ok(Self::Version(Arc::new(version_of(revision, record))))
+            }
+            _ => Err(unknown()),
+        }
+    }
+}
+
+fn version_of(revision: Revision, record: VersionRecord) -> Version {
+    let mvccpb::KeyValue { key, create_revision, version, value, lease, .. } = record.kv.unwrap_or_default();
+    Version { revision, key, value, create_revision, version, lease, tombstone: record.tombstone }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_record_reads_back_as_it_was_written() {
+        let version = Version {
+            revision: Revision { main: 7, sub: 2 },
+            key: Bytes::from_static(b"a\0b"),
+            value: Bytes::from_static(&[0xff, 0]),
+            create_revision: 3,
+            version: 4,
+            lease: -9,
+            tombstone: false,
+        };
+        let tombstone = Version {
+            tombstone: true,
+            value: Bytes::new(),
+            create_revision: 0,
+            version: 0,
+            lease: 0,
+            ..version.clone()
+        };
+        let records = [
+            Record::Attributes(Arc::new(MemberAttributes {
+                member_id: u64::MAX,
+                name: "a".into(),
+                client_urls: vec!["u".into()],
+            })),
+            Record::ClusterVersion("3.5.0".into()),
+            Record::Lease {
+                id: 5,
+                record: LeaseRecord { granted_ttl_seconds: 10, remaining_ttl_seconds: 3 },
+            },
+            Record::Meta(StoreMeta {
+                applied_index: 1,
+                applied_term: 2,
+                revision: 3,
+                compacted_revision: -1,
+            }),
+            Record::Version(Arc::new(version)),
+            Record::Version(Arc::new(tombstone)),
+        ];
+        for record in &records {
+            let read = Record::decode(record.key().as_ref(), record.value().into()).expect("decodes");
+            assert_eq!(&read, record);
+        }
+        let keys: Vec<Vec<u8>> = records[..5].iter().map(|r| r.key().as_ref().to_vec()).collect();
+        assert!(keys.is_sorted(), "{keys:?}");
+    }
+
+    #[test]
+    fn a_key_of_unknown_shape_is_refused() {
+        for key in [&b""[..], b"x", b"r123", b"mm"] {
+            assert!(matches!(Record::decode(key, Bytes::new()), Err(LoadError::UnknownKey(_))), "{key:?}");
+        }
+    }
+}

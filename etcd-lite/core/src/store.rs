@@ -1,0 +1,247 @@
+//! The state of the machine and its plain accessors; saving, loading and hashing it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use coracle_proto::store::{MemberAttributes, StoreMeta};
+
+use crate::error::LoadError;
+use crate::history::EventLog;
+use crate::key_index::KeyIndex;
+use crate::lease::{Lease, Leases};
+use crate::records::{Record, RecordKey};
+use crate::version::{Event, Revision, Version};
+
+/// Everything a member has agreed on with the others. Changed by [`Store::apply`] only.
+///
+/// Cloning copies the index, not the values.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub(crate) index: KeyIndex,
+    pub(crate) log: EventLog,
+    pub(crate) leases: Leases,
+    pub(crate) attributes: BTreeMap<u64, Arc<MemberAttributes>>,
+    pub(crate) cluster_version: Option<Arc<str>>,
+    pub(crate) meta: StoreMeta,
+    /// Bytes of all keys and values kept, past versions included.
+    pub(crate) bytes: usize,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Store {
+    /// An empty store at revision 1, as etcd's.
+    pub fn new() -> Self {
+        Self {
+            index: KeyIndex::default(),
+            log: EventLog::default(),
+            leases: Leases::default(),
+            attributes: BTreeMap::new(),
+            cluster_version: None,
+            meta: StoreMeta { applied_index: 0, applied_term: 0, revision: 1, compacted_revision: -1 },
+            bytes: 0,
+        }
+    }
+
+    /// Log index of the last applied entry.
+    pub fn applied_index(&self) -> u64 {
+        self.meta.applied_index
+    }
+
+    /// Term of the last applied entry.
+    pub fn applied_term(&self) -> u64 {
+        self.meta.applied_term
+    }
+
+    /// The current revision.
+    pub fn revision(&self) -> i64 {
+        self.meta.revision
+    }
+
+    /// The revision below which nothing can be read or watched; -1 before the first compaction.
+    pub fn compacted_revision(&self) -> i64 {
+        self.meta.compacted_revision
+    }
+
+    /// Keys that exist now.
+    pub fn key_count(&self) -> usize {
+        self.index.live_count()
+    }
+
+    /// Events kept since the last compaction.
+    pub fn event_count(&self) -> usize {
+        self.log.len()
+    }
+
+    /// Bytes of all keys and values kept, past versions included.
+    pub fn size_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// One lease.
+    pub fn lease(&self, id: i64) -> Option<&Lease> {
+        self.leases.by_id.get(&id)
+    }
+
+    /// All leases by id.
+    pub fn leases(&self) -> impl Iterator<Item = (i64, &Lease)> {
+        self.leases.by_id.iter().map(|(id, lease)| (*id, lease))
+    }
+
+    /// What a member published about itself.
+    pub fn attributes(&self, member_id: u64) -> Option<&Arc<MemberAttributes>> {
+        self.attributes.get(&member_id)
+    }
+
+    /// The cluster version the members agreed on, if they did.
+    pub fn cluster_version(&self) -> Option<&str> {
+        self.cluster_version.as_deref()
+    }
+
+    /// Adds a version to index, log and byte count.
+    pub(crate) fn add_version(&mut self, event: Event) {
+        self.bytes += event.version.size_bytes();
+        self.index.insert(Arc::clone(&event.version));
+        self.log.push(event);
+    }
+
+    /// The whole state as records in key order, sharing keys and values with the store.
+    pub fn records(&self) -> impl Iterator<Item = Record> {
+        let mut versions: Vec<&Arc<Version>> =
+            self.index.iter().flat_map(|versions| versions.iter()).collect();
+        versions.sort_unstable_by_key(|v| v.revision);
+        let attributes = self.attributes.values().map(|a| Record::Attributes(Arc::clone(a)));
+        let cluster_version = self.cluster_version.iter().map(|v| Record::ClusterVersion(Arc::clone(v)));
+        let leases =
+            self.leases.by_id.iter().map(|(id, lease)| Record::Lease { id: *id, record: lease.to_record() });
+        // Records go in order of their keys' bytes, in which negative lease ids come last.
+        let (negative, positive): (Vec<_>, Vec<_>) =
+            leases.partition(|r| matches!(r, Record::Lease { id, .. } if *id < 0));
+        attributes
+            .chain(cluster_version)
+            .chain(positive)
+            .chain(negative)
+            .chain([Record::Meta(self.meta)])
+            .chain(versions.into_iter().map(|v| Record::Version(Arc::clone(v))))
+    }
+
+    /// Builds a store from saved records in key order. No records at all give an empty store.
+    ///
+    /// # Errors
+    /// When the records are not a state that [`Store::records`] or a sequence of [`crate::RecordChange`]s can have left.
+    pub fn load<K: AsRef<[u8]>>(records: impl IntoIterator<Item = (K, Bytes)>) -> Result<Self, LoadError> {
+        let mut store = Self::new();
+        let (mut has_meta, mut has_other) = (false, false);
+        let mut previous_key: Option<RecordKey> = None;
+        for (key, value) in records {
+            let record = Record::decode(key.as_ref(), value)?;
+            let key = record.key();
+            if previous_key.is_some_and(|previous| previous >= key) {
+                return Err(LoadError::OutOfOrder(key.as_ref().to_vec()));
+            }
+            previous_key = Some(key);
+            match record {
+                Record::Meta(meta) => {
+                    has_meta = true;
+                    store.meta = meta;
+                    continue;
+                }
+                Record::Attributes(attributes) => {
+                    store.attributes.insert(attributes.member_id, attributes);
+                }
+                Record::ClusterVersion(version) => store.cluster_version = Some(version),
+                Record::Lease { id, record } => {
+                    let lease = Lease {
+                        granted_ttl_seconds: record.granted_ttl_seconds,
+                        remaining_ttl_seconds: record.remaining_ttl_seconds,
+                        ..Lease::default()
+                    };
+                    store.leases.by_id.insert(id, lease);
+                }
+                Record::Version(_) if !has_meta => return Err(LoadError::MissingMeta),
+                Record::Version(version) => store.load_version(version)?,
+            }
+            has_other = true;
+        }
+        if has_other && !has_meta {
+            return Err(LoadError::MissingMeta);
+        }
+        Ok(store)
+    }
+
+    fn load_version(&mut self, version: Arc<Version>) -> Result<(), LoadError> {
+        if version.revision.main > self.meta.revision {
+            return Err(LoadError::Inconsistent("a version is newer than the store's revision"));
+        }
+        if version.key.is_empty() {
+            return Err(LoadError::Inconsistent("a version has no key"));
+        }
+        let current = self.index.get(&version.key).map(|versions| Arc::clone(versions.newest()));
+        let version = match &current {
+            // One buffer for the key, shared by all its versions; a slice of the value's record would keep that record alive.
+            Some(current) => Arc::new(Version { key: current.key.clone(), ..Version::clone(&version) }),
+            None => {
+                Arc::new(Version { key: Bytes::copy_from_slice(&version.key), ..Version::clone(&version) })
+            }
+        };
+        let previous = current.filter(|v| !v.tombstone);
+        self.leases.move_key(&version.key, previous.as_ref().map_or(0, |v| v.lease), version.lease);
+        if version.revision.main < self.meta.compacted_revision {
+            self.bytes += version.size_bytes();
+            self.index.insert(version);
+        } else {
+            let previous = previous.filter(|_| version.revision.main > self.meta.compacted_revision);
+            self.add_version(Event { version, previous });
+        }
+        Ok(())
+    }
+
+    /// A checksum of all versions up to a revision (0: the current one), the same on every member that has applied the same
+    /// compaction. Past revisions down to the compacted one can be asked for.
+    pub fn hash(&self, revision: i64) -> u32 {
+        let revision = if revision <= 0 { self.revision() } else { revision };
+        let mut hasher = crc32fast::Hasher::new();
+        for version in self.index.iter().flat_map(|versions| versions.iter()) {
+            let Revision { main, sub } = version.revision;
+            if main > revision {
+                continue;
+            }
+            for number in [
+                main,
+                sub,
+                version.create_revision,
+                version.version,
+                version.lease,
+                i64::from(version.tombstone),
+            ] {
+                hasher.update(&number.to_be_bytes());
+            }
+            for bytes in [&version.key, &version.value] {
+                hasher.update(&(bytes.len() as u64).to_be_bytes());
+                hasher.update(bytes);
+            }
+        }
+        hasher.finalize()
+    }
+
+    /// A checksum of the whole state: versions, leases, revisions, not the log position.
+    pub fn hash_all(&self) -> u32 {
+        let mut hasher = crc32fast::Hasher::new();
+        for record in self.records() {
+            let record = match record {
+                Record::Meta(meta) => Record::Meta(StoreMeta { applied_index: 0, applied_term: 0, ..meta }),
+                Record::Version(_) => continue,
+                other => other,
+            };
+            hasher.update(record.key().as_ref());
+            hasher.update(&record.value());
+        }
+        hasher.update(&self.hash(0).to_be_bytes());
+        hasher.finalize()
+    }
+}
