@@ -26,7 +26,10 @@ pub trait Member: Send + Sync + 'static {
     fn lease_keep_alive(&self, id: i64) -> impl Future<Output = Result<Option<i64>, ProposeError>> + Send;
 
     /// How long a lease has left, asked of the leader (forwarded by a follower), or `None` when it knows no such lease.
-    fn lease_time_to_live(&self, id: i64) -> impl Future<Output = Result<Option<LeaseTimeToLive>, ProposeError>> + Send;
+    fn lease_time_to_live(
+        &self,
+        id: i64,
+    ) -> impl Future<Output = Result<Option<LeaseTimeToLive>, ProposeError>> + Send;
 
     /// The state machine. Readers hold the lock for one request, never across an await.
     fn store(&self) -> &RwLock<Store>;

@@ -1,0 +1,170 @@
+//! Metrics of the store and its services under upstream's names. Those of log and peers belong to their own modules.
+
+use std::fmt::Error;
+use std::sync::Arc;
+
+use component_base::metrics::Registry;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+
+use crate::member::Member;
+
+/// What the services count.
+#[derive(Debug, Default)]
+pub struct RequestMetrics {
+    /// Range requests answered.
+    pub ranges: Counter,
+    /// Puts applied.
+    pub puts: Counter,
+    /// Deletions applied.
+    pub deletes: Counter,
+    /// Transactions answered.
+    pub txns: Counter,
+    /// Leases granted.
+    pub lease_grants: Counter,
+    /// Leases revoked by clients.
+    pub lease_revokes: Counter,
+    /// Leases renewed.
+    pub lease_renewals: Counter,
+    /// Watch responses with events that were queued.
+    pub watch_events: Counter,
+    /// Watchers that were sent back to history because their stream was full.
+    pub watch_watchers_slowed: Counter,
+    /// Open watch streams.
+    pub watch_streams: Gauge,
+}
+
+/// Registers everything that can be read off a member, and the counters of its services.
+pub fn register<M: Member>(registry: &mut Registry, member: Arc<M>, requests: Arc<RequestMetrics>) {
+    for (name, help, counter) in [
+        ("etcd_mvcc_range", "Total number of ranges seen by this member", &requests.ranges),
+        ("etcd_mvcc_put", "Total number of puts seen by this member", &requests.puts),
+        ("etcd_mvcc_delete", "Total number of deletes seen by this member", &requests.deletes),
+        ("etcd_mvcc_txn", "Total number of txns seen by this member", &requests.txns),
+        ("etcd_debugging_lease_granted", "The total number of granted leases", &requests.lease_grants),
+        ("etcd_debugging_lease_revoked", "The total number of revoked leases", &requests.lease_revokes),
+        ("etcd_debugging_lease_renewed", "The number of renewed leases", &requests.lease_renewals),
+        (
+            "etcd_debugging_mvcc_events",
+            "Total number of event batches sent by this member",
+            &requests.watch_events,
+        ),
+        (
+            "etcd_lite_watchers_slowed",
+            "Times a watcher was sent back to history because its stream was full",
+            &requests.watch_watchers_slowed,
+        ),
+    ] {
+        registry.register(name, help, counter.clone());
+    }
+    registry.register(
+        "etcd_debugging_mvcc_watch_stream_total",
+        "Total number of watch streams",
+        requests.watch_streams.clone(),
+    );
+    let version: Family<[(&'static str, &'static str); 1], Gauge> = Family::default();
+    version.get_or_create(&[("server_version", component_base::version::ETCD)]).set(1);
+    registry.register(
+        "etcd_server_version",
+        "Which version is running. 1 for 'server_version' label",
+        version,
+    );
+    registry.register_collector(Box::new(MemberCollector { member }));
+}
+
+struct MemberCollector<M> {
+    member: Arc<M>,
+}
+
+impl<M> std::fmt::Debug for MemberCollector<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("MemberCollector")
+    }
+}
+
+impl<M: Member> Collector for MemberCollector<M> {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let status = self.member.status();
+        let (keys, events, bytes, revision, compacted, leases) = {
+            let store = self.member.store().read();
+            let leases = store.leases().count();
+            let (revision, compacted) = (store.revision(), store.compacted_revision());
+            (store.key_count(), store.event_count(), store.size_bytes(), revision, compacted, leases)
+        };
+        let gauges: [(&str, &str, f64); 14] = [
+            (
+                "etcd_server_has_leader",
+                "Whether or not a leader exists. 1 is existence, 0 is not",
+                flag(status.leader != 0),
+            ),
+            (
+                "etcd_server_is_leader",
+                "Whether or not this member is a leader",
+                flag(status.leader == status.member_id),
+            ),
+            ("etcd_server_is_learner", "Whether or not this member is a learner", flag(status.is_learner)),
+            (
+                "etcd_server_proposals_committed_total",
+                "The total number of consensus proposals committed",
+                status.raft_index as f64,
+            ),
+            (
+                "etcd_server_proposals_applied_total",
+                "The total number of consensus proposals applied",
+                status.applied_index as f64,
+            ),
+            (
+                "etcd_server_proposals_pending",
+                "The current number of pending proposals to commit",
+                status.proposals_pending as f64,
+            ),
+            (
+                "etcd_mvcc_db_total_size_in_bytes",
+                "Total size of the underlying database physically allocated in bytes",
+                status.db_size_bytes as f64,
+            ),
+            (
+                "etcd_mvcc_db_total_size_in_use_in_bytes",
+                "Total size of the underlying database logically in use in bytes",
+                status.db_size_in_use_bytes as f64,
+            ),
+            ("etcd_debugging_mvcc_keys_total", "Total number of keys", keys as f64),
+            ("etcd_debugging_mvcc_current_revision", "The current revision of store", revision as f64),
+            (
+                "etcd_debugging_mvcc_compact_revision",
+                "The revision of the last compaction in store",
+                compacted as f64,
+            ),
+            ("etcd_lite_store_events", "Events kept since the last compaction", events as f64),
+            (
+                "etcd_lite_store_bytes",
+                "Bytes of keys and values kept in memory, past versions included",
+                bytes as f64,
+            ),
+            ("etcd_lite_leases", "Leases that exist", leases as f64),
+        ];
+        for (name, help, value) in gauges {
+            let gauge = ConstGauge::new(value);
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        for (name, help, value) in [
+            ("etcd_server_leader_changes_seen", "The number of leader changes seen", status.leader_changes),
+            (
+                "etcd_server_proposals_failed",
+                "The total number of failed proposals seen",
+                status.proposals_failed,
+            ),
+        ] {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        Ok(())
+    }
+}
+
+fn flag(value: bool) -> f64 {
+    if value { 1.0 } else { 0.0 }
+}

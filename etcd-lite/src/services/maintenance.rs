@@ -1,0 +1,111 @@
+//! `etcdserverpb.Maintenance`: where the member stands, and checksums of its state.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use coracle_proto::etcdserverpb as pb;
+use coracle_proto::etcdserverpb::alarm_request::AlarmAction;
+use etcd_lite_core::StoreError;
+use futures::stream::Stream;
+use tonic::{Request, Response, Status};
+
+use super::{Context, status};
+use crate::member::Member;
+
+pub(crate) struct MaintenanceService<M>(pub(crate) Arc<Context<M>>);
+
+fn not_implemented(what: &str) -> Status {
+    Status::unimplemented(format!("etcdserver: {what} is not implemented by Coracle yet"))
+}
+
+#[tonic::async_trait]
+impl<M: Member> pb::maintenance_server::Maintenance for MaintenanceService<M> {
+    async fn status(&self, _: Request<pb::StatusRequest>) -> Result<Response<pb::StatusResponse>, Status> {
+        let status = self.0.member.status();
+        let mut errors = status.errors;
+        if status.leader == 0 {
+            errors.push("etcdserver: no leader".to_owned());
+        }
+        Ok(Response::new(pb::StatusResponse {
+            header: self.0.header(),
+            version: component_base::version::ETCD.to_owned(),
+            db_size: to_i64(status.db_size_bytes),
+            leader: status.leader,
+            raft_index: status.raft_index,
+            raft_term: status.term,
+            raft_applied_index: status.applied_index,
+            errors,
+            db_size_in_use: to_i64(status.db_size_in_use_bytes),
+            is_learner: status.is_learner,
+        }))
+    }
+
+    async fn hash(&self, _: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
+        let hash = self.0.member.store().read().hash_all();
+        Ok(Response::new(pb::HashResponse { header: self.0.header(), hash }))
+    }
+
+    async fn hash_kv(
+        &self,
+        request: Request<pb::HashKvRequest>,
+    ) -> Result<Response<pb::HashKvResponse>, Status> {
+        let revision = request.into_inner().revision;
+        let (hash, compact_revision) = {
+            let store = self.0.member.store().read();
+            if revision > store.revision() {
+                return Err(status::of_store(StoreError::FutureRevision));
+            }
+            if revision > 0 && revision < store.compacted_revision() {
+                return Err(status::of_store(StoreError::Compacted));
+            }
+            (store.hash(revision), store.compacted_revision())
+        };
+        Ok(Response::new(pb::HashKvResponse { header: self.0.header(), hash, compact_revision }))
+    }
+
+    async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
+        match AlarmAction::try_from(request.into_inner().action) {
+            // Nothing raises alarms yet, so there are none to list or to disarm.
+            Ok(AlarmAction::Get | AlarmAction::Deactivate) => {
+                Ok(Response::new(pb::AlarmResponse { header: self.0.header(), alarms: Vec::new() }))
+            }
+            Ok(AlarmAction::Activate) => Err(not_implemented("raising an alarm")),
+            Err(_) => Err(Status::invalid_argument("etcdserver: unknown alarm action")),
+        }
+    }
+
+    async fn defragment(
+        &self,
+        _: Request<pb::DefragmentRequest>,
+    ) -> Result<Response<pb::DefragmentResponse>, Status> {
+        // The checkpoint gives space back by itself; there is nothing to wait for.
+        Ok(Response::new(pb::DefragmentResponse { header: self.0.header() }))
+    }
+
+    type SnapshotStream = Pin<Box<dyn Stream<Item = Result<pb::SnapshotResponse, Status>> + Send>>;
+
+    async fn snapshot(
+        &self,
+        _: Request<pb::SnapshotRequest>,
+    ) -> Result<Response<Self::SnapshotStream>, Status> {
+        Err(not_implemented("saving a snapshot to a client"))
+    }
+
+    async fn move_leader(
+        &self,
+        _: Request<pb::MoveLeaderRequest>,
+    ) -> Result<Response<pb::MoveLeaderResponse>, Status> {
+        Err(not_implemented("moving the leadership"))
+    }
+
+    async fn downgrade(
+        &self,
+        _: Request<pb::DowngradeRequest>,
+    ) -> Result<Response<pb::DowngradeResponse>, Status> {
+        Err(not_implemented("downgrading the cluster version"))
+    }
+}
+
+fn to_i64(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}

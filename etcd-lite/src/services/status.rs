@@ -1,0 +1,54 @@
+//! Errors as gRPC statuses, and the refusal of requests that ask for a leader when there is none.
+
+use etcd_lite_core::{ErrorCode, StoreError};
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Status};
+
+use crate::member::{Member, ProposeError};
+
+/// The status of a request the store refused.
+pub(crate) fn of_store(error: StoreError) -> Status {
+    let code = match error.code() {
+        ErrorCode::InvalidArgument => Code::InvalidArgument,
+        ErrorCode::NotFound => Code::NotFound,
+        ErrorCode::FailedPrecondition => Code::FailedPrecondition,
+        ErrorCode::OutOfRange => Code::OutOfRange,
+        ErrorCode::Unavailable => Code::Unavailable,
+    };
+    Status::new(code, error.to_string())
+}
+
+/// The status of a request that did not go through.
+pub(crate) fn of_propose(error: ProposeError) -> Status {
+    let code = match &error {
+        ProposeError::Store(error) => return of_store(*error),
+        ProposeError::NoLeader
+        | ProposeError::LeaderChanged
+        | ProposeError::Timeout
+        | ProposeError::TimeoutLeaderFailed
+        | ProposeError::TimeoutConnectionLost
+        | ProposeError::Stopped
+        | ProposeError::Learner => Code::Unavailable,
+        ProposeError::TooLarge => Code::InvalidArgument,
+        ProposeError::TooManyRequests => Code::ResourceExhausted,
+    };
+    Status::new(code, error.to_string())
+}
+
+/// The status of an answer of the wrong kind, which would be a fault of this program.
+pub(crate) fn unexpected() -> Status {
+    Status::internal("etcdserver: the answer does not belong to the request")
+}
+
+/// Whether the client set `hasleader`.
+pub(crate) fn wants_leader(metadata: &MetadataMap) -> bool {
+    metadata.get("hasleader").is_some_and(|value| value.as_bytes() == b"true")
+}
+
+/// Refuses a request with `hasleader` while there is no leader.
+pub(crate) fn require_leader<M: Member>(member: &M, metadata: &MetadataMap) -> Result<(), Status> {
+    if wants_leader(metadata) && *member.leader().borrow() == 0 {
+        return Err(of_propose(ProposeError::NoLeader));
+    }
+    Ok(())
+}

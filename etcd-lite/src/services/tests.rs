@@ -1,0 +1,1 @@
+//! The services over a real connection, with a member that has no log.

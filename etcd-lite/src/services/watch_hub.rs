@@ -1,0 +1,342 @@
+//! Tells watchers that are up to date what was just applied.
+//!
+//! A watcher is in the hub exactly when it has been given everything in its range up to `synced_revision`; then the hub sends it what
+//! comes next, in order and once. A watcher whose stream cannot take more leaves the hub with the first revision it misses, and its
+//! [`super::watch_stream`] brings it up to date from the store's history before it comes back. The hub never waits for a stream.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use coracle_proto::etcdserverpb::{ResponseHeader, WatchResponse};
+use etcd_lite_core::watch_index::{GroupId, WatchIndex};
+use etcd_lite_core::{Event, KeyRange};
+use parking_lot::Mutex;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::{Notify, broadcast, mpsc};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use super::watch_codec::{EncodedPart, View, WatchFrame};
+use crate::member::{Feed, Member};
+use crate::metrics::RequestMetrics;
+
+/// Frames waiting for one stream's connection.
+const STREAM_FRAMES_MAX: usize = 256;
+
+/// Bytes waiting for one stream's connection, beyond which nothing is added. Frames share their events, so
+/// that many slow streams do not hold this much each.
+const STREAM_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Bytes of keys and values told in one go.
+const BATCH_BYTES_MAX: usize = 1024 * 1024;
+
+/// The way out of one watch stream.
+pub(crate) struct StreamOut {
+    frames: mpsc::Sender<Result<WatchFrame, Status>>,
+    queued_bytes: AtomicUsize,
+    /// Watchers that left the hub, with the first revision they miss.
+    lagging: Mutex<Vec<(i64, i64)>>,
+    /// Something is in `lagging`, or the connection took frames.
+    pub(crate) changed: Notify,
+}
+
+impl StreamOut {
+    /// The two ends: for whoever sends, and for the connection.
+    pub(crate) fn new() -> (Arc<Self>, mpsc::Receiver<Result<WatchFrame, Status>>) {
+        let (frames, receiver) = mpsc::channel(STREAM_FRAMES_MAX);
+        let out = Self {
+            frames,
+            queued_bytes: AtomicUsize::new(0),
+            lagging: Mutex::new(Vec::new()),
+            changed: Notify::new(),
+        };
+        (Arc::new(out), receiver)
+    }
+
+    /// Whether the stream would take a frame now.
+    pub(crate) fn has_room(&self) -> bool {
+        self.queued_bytes.load(Ordering::Relaxed) < STREAM_BYTES_MAX && self.frames.capacity() > 0
+    }
+
+    /// Sends all frames or none. `false` when there is no room.
+    pub(crate) fn try_send(&self, frames: impl ExactSizeIterator<Item = WatchFrame>) -> bool {
+        if !self.has_room() {
+            return false;
+        }
+        let Ok(permits) = self.frames.try_reserve_many(frames.len()) else { return false };
+        for (permit, frame) in permits.zip(frames) {
+            self.queued_bytes.fetch_add(frame.size_bytes(), Ordering::Relaxed);
+            permit.send(Ok(frame));
+        }
+        true
+    }
+
+    /// Ends the stream with an error, if there is room to say so.
+    pub(crate) fn fail(&self, status: Status) {
+        // Without room the stream just ends, which clients take as a lost connection.
+        let _ = self.frames.try_send(Err(status));
+    }
+
+    /// The connection took a frame.
+    pub(crate) fn taken(&self, frame: &WatchFrame) {
+        self.queued_bytes.fetch_sub(frame.size_bytes(), Ordering::Relaxed);
+        self.changed.notify_one();
+    }
+
+    /// The connection is gone.
+    pub(crate) async fn closed(&self) {
+        self.frames.closed().await;
+    }
+
+    /// The watchers that left the hub since last asked, with the first revision they miss.
+    pub(crate) fn take_lagging(&self) -> Vec<(i64, i64)> {
+        std::mem::take(&mut *self.lagging.lock())
+    }
+}
+
+/// Names a watcher: its stream's number and its id there.
+type WatcherKey = (u64, i64);
+
+/// A watcher that is up to date.
+pub(crate) struct SyncedWatcher {
+    pub(crate) range: KeyRange,
+    pub(crate) view: View,
+    /// Nothing below this revision is wanted.
+    pub(crate) next_revision: i64,
+    pub(crate) out: Arc<StreamOut>,
+    /// Whether it was sent something since it was last asked about.
+    pub(crate) was_sent: Cell<bool>,
+}
+
+struct State {
+    /// Everything up to here has been told to the watchers in the hub.
+    synced_revision: i64,
+    index: WatchIndex<WatcherKey>,
+    watchers: HashMap<WatcherKey, SyncedWatcher>,
+    next_stream: u64,
+}
+
+/// The hub of one member.
+pub(crate) struct WatchHub<M> {
+    member: Arc<M>,
+    state: Mutex<State>,
+    feed: Mutex<Option<broadcast::Receiver<Feed>>>,
+    part_bytes_max: usize,
+    metrics: Arc<RequestMetrics>,
+}
+
+/// What to do next about the feed.
+enum Next {
+    Go,
+    /// Something was lost or replaced: every watcher has to look at the store's history.
+    Resync,
+    End,
+}
+
+impl<M: Member> WatchHub<M> {
+    pub(crate) fn new(member: Arc<M>, part_bytes_max: usize, metrics: Arc<RequestMetrics>) -> Self {
+        // First the feed, then the revision: what is in both is told apart by its revision.
+        let feed = member.feed();
+        let synced_revision = member.store().read().revision();
+        let state =
+            State { synced_revision, index: WatchIndex::default(), watchers: HashMap::new(), next_stream: 0 };
+        Self { member, state: Mutex::new(state), feed: Mutex::new(Some(feed)), part_bytes_max, metrics }
+    }
+
+    /// Tells watchers what is applied, until shutdown.
+    pub(crate) async fn run(self: Arc<Self>, shutdown: CancellationToken) {
+        let Some(mut feed) = self.feed.lock().take() else { return };
+        loop {
+            let first = tokio::select! {
+                () = shutdown.cancelled() => return,
+                item = feed.recv() => item,
+            };
+            let (mut events, mut bytes) = (Vec::new(), 0);
+            let mut next = match first {
+                Ok(item) => collect(item, &mut events, &mut bytes),
+                Err(RecvError::Lagged(_)) => Next::Resync,
+                Err(RecvError::Closed) => Next::End,
+            };
+            while matches!(next, Next::Go) && bytes < BATCH_BYTES_MAX {
+                next = match feed.try_recv() {
+                    Ok(item) => collect(item, &mut events, &mut bytes),
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Lagged(_)) => Next::Resync,
+                    Err(TryRecvError::Closed) => Next::End,
+                };
+            }
+            self.tell(&events);
+            match next {
+                Next::Go => {}
+                Next::Resync => self.resync(),
+                Next::End => return,
+            }
+        }
+    }
+
+    /// A number for a new stream.
+    pub(crate) fn open_stream(&self) -> u64 {
+        let mut state = self.state.lock();
+        state.next_stream += 1;
+        state.next_stream
+    }
+
+    /// Takes in a watcher that has been given everything below its `next_revision`. `false` when the hub is past that already:
+    /// then the history has more for it.
+    pub(crate) fn join(
+        &self,
+        stream: u64,
+        watch_id: i64,
+        watcher: SyncedWatcher,
+    ) -> Result<(), SyncedWatcher> {
+        let mut state = self.state.lock();
+        if watcher.next_revision <= state.synced_revision {
+            return Err(watcher);
+        }
+        let key = (stream, watch_id);
+        state.index.insert(&watcher.range, key);
+        state.watchers.insert(key, watcher);
+        Ok(())
+    }
+
+    /// Lets a watcher go; nothing is sent to it afterwards. Whether it was here.
+    pub(crate) fn leave(&self, stream: u64, watch_id: i64) -> bool {
+        self.state.lock().remove((stream, watch_id)).is_some()
+    }
+
+    /// Sends a progress notification for the whole stream, if all its watchers are in the hub and there is room.
+    pub(crate) fn notify_progress_all(
+        &self,
+        stream: u64,
+        watch_ids: impl Iterator<Item = i64>,
+        out: &StreamOut,
+    ) -> bool {
+        let state = self.state.lock();
+        let all_synced = watch_ids.into_iter().all(|id| state.watchers.contains_key(&(stream, id)));
+        all_synced && out.try_send(std::iter::once(self.progress(state.synced_revision, -1)))
+    }
+
+    /// Sends a progress notification to a watcher that was sent nothing since the last call, if it is in the hub.
+    pub(crate) fn notify_progress(&self, stream: u64, watch_id: i64) {
+        let state = self.state.lock();
+        if let Some(watcher) = state.watchers.get(&(stream, watch_id))
+            && !watcher.was_sent.replace(false)
+            && watcher.next_revision <= state.synced_revision + 1
+        {
+            watcher.out.try_send(std::iter::once(self.progress(state.synced_revision, watch_id)));
+        }
+    }
+
+    fn progress(&self, revision: i64, watch_id: i64) -> WatchFrame {
+        WatchFrame::of(WatchResponse {
+            header: Some(self.header(revision)),
+            watch_id,
+            ..WatchResponse::default()
+        })
+    }
+
+    pub(crate) fn header(&self, revision: i64) -> ResponseHeader {
+        let status = self.member.status();
+        ResponseHeader {
+            cluster_id: status.cluster_id,
+            member_id: status.member_id,
+            revision,
+            raft_term: status.term,
+        }
+    }
+
+    fn tell(&self, events: &[Event]) {
+        let mut state = self.state.lock();
+        // What was told already (after a resync) is not told again.
+        let first = events.partition_point(|event| event.version.revision.main <= state.synced_revision);
+        let events = &events[first..];
+        let Some(last) = events.last() else { return };
+        let first_revision = state.synced_revision + 1;
+        let last_revision = last.version.revision.main;
+        let header = self.header(last_revision);
+
+        let mut events_of_group: HashMap<GroupId, Vec<&Event>> = HashMap::new();
+        for event in events {
+            state
+                .index
+                .groups_of(&event.version.key, |group| events_of_group.entry(group).or_default().push(event));
+        }
+        let mut lagging: Vec<(WatcherKey, i64)> = Vec::new();
+        let mut sent_count = 0;
+        for (group, events) in &events_of_group {
+            let mut encoded: [Option<Vec<EncodedPart>>; View::COUNT] = Default::default();
+            for key in state.index.watchers(*group) {
+                let Some(watcher) = state.watchers.get(key) else { continue };
+                let own;
+                let parts = if watcher.next_revision <= events[0].version.revision.main {
+                    encoded[watcher.view.number()].get_or_insert_with(|| {
+                        watcher.view.encode(events.iter().copied(), self.part_bytes_max)
+                    })
+                } else {
+                    let wanted = events.iter().filter(|e| e.version.revision.main >= watcher.next_revision);
+                    own = watcher.view.encode(wanted.copied(), self.part_bytes_max);
+                    &own
+                };
+                if parts.is_empty() {
+                    continue;
+                }
+                let frames = parts.iter().map(|part| WatchFrame::with_events(header, key.1, part));
+                if watcher.out.try_send(frames) {
+                    watcher.was_sent.set(true);
+                    sent_count += 1;
+                } else {
+                    lagging.push((*key, first_revision.max(watcher.next_revision)));
+                }
+            }
+        }
+        self.metrics.watch_events.inc_by(sent_count);
+        self.metrics.watch_watchers_slowed.inc_by(lagging.len() as u64);
+        state.synced_revision = last_revision;
+        for (key, next_revision) in lagging {
+            state.send_back(key, next_revision);
+        }
+    }
+
+    /// Sends every watcher to the history.
+    fn resync(&self) {
+        let mut state = self.state.lock();
+        let first_revision = state.synced_revision + 1;
+        state.synced_revision = self.member.store().read().revision();
+        let all: Vec<(WatcherKey, i64)> = state
+            .watchers
+            .iter()
+            .map(|(key, watcher)| (*key, first_revision.max(watcher.next_revision)))
+            .collect();
+        for (key, next_revision) in all {
+            state.send_back(key, next_revision);
+        }
+    }
+}
+
+impl State {
+    fn remove(&mut self, key: WatcherKey) -> Option<SyncedWatcher> {
+        let watcher = self.watchers.remove(&key)?;
+        self.index.remove(&watcher.range, &key);
+        Some(watcher)
+    }
+
+    fn send_back(&mut self, key: WatcherKey, next_revision: i64) {
+        if let Some(watcher) = self.remove(key) {
+            watcher.out.lagging.lock().push((key.1, next_revision));
+            watcher.out.changed.notify_one();
+        }
+    }
+}
+
+fn collect(item: Feed, events: &mut Vec<Event>, bytes: &mut usize) -> Next {
+    match item {
+        Feed::Applied { events: new, .. } => {
+            *bytes += new.iter().map(|event| event.version.size_bytes()).sum::<usize>();
+            events.extend(new.iter().cloned());
+            Next::Go
+        }
+        Feed::Replaced => Next::Resync,
+    }
+}
