@@ -16,12 +16,15 @@ pub fn init(flags: &LogFlags, component: &'static str) {
         4..=5 => "debug",
         _ => "trace",
     };
-    // Libraries stay quiet unless asked for by name: their debug output hides the component's own.
+    // Libraries stay quiet unless asked for by name: their debug output hides the component's own, and a refused connection
+    // is reported by whoever made the request.
     let ours = component.replace('-', "_");
     let default = if flags.verbosity >= 8 {
         level.to_owned()
     } else {
-        format!("warn,{ours}={level},{ours}_core={level},component_base={level},coracle_client={level}")
+        format!(
+            "warn,kube_client::client::builder=off,{ours}={level},{ours}_core={level},component_base={level},coracle_client={level}"
+        )
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let builder = tracing_subscriber::fmt()

@@ -1,1 +1,6 @@
-//! Placeholder while the workspace is laid out.
+//! What end-to-end tests share: a cluster of their own, real clients, waiting for conditions. Nothing depends on this
+//! crate.
+
+pub mod cluster;
+pub mod tools;
+pub mod wait;

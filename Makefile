@@ -1,0 +1,70 @@
+# Coracle: `make run` brings up a cluster and runs a Deployment, `make test` runs all tests. Both install what they need.
+
+SHELL := /bin/bash
+CARGO ?= cargo
+BUILD_PACKAGES := gcc libc6-dev mold protobuf-compiler libprotobuf-dev
+RUN_PACKAGES := containerd runc containernetworking-plugins nftables iproute2 kmod
+TEST_PACKAGES := etcd-client etcd-server python3 python3-venv procps
+
+.DEFAULT_GOAL := help
+.PHONY: help run test build release image deps-build deps-run deps-test tools lint fmt down
+
+help: ## Show the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: deps-build deps-run release ## Install what is needed, build, bring up a cluster and run a Deployment on it.
+	target/release/coracle up --demo
+
+down: ## End the cluster that `make run` brought up.
+	target/release/coracle down
+
+test: deps-build deps-run deps-test lint build tools ## Install what the tests need and run them all.
+	$(CARGO) nextest run --workspace
+
+build: image ## Build everything for the tests.
+	$(CARGO) build --workspace --all-targets
+
+release: image ## Build the optimised binaries.
+	$(CARGO) build --release --workspace --bins
+
+image: ## Build the static program of the demo image.
+	$(CARGO) rustc -p coracle-demo --profile image -- -C target-feature=+crt-static
+
+lint: ## Check formatting and clippy's findings.
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+fmt: ## Format the code.
+	$(CARGO) fmt --all
+
+tools: target/tools/.ready ## Fetch the clients that the end-to-end tests run.
+
+target/tools/.ready: tests/tools/fetch.py tests/tools/requirements.txt
+	python3 -m venv target/tools/python
+	target/tools/python/bin/pip install --quiet --disable-pip-version-check -r tests/tools/requirements.txt
+	target/tools/python/bin/python tests/tools/fetch.py target/tools
+	touch $@
+
+# Installs the Debian packages in $(1) that are missing.
+define install
+	@missing=(); for package in $(1); do dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q '^install ok installed' || missing+=($$package); done; \
+	if [ $${#missing[@]} -gt 0 ]; then \
+	  if [ "$$(id -u)" != 0 ]; then echo "Please install as root: apt-get install $${missing[*]}" >&2; exit 1; fi; \
+	  echo "Installing $${missing[*]}"; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}" >/dev/null; \
+	fi
+endef
+
+deps-build:
+	$(call install,$(BUILD_PACKAGES))
+
+deps-run:
+	@if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory deps-run-root; else echo "Not root: nodes will be hollow (simulated containers)."; fi
+
+.PHONY: deps-run-root
+deps-run-root:
+	$(call install,$(RUN_PACKAGES))
+
+deps-test:
+	$(call install,$(TEST_PACKAGES))
+	@$(CARGO) nextest --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-nextest
