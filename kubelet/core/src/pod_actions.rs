@@ -1,0 +1,609 @@
+//! The pod state machine: from the spec and what the runtime reports to the next actions.
+//!
+//! Each round the shell observes, asks [`plan`], does the actions and asks again, until there is nothing left to do or
+//! only waiting. Never here: doing; remembering anything but what is passed in.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, Pod};
+
+use crate::backoff::{Backoff, go_duration};
+use crate::observed::{ObservedContainer, RunState, RuntimePod};
+use crate::pod_view::{self, RestartPolicy};
+use crate::probe::{ProbeKind, ProbeResults};
+use crate::spec_hash::container_hash;
+
+/// Why a container is killed; decides events and grace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KillReason {
+    /// Its liveness or startup probe failed.
+    Probe(ProbeKind),
+    /// Its spec changed.
+    SpecChanged,
+    /// The runtime lost track of it.
+    UnknownState,
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Stop a sandbox and everything in it: it is dead, or has no address.
+    StopSandbox {
+        /// The runtime's id.
+        id: String,
+    },
+    /// Make the pod's next sandbox.
+    CreateSandbox {
+        /// Its number.
+        attempt: u32,
+    },
+    /// Stop one container.
+    KillContainer {
+        /// The runtime's id.
+        id: String,
+        /// Its name.
+        name: String,
+        /// Why.
+        reason: KillReason,
+        /// Upstream's text for the `Killing` event.
+        message: String,
+    },
+    /// Remove the leftovers of a container that was created but never started.
+    RemoveContainer {
+        /// The runtime's id.
+        id: String,
+    },
+    /// Create and start a container in the ready sandbox.
+    StartContainer {
+        /// Its name in the spec.
+        name: String,
+        /// How many there were before.
+        restart_count: u32,
+        /// The failure that backoff counts from, if it is a restart.
+        failed_at: Option<Timestamp>,
+    },
+}
+
+/// What is to be done now, and what waits.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// In this order.
+    pub actions: Vec<Action>,
+    /// Containers in backoff: name to message (`CrashLoopBackOff`).
+    pub backing_off: BTreeMap<String, String>,
+    /// When to ask again if nothing else happens.
+    pub wake_at: Option<Timestamp>,
+    /// Every init container has done its work.
+    pub initialized: bool,
+}
+
+/// The backoff key of a container.
+pub fn backoff_key(pod: &Pod, container: &Container) -> String {
+    format!("{}/{}/{}", pod_view::uid(pod), container.name, container_hash(container))
+}
+
+/// Decides what a pod that is to run needs next.
+pub fn plan(
+    pod: &Pod,
+    runtime: &RuntimePod,
+    probes: &BTreeMap<String, ProbeResults>,
+    backoff: &Backoff,
+    now: Timestamp,
+) -> Plan {
+    let mut round = Round { pod, runtime, probes, backoff, now, plan: Plan::default() };
+    match usable_sandbox(pod, runtime) {
+        Ok(sandbox_id) => round.containers(&sandbox_id),
+        Err(stop) => {
+            if round.may_run_again() {
+                round.plan.actions.extend(stop.into_iter().map(|id| Action::StopSandbox { id }));
+                let attempt = runtime.sandboxes.iter().map(|sandbox| sandbox.attempt + 1).max().unwrap_or(0);
+                round.plan.actions.push(Action::CreateSandbox { attempt });
+            }
+        }
+    }
+    round.plan
+}
+
+/// The sandbox to use, or the ids of those to stop before the next one is made.
+fn usable_sandbox(pod: &Pod, runtime: &RuntimePod) -> Result<String, Vec<String>> {
+    let ready: Vec<_> = runtime.sandboxes.iter().filter(|sandbox| sandbox.ready).collect();
+    match runtime.sandboxes.first() {
+        Some(newest)
+            if newest.ready && ready.len() == 1 && (pod_view::host_network(pod) || !newest.ips.is_empty()) =>
+        {
+            Ok(newest.id.clone())
+        }
+        // A dead sandbox is stopped too: that frees its network.
+        Some(newest) => Err(std::iter::once(newest.id.clone())
+            .chain(ready.iter().filter(|sandbox| sandbox.id != newest.id).map(|sandbox| sandbox.id.clone()))
+            .collect()),
+        None => Err(Vec::new()),
+    }
+}
+
+struct Round<'a> {
+    pod: &'a Pod,
+    runtime: &'a RuntimePod,
+    probes: &'a BTreeMap<String, ProbeResults>,
+    backoff: &'a Backoff,
+    now: Timestamp,
+    plan: Plan,
+}
+
+impl Round<'_> {
+    /// Without a sandbox: whether there is anything left that may run. A pod that never restarts does not begin again in
+    /// a second sandbox, nor does one whose containers have all done their work.
+    fn may_run_again(&self) -> bool {
+        if self.runtime.containers.is_empty() {
+            return true;
+        }
+        let init_failed_for_good = pod_view::init_containers(self.pod).iter().any(|container| {
+            !pod_view::is_sidecar(container)
+                && pod_view::restart_policy(self.pod) == RestartPolicy::Never
+                && self.runtime.newest(&container.name).is_some_and(|seen| seen.state != RunState::Exited || seen.exit_code != 0)
+        });
+        !init_failed_for_good
+            && pod_view::spec(self.pod).containers.iter().any(|container| {
+                let policy = pod_view::container_restart_policy(self.pod, container);
+                match self.runtime.newest(&container.name) {
+                    None => true,
+                    Some(seen) if seen.state == RunState::Exited => policy.restarts(seen.exit_code),
+                    Some(_) => policy != RestartPolicy::Never,
+                }
+            })
+    }
+
+    fn in_sandbox(&self, sandbox_id: &str, name: &str) -> Option<&ObservedContainer> {
+        self.runtime.containers.iter().find(|seen| seen.name == name && seen.sandbox_id == sandbox_id)
+    }
+
+    fn containers(&mut self, sandbox_id: &str) {
+        let spec = pod_view::spec(self.pod);
+        let begun = spec.containers.iter().any(|container| self.in_sandbox(sandbox_id, &container.name).is_some());
+        if !self.init(sandbox_id, begun) {
+            return;
+        }
+        self.plan.initialized = true;
+        for container in &spec.containers {
+            let policy = pod_view::container_restart_policy(self.pod, container);
+            self.one(sandbox_id, container, policy);
+        }
+    }
+
+    /// Init containers, in order. True when all have done their work. `begun`: the regular containers have been started
+    /// in this sandbox, so only sidecars still matter.
+    fn init(&mut self, sandbox_id: &str, begun: bool) -> bool {
+        let init_containers = pod_view::init_containers(self.pod);
+        for (index, container) in init_containers.iter().enumerate() {
+            let seen = self.in_sandbox(sandbox_id, &container.name);
+            if pod_view::is_sidecar(container) {
+                let later_begun = begun
+                    || init_containers[index + 1..]
+                        .iter()
+                        .any(|later| self.in_sandbox(sandbox_id, &later.name).is_some());
+                let started = seen.is_some_and(|seen| {
+                    seen.state == RunState::Running
+                        && self.probes.get(&seen.id).copied().unwrap_or_default().started(container)
+                });
+                self.one(sandbox_id, container, RestartPolicy::Always);
+                if !started && !later_begun {
+                    return false;
+                }
+                continue;
+            }
+            if begun {
+                continue;
+            }
+            match seen {
+                Some(seen) if seen.state == RunState::Exited && seen.exit_code == 0 => {}
+                Some(seen) if seen.state == RunState::Running => return false,
+                _ => {
+                    let policy = match pod_view::restart_policy(self.pod) {
+                        RestartPolicy::Never => RestartPolicy::Never,
+                        // An init container that has succeeded is not repeated.
+                        _ => RestartPolicy::OnFailure,
+                    };
+                    self.one(sandbox_id, container, policy);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn one(&mut self, sandbox_id: &str, container: &Container, policy: RestartPolicy) {
+        let name = &container.name;
+        let Some(seen) = self.in_sandbox(sandbox_id, name) else {
+            self.start(container);
+            return;
+        };
+        let seen = seen.clone();
+        match seen.state {
+            RunState::Running => {
+                let kill = if !seen.hash.is_empty() && seen.hash != container_hash(container) {
+                    Some((KillReason::SpecChanged, format!("Container {name} definition changed")))
+                } else {
+                    self.probes.get(&seen.id).and_then(ProbeResults::fatal).map(|kind| {
+                        let word = kind.word().to_lowercase();
+                        (KillReason::Probe(kind), format!("Container {name} failed {word} probe"))
+                    })
+                };
+                if let Some((reason, message)) = kill {
+                    let message = match policy {
+                        RestartPolicy::Never if reason != KillReason::SpecChanged => message,
+                        _ => format!("{message}, will be restarted"),
+                    };
+                    self.plan.actions.push(Action::KillContainer { id: seen.id, name: name.clone(), reason, message });
+                }
+            }
+            RunState::Created => {
+                self.plan.actions.push(Action::RemoveContainer { id: seen.id });
+                self.start(container);
+            }
+            RunState::Unknown => self.plan.actions.push(Action::KillContainer {
+                id: seen.id,
+                name: name.clone(),
+                reason: KillReason::UnknownState,
+                message: format!("Container {name} is in unknown state, will be restarted"),
+            }),
+            RunState::Exited if policy.restarts(seen.exit_code) => self.start(container),
+            RunState::Exited => {}
+        }
+    }
+
+    /// Starts a container unless its last failure asks to wait.
+    fn start(&mut self, container: &Container) {
+        let name = &container.name;
+        let before = self.runtime.newest(name);
+        let failed_at = before.filter(|seen| seen.state == RunState::Exited).map(|seen| seen.finished_at.unwrap_or(seen.created_at));
+        if let Some(failed_at) = failed_at
+            && let Some((delay, until)) = self.backoff.waiting(&backoff_key(self.pod, container), failed_at, self.now)
+        {
+            let message = format!(
+                "back-off {} restarting failed container={name} pod={}",
+                go_duration(delay),
+                pod_view::describe(self.pod)
+            );
+            self.plan.backing_off.insert(name.clone(), message);
+            self.plan.wake_at = Some(self.plan.wake_at.map_or(until, |at| at.min(until)));
+            return;
+        }
+        let restart_count = match before {
+            // A container that was created but not started is not counted as one.
+            Some(seen) if seen.state == RunState::Created => seen.restart_count,
+            Some(seen) => seen.restart_count + 1,
+            None => reported_restarts(self.pod, name),
+        };
+        self.plan.actions.push(Action::StartContainer { name: name.clone(), restart_count, failed_at });
+    }
+}
+
+/// For a container that the runtime knows nothing of: one more than the API server's count if it had run before.
+fn reported_restarts(pod: &Pod, name: &str) -> u32 {
+    let Some(status) = &pod.status else { return 0 };
+    status
+        .container_statuses
+        .iter()
+        .flatten()
+        .chain(status.init_container_statuses.iter().flatten())
+        .find(|reported| reported.name == name && reported.container_id.is_some())
+        .map_or(0, |reported| u32::try_from(reported.restart_count).unwrap_or(0) + 1)
+}
+
+/// Ended containers that are no longer needed: all but the newest of each name and, of those before it, the last that
+/// ran (for `logs --previous`); and everything in old sandboxes beyond that. Ids to remove.
+pub fn superseded_containers(runtime: &RuntimePod) -> Vec<String> {
+    let mut kept: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut superseded = Vec::new();
+    for container in &runtime.containers {
+        let count = kept.entry(&container.name).or_default();
+        if *count >= 2 && matches!(container.state, RunState::Exited | RunState::Created) {
+            superseded.push(container.id.clone());
+        } else {
+            *count += 1;
+        }
+    }
+    superseded
+}
+
+/// Dead sandboxes that hold no container any more, but for the newest. Ids to remove.
+pub fn superseded_sandboxes(runtime: &RuntimePod) -> Vec<String> {
+    runtime
+        .sandboxes
+        .iter()
+        .skip(1)
+        .filter(|sandbox| !sandbox.ready)
+        .filter(|sandbox| !runtime.containers.iter().any(|container| container.sandbox_id == sandbox.id))
+        .map(|sandbox| sandbox.id.clone())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observed::Sandbox;
+    use serde_json::json;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn pod(spec: serde_json::Value) -> Pod {
+        serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": spec})).unwrap()
+    }
+
+    /// A world that does what it is told: containers run until they are said to end.
+    struct World {
+        pod: Pod,
+        runtime: RuntimePod,
+        probes: BTreeMap<String, ProbeResults>,
+        backoff: Backoff,
+        now: i64,
+        made: usize,
+    }
+
+    impl World {
+        fn new(spec: serde_json::Value) -> Self {
+            let (runtime, probes) = (RuntimePod::default(), BTreeMap::new());
+            Self { pod: pod(spec), runtime, probes, backoff: Backoff::default(), now: 1000, made: 0 }
+        }
+
+        /// One round; the actions as short words.
+        fn step(&mut self) -> Vec<String> {
+            let plan = plan(&self.pod, &self.runtime, &self.probes, &self.backoff, at(self.now));
+            let mut words = Vec::new();
+            for action in plan.actions {
+                match action {
+                    Action::CreateSandbox { attempt } => {
+                        words.push(format!("sandbox {attempt}"));
+                        self.runtime.sandboxes.insert(
+                            0,
+                            Sandbox {
+                                id: format!("s{attempt}"),
+                                attempt,
+                                ready: true,
+                                created_at: at(self.now),
+                                ips: vec!["10.0.0.1".into()],
+                            },
+                        );
+                    }
+                    Action::StopSandbox { id } => {
+                        words.push(format!("stop {id}"));
+                        self.runtime.sandboxes.iter_mut().filter(|s| s.id == id).for_each(|s| s.ready = false);
+                        for container in self.runtime.containers.iter_mut().filter(|c| c.sandbox_id == id) {
+                            if container.state == RunState::Running {
+                                container.state = RunState::Exited;
+                                container.exit_code = 137;
+                                container.finished_at = Some(at(self.now));
+                            }
+                        }
+                    }
+                    Action::KillContainer { id, name, message, .. } => {
+                        words.push(format!("kill {name}: {message}"));
+                        let container = self.runtime.containers.iter_mut().find(|c| c.id == id).unwrap();
+                        container.state = RunState::Exited;
+                        container.exit_code = 137;
+                        container.finished_at = Some(at(self.now));
+                    }
+                    Action::RemoveContainer { id } => {
+                        words.push(format!("remove {id}"));
+                        self.runtime.containers.retain(|c| c.id != id);
+                    }
+                    Action::StartContainer { name, restart_count, failed_at } => {
+                        words.push(format!("start {name} {restart_count}"));
+                        let spec = pod_view::container(&self.pod, &name).unwrap().clone();
+                        if let Some(failed_at) = failed_at {
+                            self.backoff.advance(&backoff_key(&self.pod, &spec), failed_at, at(self.now));
+                        }
+                        self.made += 1;
+                        self.runtime.containers.insert(
+                            0,
+                            ObservedContainer {
+                                id: format!("c{}", self.made),
+                                name,
+                                sandbox_id: self.runtime.sandboxes[0].id.clone(),
+                                state: RunState::Running,
+                                created_at: at(self.now),
+                                started_at: Some(at(self.now)),
+                                finished_at: None,
+                                exit_code: 0,
+                                reason: String::new(),
+                                message: String::new(),
+                                image: String::new(),
+                                image_id: String::new(),
+                                restart_count,
+                                hash: container_hash(&spec),
+                            },
+                        );
+                    }
+                }
+            }
+            for (name, message) in plan.backing_off {
+                words.push(format!("wait {name}: {}", message.split(" restarting").next().unwrap()));
+            }
+            words
+        }
+
+        fn exit(&mut self, name: &str, code: i32) {
+            let now = at(self.now);
+            let container = self.runtime.containers.iter_mut().find(|c| c.name == name).unwrap();
+            assert_eq!(container.state, RunState::Running, "{name} must run to end");
+            container.state = RunState::Exited;
+            container.exit_code = code;
+            container.finished_at = Some(now);
+        }
+
+        fn probe(&mut self, name: &str, kind: ProbeKind, result: bool) {
+            let id = self.runtime.newest(name).unwrap().id.clone();
+            self.probes.entry(id).or_default().set(kind, result);
+        }
+    }
+
+    const NOTHING: [&str; 0] = [];
+
+    #[test]
+    fn a_plain_pod_gets_a_sandbox_then_all_its_containers() {
+        let mut world = World::new(json!({"containers": [{"name": "a"}, {"name": "b"}]}));
+        assert_eq!(world.step(), ["sandbox 0"]);
+        assert_eq!(world.step(), ["start a 0", "start b 0"]);
+        assert_eq!(world.step(), NOTHING);
+    }
+
+    #[test]
+    fn init_containers_run_one_after_the_other_and_failures_repeat() {
+        let mut world =
+            World::new(json!({"initContainers": [{"name": "i"}, {"name": "j"}], "containers": [{"name": "a"}]}));
+        world.step();
+        assert_eq!(world.step(), ["start i 0"]);
+        assert_eq!(world.step(), NOTHING);
+        world.exit("i", 1);
+        assert_eq!(world.step(), ["start i 1"]);
+        world.exit("i", 1);
+        assert_eq!(world.step(), ["wait i: back-off 10s"]);
+        world.now += 10;
+        assert_eq!(world.step(), ["start i 2"]);
+        world.exit("i", 0);
+        assert_eq!(world.step(), ["start j 0"]);
+        world.exit("j", 0);
+        assert_eq!(world.step(), ["start a 0"]);
+        assert_eq!(world.step(), NOTHING);
+    }
+
+    #[test]
+    fn a_failed_init_container_ends_a_pod_that_never_restarts() {
+        let mut world = World::new(
+            json!({"restartPolicy": "Never", "initContainers": [{"name": "i"}], "containers": [{"name": "a"}]}),
+        );
+        world.step();
+        world.step();
+        world.exit("i", 1);
+        assert_eq!(world.step(), NOTHING);
+    }
+
+    #[test]
+    fn sidecars_start_in_order_and_are_restarted() {
+        let mut world = World::new(json!({
+            "initContainers": [{"name": "side", "restartPolicy": "Always", "startupProbe": {}}, {"name": "i"}],
+            "containers": [{"name": "a"}]}));
+        world.step();
+        assert_eq!(world.step(), ["start side 0"]);
+        assert_eq!(world.step(), NOTHING, "waits for the startup probe");
+        world.probe("side", ProbeKind::Startup, true);
+        assert_eq!(world.step(), ["start i 0"]);
+        world.exit("i", 0);
+        assert_eq!(world.step(), ["start a 0"]);
+        world.exit("side", 0);
+        assert_eq!(world.step(), ["start side 1"]);
+    }
+
+    #[test]
+    fn crashes_back_off_longer_each_time() {
+        let mut world = World::new(json!({"containers": [{"name": "a"}]}));
+        world.step();
+        world.step();
+        world.exit("a", 1);
+        assert_eq!(world.step(), ["start a 1"], "the first restart is immediate");
+        for (wait, count) in [(10, 2), (20, 3), (40, 4)] {
+            world.exit("a", 1);
+            assert_eq!(world.step(), [format!("wait a: back-off {wait}s")]);
+            world.now += wait - 1;
+            assert_eq!(world.step().len(), 1);
+            world.now += 1;
+            assert_eq!(world.step(), [format!("start a {count}")]);
+        }
+    }
+
+    #[test]
+    fn restart_policies_decide_about_ended_containers() {
+        for (policy, code, expected) in [
+            ("Always", 0, vec!["start a 1"]),
+            ("OnFailure", 0, vec![]),
+            ("OnFailure", 1, vec!["start a 1"]),
+            ("Never", 1, vec![]),
+        ] {
+            let mut world = World::new(json!({"restartPolicy": policy, "containers": [{"name": "a"}]}));
+            world.step();
+            world.step();
+            world.exit("a", code);
+            assert_eq!(world.step(), expected, "{policy} {code}");
+        }
+    }
+
+    #[test]
+    fn a_failed_liveness_probe_kills_and_restarts() {
+        let mut world = World::new(json!({"containers": [{"name": "a", "livenessProbe": {}}]}));
+        world.step();
+        world.step();
+        world.probe("a", ProbeKind::Liveness, false);
+        assert_eq!(world.step(), ["kill a: Container a failed liveness probe, will be restarted"]);
+        assert_eq!(world.step(), ["start a 1"]);
+        assert_eq!(world.step(), NOTHING, "the new instance has its own results");
+    }
+
+    #[test]
+    fn a_changed_image_replaces_the_container() {
+        let mut world = World::new(json!({"containers": [{"name": "a", "image": "demo:v1"}]}));
+        world.step();
+        world.step();
+        world.pod.spec.as_mut().unwrap().containers[0].image = Some("demo:v2".into());
+        assert_eq!(world.step(), ["kill a: Container a definition changed, will be restarted"]);
+        assert_eq!(world.step(), ["start a 1"]);
+    }
+
+    #[test]
+    fn a_dead_sandbox_is_replaced_and_init_containers_run_again() {
+        let mut world = World::new(json!({"initContainers": [{"name": "i"}], "containers": [{"name": "a"}]}));
+        world.step();
+        world.step();
+        world.exit("i", 0);
+        world.step();
+        world.runtime.sandboxes[0].ready = false;
+        world.exit("a", 255);
+        assert_eq!(world.step(), ["stop s0", "sandbox 1"]);
+        assert_eq!(world.step(), ["start i 1"]);
+        world.exit("i", 0);
+        assert_eq!(world.step(), ["start a 1"]);
+    }
+
+    #[test]
+    fn a_dead_sandbox_is_left_when_nothing_may_run_again() {
+        let mut world = World::new(json!({"restartPolicy": "Never", "containers": [{"name": "a"}]}));
+        world.step();
+        world.step();
+        world.exit("a", 0);
+        world.runtime.sandboxes[0].ready = false;
+        assert_eq!(world.step(), NOTHING);
+    }
+
+    #[test]
+    fn a_sandbox_without_address_is_replaced() {
+        let mut world = World::new(json!({"containers": [{"name": "a"}]}));
+        world.step();
+        world.runtime.sandboxes[0].ips.clear();
+        assert_eq!(world.step(), ["stop s0", "sandbox 1"]);
+    }
+
+    #[test]
+    fn a_restarted_kubelet_leaves_a_healthy_pod_alone() {
+        let mut world = World::new(json!({"containers": [{"name": "a"}]}));
+        world.step();
+        world.step();
+        world.probes.clear();
+        world.backoff = Backoff::default();
+        assert_eq!(world.step(), NOTHING);
+    }
+
+    #[test]
+    fn only_the_last_two_instances_are_kept() {
+        let mut world = World::new(json!({"containers": [{"name": "a"}]}));
+        world.step();
+        world.step();
+        for _ in 0..3 {
+            world.exit("a", 1);
+            world.now += 301;
+            world.step();
+        }
+        assert_eq!(superseded_containers(&world.runtime), ["c2", "c1"]);
+    }
+}
