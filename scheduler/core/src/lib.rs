@@ -1,1 +1,29 @@
-//! Placeholder while the workspace is laid out.
+//! Which node should run a pod: the deciding half of the scheduler. Owns the queue's rules ([`queue`]), the picture of the
+//! cluster ([`snapshot`]) and the choice itself ([`schedule`]), made by plugins ([`framework`], [`plugins`]) under the names, weights
+//! and texts of kube-scheduler's. It never does IO, has no clock and no randomness of its own: `now` and seeds are arguments.
+//!
+//! ```text
+//! queue.pop(now) -> PodToSchedule --schedule(profile, pod, snapshot, seed)--> Decision
+//!      ^                                                                        | Assigned: snapshot.place(pod, node), bind
+//!      +------ queue.unschedulable(uid, plugins, now) <------ Unschedulable ----+
+//! cluster changes: snapshot.set_node / place / remove_pod, then queue.notify(event, now)
+//! ```
+
+pub mod fit_error;
+pub mod framework;
+pub mod label_selector;
+pub mod node_info;
+pub mod node_selector;
+pub mod plugins;
+pub mod pod_index;
+pub mod pod_info;
+pub mod preemption;
+pub mod profile;
+pub mod queue;
+pub mod queue_events;
+pub mod resources;
+pub mod schedule;
+pub mod snapshot;
+pub mod spread_defaults;
+#[cfg(test)]
+mod testing;

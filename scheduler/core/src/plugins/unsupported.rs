@@ -1,0 +1,70 @@
+//! Demands that this scheduler does not understand yet. It never ignores a demand: such a pod waits with a message that says why.
+
+use crate::framework::{Cycle, FilterPlugin, Prepared};
+
+/// VolumeBinding: claims have to exist and be bound before a pod that uses them can be placed; there are none yet.
+pub struct VolumeBinding;
+
+impl FilterPlugin for VolumeBinding {
+    fn name(&self) -> &'static str {
+        "VolumeBinding"
+    }
+
+    fn prepare<'a>(&self, cycle: Cycle<'a>) -> Prepared<'a> {
+        for volume in cycle.pod.spec().volumes.iter().flatten() {
+            if let Some(claim) = &volume.persistent_volume_claim {
+                return Prepared::Reject(format!("persistentvolumeclaim \"{}\" not found", claim.claim_name));
+            }
+            if volume.ephemeral.is_some() {
+                return Prepared::Reject(format!(
+                    "waiting for ephemeral volume controller to create the persistentvolumeclaim \"{}-{}\"",
+                    cycle.pod.info.name(),
+                    volume.name
+                ));
+            }
+        }
+        Prepared::Skip
+    }
+}
+
+/// InterPodAffinity: required terms are refused; preferred ones are wishes and go unheard.
+pub struct InterPodAffinity;
+
+impl FilterPlugin for InterPodAffinity {
+    fn name(&self) -> &'static str {
+        "InterPodAffinity"
+    }
+
+    fn prepare<'a>(&self, cycle: Cycle<'a>) -> Prepared<'a> {
+        let Some(affinity) = &cycle.pod.spec().affinity else { return Prepared::Skip };
+        let near = affinity.pod_affinity.as_ref();
+        let near = near.and_then(|terms| terms.required_during_scheduling_ignored_during_execution.as_ref());
+        let apart = affinity.pod_anti_affinity.as_ref();
+        let apart =
+            apart.and_then(|terms| terms.required_during_scheduling_ignored_during_execution.as_ref());
+        if near.is_some_and(|terms| !terms.is_empty()) || apart.is_some_and(|terms| !terms.is_empty()) {
+            return Prepared::Reject(
+                "required pod affinity and anti-affinity are not implemented by Coracle yet; \
+                 use topologySpreadConstraints"
+                    .to_owned(),
+            );
+        }
+        Prepared::Skip
+    }
+}
+
+/// DynamicResources: devices asked for by resource claims.
+pub struct DynamicResources;
+
+impl FilterPlugin for DynamicResources {
+    fn name(&self) -> &'static str {
+        "DynamicResources"
+    }
+
+    fn prepare<'a>(&self, cycle: Cycle<'a>) -> Prepared<'a> {
+        if cycle.pod.spec().resource_claims.as_ref().is_some_and(|claims| !claims.is_empty()) {
+            return Prepared::Reject("resource claims are not implemented by Coracle yet".to_owned());
+        }
+        Prepared::Skip
+    }
+}
