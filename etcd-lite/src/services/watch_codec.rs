@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn fragments_are_marked_but_the_last() {
         let view = View { may_fragment: true, ..View::default() };
-        let parts = view.encode(&[event(2, 100), event(2, 100), event(2, 100)], 250);
+        let parts = view.encode(&[event(2, 100), event(2, 100), event(2, 100)], 150);
         let fragments: Vec<(bool, usize)> =
             parts.iter().map(|part| (decoded(part).fragment, decoded(part).events.len())).collect();
         assert_eq!(fragments, [(true, 1), (true, 1), (false, 1)]);
