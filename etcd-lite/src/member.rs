@@ -21,7 +21,7 @@ pub trait Member: Send + Sync + 'static {
     /// Answers when this member's store holds everything that was committed before the call (ReadIndex).
     fn read_index(&self) -> impl Future<Output = Result<(), ProposeError>> + Send;
 
-    /// Renews a lease at the leader (forwarded by a follower). The granted TTL in seconds, or `None` when the leader knows
+    /// Renews a lease at the leader ([`crate::lease_keeper::LeaseKeeper`]; forwarded by a follower). The granted TTL in seconds, or `None` when the leader knows
     /// no such lease.
     fn lease_keep_alive(&self, id: i64) -> impl Future<Output = Result<Option<i64>, ProposeError>> + Send;
 
@@ -34,7 +34,7 @@ pub trait Member: Send + Sync + 'static {
     /// The state machine. Readers hold the lock for one request, never across an await.
     fn store(&self) -> &RwLock<Store>;
 
-    /// Where the member stands now.
+    /// Where the member stands now. Asked for with every answer, so it has to be cheap; never asked while holding the store.
     fn status(&self) -> MemberStatus;
 
     /// The members of the cluster, by id.

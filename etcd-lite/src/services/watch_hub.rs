@@ -237,6 +237,13 @@ impl<M: Member> WatchHub<M> {
         })
     }
 
+    /// A header with the store's revision.
+    pub(crate) fn current_header(&self) -> ResponseHeader {
+        // The store is let go before the status is asked for, which may look at it too.
+        let revision = self.member.store().read().revision();
+        self.header(revision)
+    }
+
     pub(crate) fn header(&self, revision: i64) -> ResponseHeader {
         let status = self.member.status();
         ResponseHeader {

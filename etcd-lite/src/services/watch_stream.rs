@@ -189,7 +189,7 @@ impl<M: Member> WatchStream<M> {
         let Ok(history) = history else {
             self.watchers.remove(&watch_id);
             self.pending.push_back(WatchFrame::of(WatchResponse {
-                header: Some(self.hub.header(self.member.store().read().revision())),
+                header: Some(self.hub.current_header()),
                 watch_id,
                 canceled: true,
                 compact_revision: compacted,
@@ -213,7 +213,7 @@ impl<M: Member> WatchStream<M> {
                 if self.watchers.remove(&watch_id).is_some() {
                     self.hub.leave(self.number, watch_id);
                     self.behind.retain(|id| *id != watch_id);
-                    let header = Some(self.hub.header(self.member.store().read().revision()));
+                    let header = Some(self.hub.current_header());
                     self.pending.push_back(WatchFrame::of(WatchResponse {
                         header,
                         watch_id,
