@@ -1,1 +1,11 @@
-//! Placeholder while the workspace is laid out.
+//! The vocabulary of the Kubernetes API, pure over [`serde_json::Value`]: which resources exist, how their fields merge,
+//! who owns which field, what a selector matches, how errors read on the wire.
+//!
+//! This crate never does IO, never reads a clock and never draws random numbers: times and random bytes are arguments.
+
+pub mod field;
+pub mod kinds;
+pub mod meta;
+pub mod names;
+pub mod resource;
+pub mod status;
