@@ -1,2 +1,92 @@
-//! Placeholder while the workspace is laid out.
-fn main() {}
+//! The scheduler's process: flags in, informers and the scheduling loop until told to stop. Owns the wiring only: decisions are
+//! `scheduler-core`'s, the API is reached through `coracle-client`.
+
+mod binding;
+mod configuration;
+mod informers;
+mod metrics;
+mod options;
+mod pod_condition;
+mod scheduling_loop;
+mod serving;
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use component_base::health::Health;
+use coracle_client::config::{ClientConfig, connect};
+use coracle_client::event_recorder::{EventRecorder, EventStyle};
+use coracle_client::leader_election::run_or_exit;
+use coracle_client::metrics::LeaderElectionMetrics;
+use tokio_util::sync::CancellationToken;
+
+use crate::configuration::Settings;
+use crate::informers::Informers;
+use crate::metrics::SchedulerMetrics;
+use crate::options::Options;
+use crate::scheduling_loop::SchedulingLoop;
+
+fn main() -> ExitCode {
+    let options: Options = component_base::flags::parse(options::NOT_IMPLEMENTED);
+    component_base::logging::init(&options.log, "scheduler");
+    component_base::tls::install_provider();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("Error: cannot start the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(options)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("Error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(options: Options) -> anyhow::Result<()> {
+    let shutdown = component_base::shutdown::install();
+    let settings = Settings::load(&options)?;
+    let registry = component_base::metrics::registry();
+    let (metrics, election_metrics) = {
+        let mut registry = registry.lock();
+        (SchedulerMetrics::register(&mut registry), LeaderElectionMetrics::register(&mut registry))
+    };
+    let client_config =
+        ClientConfig::new("scheduler").kubeconfig(&settings.kubeconfig).master(options.master.as_deref());
+    let client = connect(&client_config).await?;
+
+    let health = Health::new();
+    let informers = Informers::start(&client, &shutdown);
+    let synced = informers.clone();
+    health.add_ready("informer-sync", move || {
+        synced.missing().map_or(Ok(()), |kind| Err(format!("{kind} not synced")))
+    });
+    let server = serving::start(&options, health, registry, shutdown.clone()).await?;
+
+    let events = EventRecorder::start(client.clone(), "default-scheduler", EventStyle::Series, &shutdown);
+    let scheduling = SchedulingLoop::new(client.clone(), informers, events, metrics, &settings)?;
+    let election = settings.leader_election.clone();
+    match election {
+        Some(config) => {
+            run_or_exit(client, config, &election_metrics, &shutdown, |token| scheduling.run(token)).await;
+        }
+        None => scheduling.run(shutdown.clone()).await,
+    }
+    wait_for_server(server, shutdown).await
+}
+
+async fn wait_for_server(
+    server: Option<tokio::task::JoinHandle<std::io::Result<()>>>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    shutdown.cancel();
+    match server {
+        Some(server) => {
+            server.await.context("the health server ended abnormally")?.context("the health server failed")
+        }
+        None => Ok(()),
+    }
+}

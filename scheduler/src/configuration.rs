@@ -1,0 +1,296 @@
+//! What the scheduler runs with: flags, and a KubeSchedulerConfiguration file where there is one. Every field of the file is honoured or
+//! refused by name. Owns the file's form.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use component_base::duration::GoDuration;
+use coracle_client::leader_election::{LeaderElectionConfig, LeaderElectionFlags};
+use scheduler_core::profile::{DEFAULT_SCHEDULER_NAME, Profile};
+use scheduler_core::queue::Backoff;
+use serde::Deserialize;
+
+use crate::options::Options;
+
+/// The name of the lease.
+const LEASE_NAME: &str = "kube-scheduler";
+
+/// What the scheduler runs with.
+pub struct Settings {
+    /// Empty for in-cluster.
+    pub kubeconfig: PathBuf,
+    /// `None` to act without an election.
+    pub leader_election: Option<LeaderElectionConfig>,
+    /// How long pods wait after a failed attempt.
+    pub backoff: Backoff,
+    file: File,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct File {
+    api_version: Option<String>,
+    kind: Option<String>,
+    #[serde(default)]
+    client_connection: ClientConnection,
+    #[serde(default)]
+    leader_election: LeaderElection,
+    #[serde(default)]
+    profiles: Vec<ProfileFile>,
+    percentage_of_nodes_to_score: Option<u32>,
+    pod_initial_backoff_seconds: Option<u64>,
+    pod_max_backoff_seconds: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ClientConnection {
+    kubeconfig: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct LeaderElection {
+    leader_elect: Option<bool>,
+    lease_duration: Option<GoDuration>,
+    renew_deadline: Option<GoDuration>,
+    retry_period: Option<GoDuration>,
+    resource_lock: Option<String>,
+    resource_name: Option<String>,
+    resource_namespace: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ProfileFile {
+    scheduler_name: Option<String>,
+    percentage_of_nodes_to_score: Option<u32>,
+    #[serde(default)]
+    plugins: Plugins,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Plugins {
+    #[serde(default)]
+    multi_point: PluginSet,
+    #[serde(default)]
+    filter: PluginSet,
+    #[serde(default)]
+    score: PluginSet,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct PluginSet {
+    #[serde(default)]
+    enabled: Vec<Plugin>,
+    #[serde(default)]
+    disabled: Vec<Plugin>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Plugin {
+    name: String,
+    weight: Option<i64>,
+}
+
+impl Settings {
+    /// Reads the file if there is one and merges the flags.
+    pub fn load(options: &Options) -> anyhow::Result<Self> {
+        let file = match &options.config {
+            Some(path) => read(path)?,
+            None => File::default(),
+        };
+        let flags = merge_election(&options.leader_election, &file.leader_election)?;
+        let leader_election = match flags.leader_elect {
+            true => Some(flags.config(LEASE_NAME).map_err(anyhow::Error::msg)?),
+            false => None,
+        };
+        let backoff = Backoff {
+            initial: Duration::from_secs(file.pod_initial_backoff_seconds.unwrap_or(1)),
+            max: Duration::from_secs(file.pod_max_backoff_seconds.unwrap_or(10)),
+        };
+        if backoff.initial.is_zero() || backoff.max < backoff.initial {
+            bail!("podInitialBackoffSeconds must be above 0 and podMaxBackoffSeconds not below it");
+        }
+        let kubeconfig = options
+            .kubeconfig
+            .clone()
+            .or_else(|| file.client_connection.kubeconfig.clone())
+            .unwrap_or_default();
+        Ok(Self { kubeconfig, leader_election, backoff, file })
+    }
+
+    /// Makes the profiles.
+    pub fn profiles(&self) -> anyhow::Result<Vec<Profile>> {
+        if self.file.profiles.is_empty() {
+            let mut profile = Profile::new(DEFAULT_SCHEDULER_NAME);
+            profile.percentage_of_nodes_to_score = self.file.percentage_of_nodes_to_score;
+            return Ok(vec![profile]);
+        }
+        let mut profiles: Vec<Profile> = Vec::new();
+        for (index, given) in self.file.profiles.iter().enumerate() {
+            let name = given.scheduler_name.as_deref().unwrap_or(DEFAULT_SCHEDULER_NAME);
+            if profiles.iter().any(|profile| profile.scheduler_name == name) {
+                bail!("profiles[{index}].schedulerName: Duplicate value: {name:?}");
+            }
+            let mut profile = Profile::new(name);
+            profile.percentage_of_nodes_to_score =
+                given.percentage_of_nodes_to_score.or(self.file.percentage_of_nodes_to_score);
+            apply(&mut profile, &given.plugins).with_context(|| format!("profiles[{index}].plugins"))?;
+            profiles.push(profile);
+        }
+        Ok(profiles)
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<File> {
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read --config {}", path.display()))?;
+    let file: File = serde_yaml_ng::from_str(&text).with_context(|| {
+        format!(
+            "--config {} has a field that Coracle does not have or not yet, or a wrong value",
+            path.display()
+        )
+    })?;
+    let (version, kind) = (file.api_version.as_deref().unwrap_or(""), file.kind.as_deref().unwrap_or(""));
+    if version != "kubescheduler.config.k8s.io/v1" || kind != "KubeSchedulerConfiguration" {
+        bail!(
+            "--config {} is {version:?} {kind:?}; expected kubescheduler.config.k8s.io/v1 KubeSchedulerConfiguration",
+            path.display()
+        );
+    }
+    Ok(file)
+}
+
+fn merge_election(flags: &LeaderElectionFlags, file: &LeaderElection) -> anyhow::Result<LeaderElectionFlags> {
+    if file.resource_lock.as_deref().is_some_and(|lock| lock != "leases") {
+        bail!("leaderElection.resourceLock: only \"leases\" is supported");
+    }
+    let mut merged = flags.clone();
+    if let Some(elect) = file.leader_elect {
+        // The flag is on by default, so that only the file can say no here; the flag's own no stays a no.
+        merged.leader_elect &= elect;
+    }
+    for (target, value) in [
+        (&mut merged.leader_elect_lease_duration, file.lease_duration),
+        (&mut merged.leader_elect_renew_deadline, file.renew_deadline),
+        (&mut merged.leader_elect_retry_period, file.retry_period),
+    ] {
+        if let Some(value) = value {
+            *target = value.get();
+        }
+    }
+    merged.leader_elect_resource_name =
+        merged.leader_elect_resource_name.or_else(|| file.resource_name.clone());
+    if let Some(namespace) = &file.resource_namespace {
+        merged.leader_elect_resource_namespace.clone_from(namespace);
+    }
+    Ok(merged)
+}
+
+fn apply(profile: &mut Profile, plugins: &Plugins) -> anyhow::Result<()> {
+    for plugin in &plugins.multi_point.disabled {
+        let filter = profile.disable_filter(&plugin.name);
+        if !profile.disable_score(&plugin.name) && !filter {
+            bail!("multiPoint.disabled: plugin {:?} does not exist", plugin.name);
+        }
+    }
+    for plugin in &plugins.filter.disabled {
+        if !profile.disable_filter(&plugin.name) {
+            bail!("filter.disabled: plugin {:?} does not exist", plugin.name);
+        }
+    }
+    let defaults = Profile::new(&profile.scheduler_name);
+    for plugin in &plugins.filter.enabled {
+        if !defaults.filters.iter().any(|known| known.name() == plugin.name) {
+            bail!("filter.enabled: plugin {:?} does not exist", plugin.name);
+        }
+        profile.disable_filter(&plugin.name);
+        let added = Profile::new("").filters.into_iter().find(|known| known.name() == plugin.name);
+        profile.filters.extend(added);
+    }
+    let weights: Vec<_> = profile.scores.iter().map(|scored| (scored.plugin.name(), scored.weight)).collect();
+    for plugin in &plugins.score.disabled {
+        if !profile.disable_score(&plugin.name) {
+            bail!("score.disabled: plugin {:?} does not exist", plugin.name);
+        }
+    }
+    for plugin in plugins.score.enabled.iter().chain(&plugins.multi_point.enabled) {
+        if !defaults.scores.iter().any(|known| known.plugin.name() == plugin.name) {
+            bail!("score.enabled: plugin {:?} does not exist or has no score", plugin.name);
+        }
+        let default = weights.iter().find(|(name, _)| *name == plugin.name).map_or(1, |(_, weight)| *weight);
+        let weight = plugin.weight.filter(|weight| *weight > 0).unwrap_or(default);
+        if !profile.set_weight(&plugin.name, weight) {
+            let added = Profile::new("").scores.into_iter().find(|known| known.plugin.name() == plugin.name);
+            profile.scores.extend(added);
+            profile.set_weight(&plugin.name, weight);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    fn load(yaml: &str) -> anyhow::Result<(Settings, Vec<Profile>)> {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("config.yaml");
+        let head = "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\n";
+        std::fs::write(&path, format!("{head}{yaml}"))?;
+        let options = Options::try_parse_from(["scheduler", "--config", &path.to_string_lossy()])?;
+        let settings = Settings::load(&options)?;
+        let profiles = settings.profiles()?;
+        Ok((settings, profiles))
+    }
+
+    #[test]
+    fn profiles_change_names_weights_and_sampling() {
+        let yaml = "
+leaderElection: {leaderElect: false}
+podInitialBackoffSeconds: 2
+percentageOfNodesToScore: 30
+profiles:
+- schedulerName: default-scheduler
+- schedulerName: packer
+  percentageOfNodesToScore: 100
+  plugins:
+    score:
+      disabled: [{name: NodeResourcesBalancedAllocation}]
+      enabled: [{name: ImageLocality, weight: 7}]
+    multiPoint:
+      disabled: [{name: PodTopologySpread}]
+";
+        let (settings, profiles) = load(yaml).expect("loads");
+        assert!(settings.leader_election.is_none());
+        assert_eq!(settings.backoff.initial, Duration::from_secs(2));
+        assert_eq!(profiles[0].percentage_of_nodes_to_score, Some(30));
+        let packer = &profiles[1];
+        assert_eq!(packer.percentage_of_nodes_to_score, Some(100));
+        let weight =
+            |name| packer.scores.iter().find(|scored| scored.plugin.name() == name).map(|s| s.weight);
+        assert_eq!(weight("ImageLocality"), Some(7));
+        assert_eq!(weight("NodeResourcesBalancedAllocation"), None);
+        assert_eq!(weight("PodTopologySpread"), None);
+        assert!(!packer.filters.iter().any(|filter| filter.name() == "PodTopologySpread"));
+    }
+
+    #[test]
+    fn what_is_not_there_is_refused_by_name() {
+        for (yaml, named) in [
+            ("extenders: []\n", "extenders"),
+            ("profiles: [{pluginConfig: []}]\n", "pluginConfig"),
+            ("profiles: [{plugins: {score: {disabled: [{name: Bogus}]}}}]\n", "Bogus"),
+            ("profiles: [{}, {}]\n", "profiles[1].schedulerName"),
+        ] {
+            let error = format!("{:#}", load(yaml).err().expect("refused"));
+            assert!(error.contains(named), "{error}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What the scheduler watches, cut down to what decisions need. Owns the informers.
+
+use coracle_client::informer::Informer;
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::{Container, Node, Pod, PodTemplateSpec, Service, ServiceSpec};
+use kube::{Api, Client};
+use tokio_util::sync::CancellationToken;
+
+/// The watches.
+#[derive(Clone)]
+pub struct Informers {
+    /// All pods that have not ended.
+    pub pods: Informer<Pod>,
+    /// All nodes.
+    pub nodes: Informer<Node>,
+    /// All Services, for their selectors.
+    pub services: Informer<Service>,
+    /// All ReplicaSets, for their selectors.
+    pub replica_sets: Informer<ReplicaSet>,
+}
+
+impl Informers {
+    /// Starts all watches.
+    pub fn start(client: &Client, shutdown: &CancellationToken) -> Self {
+        Self {
+            pods: Informer::builder(Api::all(client.clone()))
+                .fields("status.phase!=Succeeded,status.phase!=Failed")
+                .trim(trim_pod)
+                .start(shutdown),
+            nodes: Informer::builder(Api::all(client.clone())).start(shutdown),
+            services: Informer::builder(Api::all(client.clone())).trim(trim_service).start(shutdown),
+            replica_sets: Informer::builder(Api::all(client.clone())).trim(trim_replica_set).start(shutdown),
+        }
+    }
+
+    /// A resource whose first list is not complete yet.
+    pub fn missing(&self) -> Option<&'static str> {
+        [
+            ("pods", self.pods.is_synced()),
+            ("nodes", self.nodes.is_synced()),
+            ("services", self.services.is_synced()),
+            ("replicasets", self.replica_sets.is_synced()),
+        ]
+        .into_iter()
+        .find_map(|(kind, synced)| (!synced).then_some(kind))
+    }
+
+    /// Waits for all first lists.
+    pub async fn wait_synced(&self) {
+        self.pods.wait_synced().await;
+        self.nodes.wait_synced().await;
+        self.services.wait_synced().await;
+        self.replica_sets.wait_synced().await;
+    }
+}
+
+fn trim_container(container: &mut Container) {
+    *container = Container {
+        name: std::mem::take(&mut container.name),
+        image: container.image.take(),
+        ports: container.ports.take(),
+        resources: container.resources.take(),
+        restart_policy: container.restart_policy.take(),
+        ..Container::default()
+    };
+}
+
+fn trim_pod(pod: &mut Pod) {
+    pod.metadata.annotations = None;
+    if let Some(spec) = &mut pod.spec {
+        spec.containers.iter_mut().for_each(trim_container);
+        spec.init_containers.iter_mut().flatten().for_each(trim_container);
+        spec.ephemeral_containers = None;
+    }
+    if let Some(status) = &mut pod.status {
+        let mut conditions = status.conditions.take();
+        conditions.iter_mut().for_each(|list| list.retain(|condition| condition.type_ == "PodScheduled"));
+        *status = k8s_openapi::api::core::v1::PodStatus {
+            phase: status.phase.take(),
+            conditions,
+            ..Default::default()
+        };
+    }
+}
+
+fn trim_service(service: &mut Service) {
+    service.metadata.annotations = None;
+    service.status = None;
+    if let Some(spec) = &mut service.spec {
+        *spec = ServiceSpec { selector: spec.selector.take(), ..ServiceSpec::default() };
+    }
+}
+
+fn trim_replica_set(set: &mut ReplicaSet) {
+    set.metadata.annotations = None;
+    set.status = None;
+    if let Some(spec) = &mut set.spec {
+        spec.template = Some(PodTemplateSpec::default());
+    }
+}

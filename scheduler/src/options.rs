@@ -1,0 +1,122 @@
+//! The command line, under kube-scheduler's names. Owns the flags and their defaults; what a configuration file may also say is
+//! merged in `configuration`.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use component_base::flags::LogFlags;
+use coracle_client::leader_election::LeaderElectionFlags;
+
+/// Upstream's flags that this scheduler does not have yet.
+pub const NOT_IMPLEMENTED: &[&str] = &[
+    "allow-metric-labels",
+    "allow-metric-labels-manifest",
+    "authentication-skip-lookup",
+    "authentication-token-webhook-cache-ttl",
+    "authentication-tolerate-lookup-failure",
+    "authorization-always-allow-paths",
+    "authorization-webhook-cache-authorized-ttl",
+    "authorization-webhook-cache-unauthorized-ttl",
+    "client-ca-file",
+    "contention-profiling",
+    "disable-http2-serving",
+    "disabled-metrics",
+    "emulated-version",
+    "feature-gates",
+    "http2-max-streams-per-connection",
+    "kube-api-burst",
+    "kube-api-content-type",
+    "kube-api-qps",
+    "log-flush-frequency",
+    "log-text-info-buffer-size",
+    "log-text-split-stream",
+    "permit-address-sharing",
+    "permit-port-sharing",
+    "pod-max-in-unschedulable-pods-duration",
+    "profiling",
+    "requestheader-allowed-names",
+    "requestheader-client-ca-file",
+    "requestheader-extra-headers-prefix",
+    "requestheader-group-headers",
+    "requestheader-uid-headers",
+    "requestheader-username-headers",
+    "show-hidden-metrics-for-version",
+    "tls-cipher-suites",
+    "tls-min-version",
+    "tls-sni-cert-key",
+    "vmodule",
+    "write-config-to",
+];
+
+/// Decides which node runs each pod.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "scheduler", version, about, disable_version_flag = false)]
+pub struct Options {
+    /// A KubeSchedulerConfiguration (kubescheduler.config.k8s.io/v1); flags that are given win over it.
+    #[arg(long)]
+    pub config: Option<PathBuf>,
+    /// Where the API server is and who we are; in-cluster if absent.
+    #[arg(long)]
+    pub kubeconfig: Option<PathBuf>,
+    /// The API server's address, in place of the kubeconfig's.
+    #[arg(long)]
+    pub master: Option<String>,
+    /// Kubeconfig for checking the tokens of those who read the metrics. Health and metrics are served to all so far.
+    #[arg(long)]
+    pub authentication_kubeconfig: Option<PathBuf>,
+    /// Kubeconfig for asking whether they may. Health and metrics are served to all so far.
+    #[arg(long)]
+    pub authorization_kubeconfig: Option<PathBuf>,
+    /// The address of the health and metrics port.
+    #[arg(long, default_value = "0.0.0.0")]
+    pub bind_address: std::net::IpAddr,
+    /// The health and metrics port (HTTPS); 0 for none.
+    #[arg(long, default_value_t = 10259)]
+    pub secure_port: u16,
+    /// Where upstream keeps a self-signed certificate; ours is kept in memory only.
+    #[arg(long, default_value = "")]
+    pub cert_dir: String,
+    /// Certificate of the health and metrics port; a self-signed one is made if absent.
+    #[arg(long, requires = "tls_private_key_file")]
+    pub tls_cert_file: Option<PathBuf>,
+    /// Its key.
+    #[arg(long, requires = "tls_cert_file")]
+    pub tls_private_key_file: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub leader_election: LeaderElectionFlags,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub log: LogFlags,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Options, String> {
+        let args = std::iter::once("scheduler").chain(args.iter().copied()).map(Into::into);
+        component_base::flags::try_parse_from(args, NOT_IMPLEMENTED).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn kubeadms_command_line_is_taken() {
+        let options = parse(&[
+            "--authentication-kubeconfig=/etc/kubernetes/scheduler.conf",
+            "--authorization-kubeconfig=/etc/kubernetes/scheduler.conf",
+            "--bind-address=127.0.0.1",
+            "--kubeconfig=/etc/kubernetes/scheduler.conf",
+            "--leader-elect=true",
+            "-v=2",
+        ])
+        .expect("parses");
+        assert_eq!(options.secure_port, 10259);
+        assert!(options.leader_election.leader_elect);
+    }
+
+    #[test]
+    fn a_flag_that_is_not_there_yet_is_refused_by_name() {
+        let error = parse(&["--kube-api-qps=50"]).expect_err("refused");
+        assert!(error.contains("--kube-api-qps is not implemented"), "{error}");
+    }
+}
