@@ -41,14 +41,19 @@ pub async fn get(address: SocketAddr, path: &str) -> Option<String> {
 
 /// Whether `/readyz` answers 200 over TLS with a certificate of the cluster's authority.
 pub async fn https_ready(address: SocketAddr, ca: &Path) -> bool {
+    https_get(address, ca, "/readyz").await.is_some()
+}
+
+/// GET over TLS, with a server certificate of the cluster's authority; the body if the status is 200.
+pub async fn https_get(address: SocketAddr, ca: &Path, path: &str) -> Option<String> {
     let ask = async {
         let config = component_base::tls::client_config(Some(ca), None, &["http/1.1"]).ok()?;
         let stream = TcpStream::connect(address).await.ok()?;
         let name = rustls_pki_types::ServerName::from(address.ip());
         let stream = tokio_rustls::TlsConnector::from(config).connect(name, stream).await.ok()?;
-        request(stream, &address.to_string(), "/readyz").await
+        request(stream, &address.to_string(), path).await
     };
-    tokio::time::timeout(DEADLINE, ask).await.ok().flatten().is_some()
+    tokio::time::timeout(DEADLINE, ask).await.ok().flatten()
 }
 
 async fn request(

@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use clap::Args;
-use k8s_openapi::api::coordination::v1::Lease;
 use serde::Serialize;
 
 use super::{Output, existing};
 use crate::layout::Layout;
+use crate::probe;
 use crate::processes::{self, ProcessTable};
 use crate::supervisor::control;
 use crate::topology::{Component, Probe, Topology};
-use crate::{client, probe};
 
 #[derive(Args, Debug)]
 pub struct Options {
@@ -69,7 +68,7 @@ pub async fn run(layout: &Layout, options: &Options) -> anyhow::Result<()> {
             .ok()
             .and_then(|reply| reply.processes.get(&process.name).cloned())
             .unwrap_or_default();
-        let role = roles.get(&process.name).cloned().unwrap_or_default();
+        let role = roles.get(&process.name);
         let (resident_bytes, proportional_bytes) = pid.and_then(processes::memory_bytes).unwrap_or_default();
         rows.push(Row {
             name: process.name.clone(),
@@ -79,8 +78,8 @@ pub async fn run(layout: &Layout, options: &Options) -> anyhow::Result<()> {
                 (None, Some(waiting)) => format!("waiting for {waiting}"),
                 (None, None) => "stopped".into(),
             },
-            role: role_name(process.component, role.leads).into(),
-            revision: role.revision,
+            role: role.map_or("", |role| role_name(process.component, role.leads)).into(),
+            revision: role.and_then(|role| role.revision),
             pid,
             restarts: known.restarts,
             resident_bytes,
@@ -123,42 +122,28 @@ fn role_name(component: Component, leads: bool) -> &'static str {
     }
 }
 
-/// Asks the store members' metrics and the Leases who leads. What does not answer has no role.
+/// Asks every process that can lead, by its metrics. What does not answer has no role.
 pub async fn roles(layout: &Layout, topology: &Topology) -> BTreeMap<String, Role> {
+    let ca = layout.pki("ca.crt");
     let mut roles = BTreeMap::new();
     for process in &topology.processes {
-        let (Component::EtcdLite, Some(Probe::Http(address, port))) = (process.component, &process.probe)
-        else {
-            continue;
+        let metrics = match (process.component, &process.probe) {
+            (Component::EtcdLite, Some(Probe::Http(address, port))) => {
+                probe::get(SocketAddr::from((*address, *port)), "/metrics").await
+            }
+            (Component::Scheduler | Component::ControllerManager, Some(Probe::Https(address, port))) => {
+                probe::https_get(SocketAddr::from((*address, *port)), &ca, "/metrics").await
+            }
+            _ => continue,
         };
-        let Some(metrics) = probe::get(SocketAddr::from((*address, *port)), "/metrics").await else {
-            continue;
-        };
+        let Some(metrics) = metrics else { continue };
         let value = |name: &str| metric(&metrics, name);
-        let role = Role {
-            leads: value("etcd_server_is_leader") == Some(1.0),
-            revision: value("etcd_debugging_mvcc_current_revision").map(|revision| revision as u64),
-        };
-        roles.insert(process.name.clone(), role);
-    }
-    for (component, lease) in
-        [(Component::Scheduler, "kube-scheduler"), (Component::ControllerManager, "kube-controller-manager")]
-    {
-        let Some(holder) = lease_holder(layout, lease).await else { continue };
-        for process in topology.processes.iter().filter(|p| p.component == component) {
-            // Identities begin with the host name and an underscore, as upstream's do.
-            let leads = holder.split('_').next() == Some(process.host.as_str());
-            roles.insert(process.name.clone(), Role { leads, revision: None });
-        }
+        let leads =
+            [value("etcd_server_is_leader"), value("leader_election_master_status")].contains(&Some(1.0));
+        let revision = value("etcd_debugging_mvcc_current_revision").map(|revision| revision as u64);
+        roles.insert(process.name.clone(), Role { leads, revision });
     }
     roles
-}
-
-async fn lease_holder(layout: &Layout, lease: &str) -> Option<String> {
-    let kube = client::connect(layout).await.ok()?;
-    let leases = kube::Api::<Lease>::namespaced(kube, "kube-system");
-    let deadline = std::time::Duration::from_secs(2);
-    tokio::time::timeout(deadline, leases.get(lease)).await.ok()?.ok()?.spec?.holder_identity
 }
 
 fn metric(text: &str, name: &str) -> Option<f64> {
