@@ -1,12 +1,14 @@
 //! The client port: etcd's gRPC services and plain HTTP paths over one [`Member`].
 //!
 //! Owns: request checks, headers, error codes, the watch machinery. Never here: Raft, files, listeners, TLS; whoever owns the listener serves
-//! each connection with a clone of [`ClientService`].
+//! each connection with [`serve_connection`] and a clone of [`ClientService`].
 
 mod auth;
 mod cluster;
+mod connection;
 mod kv;
 mod lease;
+mod lenient_authority;
 mod maintenance;
 mod status;
 mod watch;
@@ -18,6 +20,8 @@ mod watch_stream;
 pub(crate) mod test_member;
 #[cfg(test)]
 mod tests;
+
+pub use connection::serve_connection;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -46,6 +50,8 @@ pub struct ServiceConfig {
     pub txn_ops_max: usize,
     /// Time between progress notifications to watchers that ask for them (`--experimental-watch-progress-notify-interval`).
     pub watch_progress_interval: Duration,
+    /// Streams one connection may have open (`--max-concurrent-streams`).
+    pub concurrent_streams_max: u32,
 }
 
 impl Default for ServiceConfig {
@@ -54,6 +60,7 @@ impl Default for ServiceConfig {
             request_bytes_max: 3 * 1024 * 1024 / 2,
             txn_ops_max: etcd_lite_core::check::TXN_OPS_MAX,
             watch_progress_interval: Duration::from_secs(600),
+            concurrent_streams_max: u32::MAX,
         }
     }
 }
@@ -96,6 +103,7 @@ pub struct ClientService<M: Member> {
     maintenance: pb::maintenance_server::MaintenanceServer<maintenance::MaintenanceService<M>>,
     auth: pb::auth_server::AuthServer<auth::AuthService<M>>,
     http: Arc<HttpEndpoints<M>>,
+    concurrent_streams_max: u32,
 }
 
 impl<M: Member> Clone for ClientService<M> {
@@ -108,6 +116,7 @@ impl<M: Member> Clone for ClientService<M> {
             maintenance: self.maintenance.clone(),
             auth: self.auth.clone(),
             http: Arc::clone(&self.http),
+            concurrent_streams_max: self.concurrent_streams_max,
         }
     }
 }
@@ -126,6 +135,7 @@ impl<M: Member> ClientService<M> {
             Arc::new(WatchHub::new(Arc::clone(&member), config.request_bytes_max, Arc::clone(&metrics)));
         tokio::spawn(Arc::clone(&hub).run(shutdown.clone()));
         crate::metrics::register(&mut registry.lock(), Arc::clone(&member), Arc::clone(&metrics));
+        let concurrent_streams_max = config.concurrent_streams_max;
         let decoding_max = config.request_bytes_max + GRPC_OVERHEAD_BYTES;
         let http = Arc::new(HttpEndpoints::new(Arc::clone(&member), Arc::clone(registry)));
         let context = Arc::new(Context { member, config, metrics });
@@ -143,7 +153,12 @@ impl<M: Member> ClientService<M> {
             )),
             auth: pb::auth_server::AuthServer::new(auth::AuthService(context)),
             http,
+            concurrent_streams_max,
         }
+    }
+
+    pub(crate) fn concurrent_streams_max(&self) -> u32 {
+        self.concurrent_streams_max
     }
 
     /// The plain HTTP paths alone, for `--listen-metrics-urls`.

@@ -12,8 +12,7 @@ use coracle_proto::etcdserverpb::watch_client::WatchClient;
 use coracle_proto::etcdserverpb::watch_request::RequestUnion;
 use coracle_proto::mvccpb::event::EventType;
 use etcd_lite_core::Request as Command;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
+use hyper_util::rt::TokioIo;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -21,7 +20,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Streaming};
 
 use super::test_member::TestMember;
-use super::{ClientService, ServiceConfig};
+use super::{ClientService, ServiceConfig, serve_connection};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -46,13 +45,7 @@ async fn serve(feed_capacity: usize, config: ServiceConfig) -> Server {
                 () = stopped.cancelled() => return,
                 accepted = listener.accept() => accepted.expect("accepts").0,
             };
-            let service = service.clone();
-            tokio::spawn(async move {
-                // A client that goes away is not an error.
-                let _ = auto::Builder::new(TokioExecutor::new())
-                    .serve_connection(TokioIo::new(connection), service)
-                    .await;
-            });
+            tokio::spawn(serve_connection(connection, service.clone(), stopped.clone()));
         }
     });
     let channel =

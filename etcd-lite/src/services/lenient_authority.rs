@@ -1,0 +1,371 @@
+//! Lets in clients that put a whole URL where HTTP/2 has an authority.
+//!
+//! `etcdctl` 3.4 given `--endpoints=http://127.0.0.1:2379` sends `:authority: http://127.0.0.1:2379` with Status, HashKV and other
+//! maintenance calls. etcd takes that; the HTTP/2 library here refuses such a stream. So the bytes are watched on their way in, and
+//! `http://` or `https://` at the beginning of an authority becomes `httpk--` or `httpsk--`: characters that are allowed there
+//! and have Huffman codes of the same length, so that no length in the stream and no size in the header table changes.
+//! Nothing on the server looks at the authority.
+//!
+//! Never here: any other change; bytes that are not HTTP/2 pass untouched.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::io::poll_read_buf;
+
+/// What an HTTP/2 client sends first.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+const FRAME_HEADER_BYTES: usize = 9;
+
+/// Largest frame a client may send while nothing else is agreed.
+const FRAME_BYTES_MAX: usize = 16_384;
+
+const TYPE_HEADERS: u8 = 1;
+const FLAG_PADDED: u8 = 0x8;
+const FLAG_PRIORITY: u8 = 0x20;
+
+/// `:authority` in HPACK's static table.
+const INDEX_AUTHORITY: usize = 1;
+
+/// A connection whose incoming headers are mended.
+pub(crate) struct LenientAuthority<S> {
+    inner: S,
+    scanner: Scanner,
+    /// Bytes read and not given on.
+    held: BytesMut,
+    /// How many of them may go.
+    ready: usize,
+    is_at_end: bool,
+}
+
+impl<S> LenientAuthority<S> {
+    pub(crate) fn new(inner: S) -> Self {
+        Self { inner, scanner: Scanner::Preface, held: BytesMut::new(), ready: 0, is_at_end: false }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for LenientAuthority<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        loop {
+            if this.ready > 0 {
+                let count = this.ready.min(out.remaining());
+                out.put_slice(&this.held[..count]);
+                this.held.advance(count);
+                this.ready -= count;
+                return Poll::Ready(Ok(()));
+            }
+            if this.is_at_end {
+                return Poll::Ready(Ok(()));
+            }
+            if matches!(this.scanner, Scanner::Other) && this.held.is_empty() {
+                return Pin::new(&mut this.inner).poll_read(cx, out);
+            }
+            this.held.reserve(8 * 1024);
+            if ready!(poll_read_buf(Pin::new(&mut this.inner), cx, &mut this.held))? == 0 {
+                this.is_at_end = true;
+                this.ready = this.held.len();
+            } else {
+                this.ready = this.scanner.scan(&mut this.held);
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for LenientAuthority<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+/// Where in the incoming bytes the next unseen one is.
+enum Scanner {
+    /// Nothing seen; it may or may not become HTTP/2.
+    Preface,
+    /// Inside a frame that passes as it is.
+    Skip(usize),
+    /// Before a frame.
+    Frame,
+    /// Not HTTP/2: everything passes.
+    Other,
+}
+
+impl Scanner {
+    /// Looks at bytes not seen before, mends header frames, and says how many bytes may go on; the rest is to be shown
+    /// again with what follows.
+    fn scan(&mut self, bytes: &mut [u8]) -> usize {
+        let mut position = 0;
+        loop {
+            let rest = &mut bytes[position..];
+            match self {
+                Self::Preface if rest.len() >= PREFACE.len() && rest.starts_with(PREFACE) => {
+                    *self = Self::Skip(PREFACE.len())
+                }
+                Self::Preface if PREFACE.starts_with(rest) => return position,
+                Self::Preface => *self = Self::Other,
+                Self::Other => return bytes.len(),
+                Self::Skip(count) => {
+                    let passed = (*count).min(rest.len());
+                    position += passed;
+                    *count -= passed;
+                    if *count > 0 {
+                        return position;
+                    }
+                    *self = Self::Frame;
+                }
+                Self::Frame => {
+                    let &mut [a, b, c, kind, flags, ..] = rest else { return position };
+                    let frame_bytes = FRAME_HEADER_BYTES + u32::from_be_bytes([0, a, b, c]) as usize;
+                    if kind != TYPE_HEADERS || frame_bytes > FRAME_HEADER_BYTES + FRAME_BYTES_MAX {
+                        *self = Self::Skip(frame_bytes);
+                        continue;
+                    }
+                    let Some(payload) = rest.get_mut(FRAME_HEADER_BYTES..frame_bytes) else {
+                        return position;
+                    };
+                    // A frame that cannot be followed passes; the HTTP/2 library judges it.
+                    let _ = mend_headers(payload, flags);
+                    position += frame_bytes;
+                }
+            }
+        }
+    }
+}
+
+/// Walks a header block and mends the authorities that are spelt out in it. `None` when the block ends early or makes no sense.
+fn mend_headers(payload: &mut [u8], flags: u8) -> Option<()> {
+    let mut position = 0;
+    if flags & FLAG_PADDED != 0 {
+        position += 1;
+    }
+    if flags & FLAG_PRIORITY != 0 {
+        position += 5;
+    }
+    while position < payload.len() {
+        let first = payload[position];
+        let index_bits = match first {
+            0x80.. => 7,
+            0x40.. => 6,
+            0x20.. => 5,
+            _ => 4,
+        };
+        let index = integer(payload, &mut position, index_bits)?;
+        if first >= 0x80 || (0x20..0x40).contains(&first) {
+            // A header from the table, or a new size of the table.
+            continue;
+        }
+        if index == 0 {
+            let (_, length) = string_head(payload, &mut position)?;
+            position = position.checked_add(length)?;
+        }
+        let (is_huffman, length) = string_head(payload, &mut position)?;
+        let value = payload.get_mut(position..position.checked_add(length)?)?;
+        if index == INDEX_AUTHORITY {
+            mend(value, is_huffman);
+        }
+        position += length;
+    }
+    Some(())
+}
+
+/// A string's coding and length in bytes.
+fn string_head(bytes: &[u8], position: &mut usize) -> Option<(bool, usize)> {
+    let is_huffman = bytes.get(*position)? & 0x80 != 0;
+    Some((is_huffman, integer(bytes, position, 7)?))
+}
+
+/// HPACK's integer with a prefix of so many bits.
+fn integer(bytes: &[u8], position: &mut usize, prefix_bits: u32) -> Option<usize> {
+    let prefix_max = (1_usize << prefix_bits) - 1;
+    let mut value = usize::from(*bytes.get(*position)?) & prefix_max;
+    *position += 1;
+    if value < prefix_max {
+        return Some(value);
+    }
+    for shift in [0, 7, 14, 21] {
+        let byte = *bytes.get(*position)?;
+        *position += 1;
+        value += usize::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+/// A Huffman code: its bits, and how many.
+type Code = (u64, u32);
+
+const H: Code = (0b10_0111, 6);
+const T: Code = (0b0_1001, 5);
+const P: Code = (0b10_1011, 6);
+const S: Code = (0b0_1000, 5);
+const COLON: Code = (0b101_1100, 7);
+const SLASH: Code = (0b01_1000, 6);
+const K: Code = (0b111_0101, 7);
+const DASH: Code = (0b01_0110, 6);
+
+/// The codes one after the other, beginning at the highest bit; and how many bits.
+const fn sequence(codes: &[Code]) -> Code {
+    let (mut bits, mut count, mut n) = (0, 0, 0);
+    while n < codes.len() {
+        count += codes[n].1;
+        bits |= codes[n].0 << (64 - count);
+        n += 1;
+    }
+    (bits, count)
+}
+
+/// What is replaced by what, in Huffman code.
+const HUFFMAN: [(Code, Code); 2] = [
+    (sequence(&[H, T, T, P, COLON, SLASH, SLASH]), sequence(&[H, T, T, P, K, DASH, DASH])),
+    (sequence(&[H, T, T, P, S, COLON, SLASH, SLASH]), sequence(&[H, T, T, P, S, K, DASH, DASH])),
+];
+
+fn mend(value: &mut [u8], is_huffman: bool) {
+    if !is_huffman {
+        for scheme in [&b"http"[..], b"https"] {
+            if value.starts_with(scheme) && value[scheme.len()..].starts_with(b"://") {
+                value[scheme.len()..scheme.len() + 3].copy_from_slice(b"k--");
+            }
+        }
+        return;
+    }
+    let mut head = [0; 8];
+    let count = value.len().min(head.len());
+    head[..count].copy_from_slice(&value[..count]);
+    let bits = u64::from_be_bytes(head);
+    for ((from, from_count), (to, _)) in HUFFMAN {
+        let mask = !(u64::MAX >> from_count);
+        if bits & mask == from {
+            let mended = (bits & !mask) | to;
+            value[..count].copy_from_slice(&mended.to_be_bytes()[..count]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use tokio::io::AsyncReadExt;
+
+    fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
+        [&length[1..], &[kind, flags, 0, 0, 0, 1], payload].concat()
+    }
+
+    /// `:method POST` from the table, then `:authority` literal, then a literal header with a name.
+    fn headers(authority: &[u8], is_huffman: bool) -> Vec<u8> {
+        let coding = if is_huffman { 0x80 } else { 0 };
+        let length = u8::try_from(authority.len()).expect("short") | coding;
+        [&[0x83, 0x41, length], authority, b"\x40\x01a\x09http://xy"].concat()
+    }
+
+    async fn through(pieces: &[&[u8]]) -> Vec<u8> {
+        let mut mock = tokio_util::io::StreamReader::new(futures::stream::iter(
+            pieces.iter().map(|p| Ok::<_, io::Error>(bytes::Bytes::copy_from_slice(p))),
+        ));
+        let mut out = Vec::new();
+        let mut read = LenientAuthority::new(&mut mock);
+        read.read_to_end(&mut out).await.expect("reads");
+        out
+    }
+
+    #[tokio::test]
+    async fn a_url_becomes_an_authority_however_it_is_cut() {
+        // "http://127.0.0.1:2379" as a Go client codes it.
+        let huffman =
+            [0x9d, 0x29, 0xae, 0xe3, 0x0c, 0x04, 0x8e, 0x05, 0xc0, 0xb8, 0x17, 0x02, 0xdc, 0x26, 0xce, 0xff];
+        let huffman_bits = u64::from_be_bytes(huffman[..8].try_into().expect("eight"));
+        assert_eq!(huffman_bits & !(u64::MAX >> 41), HUFFMAN[0].0.0, "the codes above are those of HPACK");
+        let mut mended = huffman;
+        mend(&mut mended, true);
+        assert_ne!(mended, huffman);
+        let cases = [
+            (huffman.to_vec(), mended.to_vec(), true),
+            (b"http://h:1".to_vec(), b"httpk--h:1".to_vec(), false),
+            (b"https://h".to_vec(), b"httpsk--h".to_vec(), false),
+            (b"httpx".to_vec(), b"httpx".to_vec(), false),
+        ];
+        for (given, expected, is_huffman) in cases {
+            let stream = |authority: &[u8]| {
+                [
+                    PREFACE,
+                    &frame(4, 0, &[]),
+                    &frame(1, 4, &headers(authority, is_huffman)),
+                    &frame(0, 1, b"\x41\x0ahttp://h:1"),
+                    &frame(
+                        1,
+                        0x2c,
+                        &[&[2, 0, 0, 0, 0, 9][..], &headers(authority, is_huffman), &[0, 0]].concat(),
+                    ),
+                ]
+                .concat()
+            };
+            let given = stream(&given);
+            assert_eq!(through(&[&given]).await, stream(&expected));
+            let bytes: Vec<&[u8]> = given.chunks(1).collect();
+            assert_eq!(through(&bytes).await, stream(&expected), "byte by byte");
+        }
+    }
+
+    #[test]
+    fn huffman_coded_schemes_keep_their_length() {
+        for ((from, from_count), (to, to_count)) in HUFFMAN {
+            assert_eq!(from_count, to_count);
+            let mut value = (from | 0x7f).to_be_bytes();
+            mend(&mut value, true);
+            assert_eq!(u64::from_be_bytes(value), to | 0x7f);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_http2_passes_untouched() {
+        for text in [&b"GET / HTTP/1.1\r\nHost: http://x\r\n\r\n"[..], b"PRI * HTTP/1", b"P", b""] {
+            assert_eq!(through(&[text]).await, text);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_or_added_whatever_comes(
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+            with_preface in any::<bool>(),
+            cut in 1..50_usize,
+        ) {
+            let given = if with_preface { [PREFACE, &bytes].concat() } else { bytes };
+            let pieces: Vec<&[u8]> = given.chunks(cut).collect();
+            let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+            prop_assert_eq!(runtime.block_on(through(&pieces)).len(), given.len());
+        }
+    }
+}
