@@ -132,17 +132,22 @@ impl Store {
     }
 
     fn apply_put(&mut self, batch: &mut WriteBatch, request: &PutRequest) -> Result<PutResponse, StoreError> {
-        self.check_put(request)?;
+        self.check_put_lease(request)?;
+        self.check_put_key(request)?;
         Ok(self.put(batch, request))
     }
 
-    /// What can only be known now: whether key and lease exist.
-    pub(crate) fn check_put(&self, request: &PutRequest) -> Result<(), StoreError> {
-        if (request.ignore_value || request.ignore_lease)
-            && self.index.get(&request.key).is_none_or(|versions| versions.live().is_none())
-        {
+    /// Whether the key whose value or lease is to stay exists.
+    pub(crate) fn check_put_key(&self, request: &PutRequest) -> Result<(), StoreError> {
+        let keeps_something = request.ignore_value || request.ignore_lease;
+        if keeps_something && self.index.get(&request.key).is_none_or(|versions| versions.live().is_none()) {
             return Err(StoreError::KeyNotFound);
         }
+        Ok(())
+    }
+
+    /// Whether the lease exists.
+    pub(crate) fn check_put_lease(&self, request: &PutRequest) -> Result<(), StoreError> {
         if request.lease != 0 && self.lease(request.lease).is_none() {
             return Err(StoreError::LeaseNotFound);
         }

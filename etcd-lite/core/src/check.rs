@@ -9,7 +9,7 @@ use coracle_proto::etcdserverpb::request_op::Request as Op;
 use coracle_proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest};
 
 use crate::error::StoreError;
-use crate::key_range::KeyRange;
+use crate::key_range::{KeyRange, RangeEnd};
 
 /// Operations allowed in one branch of a transaction unless configured otherwise.
 pub const TXN_OPS_MAX: usize = 128;
@@ -112,7 +112,11 @@ impl Writes {
         let mut writes = Self::default();
         for op in branch {
             if let Some(Op::RequestDeleteRange(delete)) = &op.request {
-                writes.deletes.push(KeyRange::new(&delete.key, &delete.range_end));
+                let range = KeyRange::new(&delete.key, &delete.range_end);
+                // As in etcd, what a deletion without upper bound covers is not looked at here.
+                if range.end != RangeEnd::Unbounded {
+                    writes.deletes.push(range);
+                }
             }
         }
         for op in branch {
@@ -175,6 +179,7 @@ mod tests {
         assert_eq!(checked(vec![put_op("b"), delete_op("a", "c")]), duplicate);
         assert_eq!(checked(vec![delete_op("a", ""), put_op("a")]), duplicate);
         assert_eq!(checked(vec![delete_op("a", "c"), delete_op("b", "d"), put_op("d")]), Ok(()));
+        assert_eq!(checked(vec![delete_op("a", "\0"), put_op("b")]), Ok(()), "etcd does not see this one");
         assert_eq!(checked(vec![put_op("a"), nested(vec![put_op("a")], vec![])]), duplicate);
         assert_eq!(checked(vec![put_op("a"), nested(vec![], vec![delete_op("a", "")])]), duplicate);
         assert_eq!(

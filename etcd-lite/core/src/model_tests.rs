@@ -159,10 +159,13 @@ impl Model {
         let succeeded = txn.compare.iter().all(|compare| self.holds(compare));
         let branch = if succeeded { &txn.success } else { &txn.failure };
         for op in branch {
-            match &op.request {
-                Some(Op::RequestRange(range)) => self.readable(range.revision)?,
-                Some(Op::RequestPut(put)) => self.check_put(put)?,
-                _ => {}
+            if let Some(Op::RequestPut(put)) = &op.request {
+                self.check_put(put)?;
+            }
+        }
+        for op in branch {
+            if let Some(Op::RequestRange(range)) = &op.request {
+                self.readable(range.revision)?;
             }
         }
         let (main, before) = (self.revision + 1, self.writes.len());
@@ -189,6 +192,9 @@ impl Model {
         let (main, before) = (self.revision + 1, self.writes.len());
         let response = match request {
             Request::Put(put) => {
+                if put.lease != 0 && !self.leases.contains_key(&put.lease) {
+                    return Err(StoreError::LeaseNotFound);
+                }
                 self.check_put(put)?;
                 Response::Put(self.put(main, put))
             }

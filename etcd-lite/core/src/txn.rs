@@ -65,15 +65,35 @@ impl Store {
         path
     }
 
+    /// Checks what will run: as in etcd all puts first, then all reads.
     fn check_branch(&self, request: &TxnRequest, path: &Path) -> Result<(), StoreError> {
-        let mut nested_paths = path.nested.iter();
-        path.branch(request).iter().try_for_each(|op| match &op.request {
-            Some(Op::RequestRange(range)) => self.check_readable(range.revision),
-            Some(Op::RequestPut(put)) => self.check_put(put),
-            Some(Op::RequestTxn(nested)) => {
-                nested_paths.next().map_or(Ok(()), |nested_path| self.check_branch(nested, nested_path))
+        self.check_each(request, path, &|op| match op {
+            // The other way round than for a put of its own, again as in etcd.
+            Op::RequestPut(put) => self.check_put_key(put).and_then(|()| self.check_put_lease(put)),
+            _ => Ok(()),
+        })?;
+        self.check_each(request, path, &|op| match op {
+            // As in etcd, a negative revision is the newest in a request of its own, but a compacted one in here.
+            Op::RequestRange(range) if range.revision < self.compacted_revision().min(0) => {
+                Err(StoreError::Compacted)
             }
-            Some(Op::RequestDeleteRange(_)) | None => Ok(()),
+            Op::RequestRange(range) => self.check_readable(range.revision),
+            _ => Ok(()),
+        })
+    }
+
+    fn check_each(
+        &self,
+        request: &TxnRequest,
+        path: &Path,
+        check: &dyn Fn(&Op) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut nested_paths = path.nested.iter();
+        path.branch(request).iter().filter_map(|op| op.request.as_ref()).try_for_each(|op| match op {
+            Op::RequestTxn(nested) => {
+                nested_paths.next().map_or(Ok(()), |nested_path| self.check_each(nested, nested_path, check))
+            }
+            other => check(other),
         })
     }
 
