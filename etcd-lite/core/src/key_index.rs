@@ -64,22 +64,25 @@ impl KeyVersions {
 
     /// Drops what no read at `compacted` or later and no watch from `compacted` on can need; tells each dropped version.
     pub(crate) fn prune(&mut self, compacted: i64, mut dropped: impl FnMut(&Arc<Version>)) -> Pruned {
-        if self.newest.revision.main <= compacted {
-            self.older.drain(..).for_each(|v| dropped(&v));
-            self.older.shrink_to_fit();
-            if !self.live && self.newest.revision.main < compacted {
-                dropped(&self.newest);
-                return Pruned::Gone;
+        let superseded = |v: &Arc<Version>| v.revision.main < compacted;
+        let first_kept = if self.newest.revision.main < compacted {
+            self.older.len() + usize::from(!self.live)
+        } else {
+            // What was written at exactly `compacted` stays for watchers; else the version in force then stays for readers.
+            let first_at = self.older.partition_point(superseded);
+            let is_written_at = self.older.get(first_at).unwrap_or(&self.newest).revision.main == compacted;
+            match first_at.checked_sub(1) {
+                Some(base) if !is_written_at && !self.older[base].tombstone => base,
+                _ => first_at,
             }
-            return Pruned::Kept;
-        }
-        let Some(base) = self.older.iter().rposition(|v| v.revision.main <= compacted) else {
-            return Pruned::Kept;
         };
-        let base_needed = !self.older[base].tombstone || self.older[base].revision.main == compacted;
-        let drop_count = if base_needed { base } else { base + 1 };
-        self.older.drain(..drop_count).for_each(|v| dropped(&v));
+        let is_gone = first_kept > self.older.len();
+        self.older.drain(..first_kept.min(self.older.len())).for_each(|v| dropped(&v));
         self.older.shrink_to_fit();
+        if is_gone {
+            dropped(&self.newest);
+            return Pruned::Gone;
+        }
         Pruned::Kept
     }
 }

@@ -39,8 +39,13 @@ impl Model {
 
     /// All keys as they were after `revision`.
     fn at(&self, revision: i64) -> BTreeMap<Bytes, KeyValue> {
+        self.after(self.writes.partition_point(|w| w.revision <= revision))
+    }
+
+    /// All keys as they were after so many writes.
+    fn after(&self, count: usize) -> BTreeMap<Bytes, KeyValue> {
         let mut keys: BTreeMap<Bytes, KeyValue> = BTreeMap::new();
-        for write in self.writes.iter().filter(|w| w.revision <= revision) {
+        for write in &self.writes[..count] {
             let Some(value) = &write.value else {
                 keys.remove(&write.key);
                 continue;
@@ -451,7 +456,7 @@ proptest! {
         let (mut store, mut model) = (Store::new(), Model::new());
         let mut records: BTreeMap<RecordKey, Record> = BTreeMap::new();
         for (index, request) in requests.iter().enumerate() {
-            let before = (model.writes.len(), model.revision);
+            let before = model.writes.len();
             let expected = model.apply(request);
             let command = Command { id: 0, request: Some(request.clone()) };
             let applied = store.apply(index as u64 + 1, 1, &command);
@@ -462,11 +467,11 @@ proptest! {
             let told: Vec<(Bytes, bool)> =
                 applied.events.iter().map(|e| (e.version.key.clone(), e.version.tombstone)).collect();
             let written: Vec<(Bytes, bool)> =
-                model.writes[before.0..].iter().map(|w| (w.key.clone(), w.value.is_none())).collect();
+                model.writes[before..].iter().map(|w| (w.key.clone(), w.value.is_none())).collect();
             prop_assert_eq!(told, written);
-            for event in applied.events.iter() {
+            for (position, event) in applied.events.iter().enumerate() {
                 let previous = event.previous.as_ref().map(|v| v.to_key_value());
-                prop_assert_eq!(previous, model.at(before.1).remove(&event.version.key));
+                prop_assert_eq!(previous, model.after(before + position).remove(&event.version.key));
             }
         }
         prop_assert_eq!(store.compacted_revision(), model.compacted);
