@@ -1,2 +1,78 @@
-//! Placeholder while the workspace is laid out.
-fn main() {}
+//! kube-proxy's process: makes the node's nftables follow Services and EndpointSlices. Owns the wiring only: `kube-proxy-core`
+//! decides what the table looks like, `sync` writes it.
+
+mod configuration;
+mod metrics;
+mod nft;
+mod node_addresses;
+mod options;
+mod sync;
+mod sysctl;
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use component_base::health::Health;
+use coracle_client::config::{ClientConfig, connect};
+use tokio::net::TcpListener;
+
+use crate::configuration::Settings;
+use crate::metrics::ProxyMetrics;
+use crate::options::Options;
+use crate::sync::Sync;
+
+fn main() -> ExitCode {
+    let options: Options = component_base::flags::parse(options::NOT_IMPLEMENTED);
+    component_base::logging::init(&options.log, "kube-proxy");
+    component_base::tls::install_provider();
+    // Two threads are enough: the work is a few transactions a second at most.
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("Error: cannot start the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(options)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("Error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(options: Options) -> anyhow::Result<()> {
+    if options.cleanup {
+        return nft::run(&kube_proxy_core::base::cleanup()).await.context("cannot remove the table");
+    }
+    let settings = Settings::load(&options)?;
+    let shutdown = component_base::shutdown::install();
+    nft::check().await?;
+    sysctl::prepare();
+
+    let registry = component_base::metrics::registry();
+    let metrics = ProxyMetrics::register(&mut registry.lock());
+    let client_config =
+        ClientConfig::new("kube-proxy").kubeconfig(&settings.kubeconfig).master(settings.master.as_deref());
+    let client = connect(&client_config).await?;
+    let sync = Sync::new(client, &settings, metrics, &shutdown);
+
+    let health = Health::new();
+    let status = sync.status();
+    health.add_live("sync", move || status.check());
+    let mut servers = Vec::new();
+    for address in [settings.healthz_address, settings.metrics_address].into_iter().flatten() {
+        let listener = TcpListener::bind(address).await.with_context(|| {
+            format!("cannot listen on {address}; is another kube-proxy running on this node?")
+        })?;
+        let (health, registry, shutdown) = (health.clone(), registry.clone(), shutdown.clone());
+        servers.push(tokio::spawn(component_base::admin::serve(listener, None, health, registry, shutdown)));
+    }
+    sync.run(shutdown.clone()).await;
+    shutdown.cancel();
+    for server in servers {
+        server.await.context("a server ended abnormally")?.context("a server failed")?;
+    }
+    Ok(())
+}

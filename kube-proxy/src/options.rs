@@ -1,0 +1,108 @@
+//! The command line, under kube-proxy's names. Owns the flags; a configuration file is merged in `configuration`.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use component_base::duration::GoDuration;
+use component_base::flags::LogFlags;
+
+/// Upstream's flags that this kube-proxy does not have yet.
+pub const NOT_IMPLEMENTED: &[&str] = &[
+    "bind-address-hard-fail",
+    "config-sync-period",
+    "conntrack-max-per-core",
+    "conntrack-min",
+    "conntrack-tcp-be-liberal",
+    "conntrack-tcp-timeout-close-wait",
+    "conntrack-tcp-timeout-established",
+    "conntrack-udp-timeout",
+    "conntrack-udp-timeout-stream",
+    "feature-gates",
+    "healthz-port",
+    "init-only",
+    "iptables-localhost-nodeports",
+    "iptables-masquerade-bit",
+    "iptables-min-sync-period",
+    "iptables-sync-period",
+    "ipvs-exclude-cidrs",
+    "ipvs-min-sync-period",
+    "ipvs-scheduler",
+    "ipvs-strict-arp",
+    "ipvs-sync-period",
+    "ipvs-tcp-timeout",
+    "ipvs-tcpfin-timeout",
+    "ipvs-udp-timeout",
+    "kube-api-burst",
+    "kube-api-content-type",
+    "kube-api-qps",
+    "log-flush-frequency",
+    "metrics-port",
+    "oom-score-adj",
+    "pod-bridge-interface",
+    "pod-interface-name-prefix",
+    "profiling",
+    "proxy-port-range",
+    "show-hidden-metrics-for-version",
+    "vmodule",
+    "write-config-to",
+];
+
+/// Makes Services reachable on this node, by nftables.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "kube-proxy", version, about)]
+pub struct Options {
+    /// A KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1). As upstream, flags other than --hostname-override,
+    /// --kubeconfig, --master, --cleanup and -v do not change what it says.
+    #[arg(long)]
+    pub config: Option<PathBuf>,
+    /// Where the API server is and who we are; in-cluster if absent.
+    #[arg(long)]
+    pub kubeconfig: Option<PathBuf>,
+    /// The API server's address, in place of the kubeconfig's.
+    #[arg(long)]
+    pub master: Option<String>,
+    /// This node's name; the host name if absent.
+    #[arg(long)]
+    pub hostname_override: Option<String>,
+    /// The pods' CIDR; traffic to Services from elsewhere is masqueraded.
+    #[arg(long)]
+    pub cluster_cidr: Option<String>,
+    /// How local traffic is told; only ClusterCIDR exists.
+    #[arg(long)]
+    pub detect_local_mode: Option<String>,
+    /// nftables, or empty for the same.
+    #[arg(long)]
+    pub proxy_mode: Option<String>,
+    /// Where health is served.
+    #[arg(long)]
+    pub healthz_bind_address: Option<String>,
+    /// Where metrics are served.
+    #[arg(long)]
+    pub metrics_bind_address: Option<String>,
+    /// Address that health and metrics fall back to.
+    #[arg(long)]
+    pub bind_address: Option<std::net::IpAddr>,
+    /// Which of the node's addresses take NodePort traffic: `primary`, or CIDRs.
+    #[arg(long, value_delimiter = ',')]
+    pub nodeport_addresses: Vec<String>,
+    /// Masquerade all traffic to ClusterIPs.
+    #[arg(long, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", default_value_t = false)]
+    pub masquerade_all: bool,
+    /// Bit of the packet mark that means "masquerade".
+    #[arg(long, default_value_t = 14)]
+    pub nftables_masquerade_bit: u32,
+    /// Shortest time between two transactions.
+    #[arg(long, default_value = "1s")]
+    pub nftables_min_sync_period: GoDuration,
+    /// Longest time between two full transactions.
+    #[arg(long, default_value = "30s")]
+    pub nftables_sync_period: GoDuration,
+    /// Remove the table and end.
+    #[arg(long, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", default_value_t = false)]
+    pub cleanup: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub log: LogFlags,
+}
