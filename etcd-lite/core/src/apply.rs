@@ -179,7 +179,7 @@ impl Store {
             tombstone: false,
         });
         let prev_kv = previous.as_ref().filter(|_| request.prev_kv).map(|v| v.to_key_value());
-        self.write(batch, Event { version, previous });
+        self.write(batch, version);
         PutResponse { header: header(batch.revision()), prev_kv }
     }
 
@@ -212,11 +212,12 @@ impl Store {
             lease: 0,
             tombstone: true,
         });
-        self.write(batch, Event { version, previous: Some(previous) });
+        self.write(batch, version);
     }
 
-    fn write(&mut self, batch: &mut WriteBatch, event: Event) {
-        batch.changes.push(RecordChange::Set(Record::Version(Arc::clone(&event.version))));
+    fn write(&mut self, batch: &mut WriteBatch, version: Arc<Version>) {
+        batch.changes.push(RecordChange::Set(Record::Version(Arc::clone(&version))));
+        let event = Event { previous: self.before(&version), version };
         batch.events.push(event.clone());
         self.add_version(event);
     }

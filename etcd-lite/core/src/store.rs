@@ -103,6 +103,11 @@ impl Store {
         self.cluster_version.as_deref()
     }
 
+    /// What a version's key was before its revision, whatever came before it in the same revision.
+    pub(crate) fn before(&self, version: &Version) -> Option<Arc<Version>> {
+        self.index.get(&version.key)?.at(version.revision.main - 1).map(Arc::clone)
+    }
+
     /// Adds a version to index, log and byte count.
     pub(crate) fn add_version(&mut self, event: Event) {
         self.bytes += event.version.size_bytes();
@@ -189,13 +194,14 @@ impl Store {
                 Arc::new(Version { key: Bytes::copy_from_slice(&version.key), ..Version::clone(&version) })
             }
         };
-        let previous = current.filter(|v| !v.tombstone);
-        self.leases.move_key(&version.key, previous.as_ref().map_or(0, |v| v.lease), version.lease);
+        let previous_lease = current.filter(|v| !v.tombstone).map_or(0, |v| v.lease);
+        self.leases.move_key(&version.key, previous_lease, version.lease);
         if version.revision.main < self.meta.compacted_revision {
             self.bytes += version.size_bytes();
             self.index.insert(version);
         } else {
-            let previous = previous.filter(|_| version.revision.main > self.meta.compacted_revision);
+            let is_kept = version.revision.main > self.meta.compacted_revision;
+            let previous = if is_kept { self.before(&version) } else { None };
             self.add_version(Event { version, previous });
         }
         Ok(())

@@ -62,7 +62,7 @@ impl Version {
 pub struct Event {
     /// What was written.
     pub version: Arc<Version>,
-    /// What the key was before; `None` when it did not exist, or when that is compacted.
+    /// What the key was before this revision; `None` when it did not exist, or when that is compacted.
     pub previous: Option<Arc<Version>>,
 }
 
