@@ -2,6 +2,7 @@
 //!
 //! Never here: containers' own cgroups; the runtime makes those.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -30,6 +31,8 @@ pub struct Cgroups {
     root: String,
 }
 
+/// The cgroups of the three QoS classes.
+const PARENTS: [&str; 3] = ["/kubepods", "/kubepods/burstable", "/kubepods/besteffort"];
 const V2_CONTROLLERS: &str = "+cpu +memory +pids +cpuset +io";
 
 impl Cgroups {
@@ -48,6 +51,11 @@ impl Cgroups {
     /// The pod's cgroup as the runtime wants it: the path below the mount point.
     pub fn pod_path(&self, pod: &Pod) -> String {
         format!("{}{}", self.root, resources::pod_cgroup(pod))
+    }
+
+    /// The cgroup of all pods, below the mount point.
+    pub fn pods_path(&self) -> String {
+        format!("{}/kubepods", self.root)
     }
 
     fn directories(&self, path: &str) -> Vec<(Option<&str>, PathBuf)> {
@@ -95,39 +103,34 @@ impl Cgroups {
         Ok(())
     }
 
-    /// Removes the pod's cgroup. Nothing happens if there is none.
+    /// Removes the cgroup of a pod of whatever class. Nothing happens if there is none.
     ///
     /// # Errors
     /// If a process is still in it.
-    pub fn remove(&self, pod: &Pod) -> io::Result<()> {
-        self.directories(&self.pod_path(pod)).iter().try_for_each(|(_, directory)| remove_tree(directory))
+    pub fn remove(&self, pod_uid: &str) -> io::Result<()> {
+        if pod_uid.is_empty() {
+            return Ok(());
+        }
+        for parent in PARENTS {
+            let path = format!("{}{parent}/pod{pod_uid}", self.root);
+            self.directories(&path).iter().try_for_each(|(_, directory)| remove_tree(directory))?;
+        }
+        Ok(())
     }
 
-    /// UIDs that have a cgroup here, with the paths of their cgroups: for finding pods that no longer exist.
-    pub fn pod_uids(&self) -> Vec<(String, String)> {
-        let mut found = Vec::new();
-        for parent in ["/kubepods", "/kubepods/burstable", "/kubepods/besteffort"] {
+    /// UIDs that have a cgroup here: for finding pods that no longer exist.
+    pub fn pod_uids(&self) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        for parent in PARENTS {
             let path = format!("{}{parent}", self.root);
             for (_, directory) in self.directories(&path) {
                 for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
                     let name = entry.file_name().to_string_lossy().into_owned();
-                    if let Some(uid) = name.strip_prefix("pod") {
-                        found.push((uid.to_owned(), format!("{path}/{name}")));
-                    }
+                    found.extend(name.strip_prefix("pod").map(str::to_owned));
                 }
             }
         }
-        found.sort();
-        found.dedup();
         found
-    }
-
-    /// Removes a cgroup by a path from [`Self::pod_uids`].
-    ///
-    /// # Errors
-    /// If a process is still in it.
-    pub fn remove_path(&self, path: &str) -> io::Result<()> {
-        self.directories(path).iter().try_for_each(|(_, directory)| remove_tree(directory))
     }
 
     /// CPU nanoseconds used so far and bytes of memory in the working set, of a cgroup below the mount point.
@@ -146,11 +149,14 @@ impl Cgroups {
                 Some((cpu, memory.saturating_sub(inactive)))
             }
             Hierarchy::V1 { mounts } => {
-                let of = |name: &str| mounts.iter().find(|(have, _)| have == name).map(|(_, mount)| mount.join(relative));
+                let of = |name: &str| {
+                    mounts.iter().find(|(have, _)| have == name).map(|(_, mount)| mount.join(relative))
+                };
                 let cpu = read(of("cpuacct")?.join("cpuacct.usage"))?.trim().parse().ok()?;
                 let directory = of("memory")?;
                 let memory: u64 = read(directory.join("memory.usage_in_bytes"))?.trim().parse().ok()?;
-                let inactive = field(&read(directory.join("memory.stat"))?, "total_inactive_file ").unwrap_or(0);
+                let inactive =
+                    field(&read(directory.join("memory.stat"))?, "total_inactive_file ").unwrap_or(0);
                 Some((cpu, memory.saturating_sub(inactive)))
             }
         }
@@ -170,8 +176,14 @@ fn parse_mounts(table: &str) -> Option<Hierarchy> {
         match *kind {
             "cgroup" => {
                 for option in options.split(',') {
-                    let known = ["cpu", "cpuacct", "memory", "pids", "cpuset", "devices", "freezer", "blkio", "hugetlb"];
-                    let controller = if known.contains(&option) || option.starts_with("name=") || option.starts_with("net_") {
+                    let known = [
+                        "cpu", "cpuacct", "memory", "pids", "cpuset", "devices", "freezer", "blkio",
+                        "hugetlb",
+                    ];
+                    let controller = if known.contains(&option)
+                        || option.starts_with("name=")
+                        || option.starts_with("net_")
+                    {
                         option
                     } else {
                         continue;
@@ -265,13 +277,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mount = directory.path().to_owned();
         let cgroups = Cgroups { hierarchy: Hierarchy::V2 { mount: mount.clone() }, root: "/lab".to_owned() };
-        let pod: Pod = serde_json::from_value(serde_json::json!({"metadata": {"uid": "u"}, "spec": {"containers": [
+        let pod: Pod =
+            serde_json::from_value(serde_json::json!({"metadata": {"uid": "u"}, "spec": {"containers": [
             {"name": "a", "resources": {"limits": {"cpu": "500m", "memory": "64Mi"}}}]}}))
-        .unwrap();
+            .unwrap();
         cgroups.create(&pod).unwrap();
         let read = |name: &str| std::fs::read_to_string(mount.join("lab/kubepods/podu").join(name)).unwrap();
         assert_eq!(read("cpu.max"), "50000 100000");
         assert_eq!(read("memory.max"), (64 << 20).to_string());
-        assert_eq!(cgroups.pod_uids(), [("u".to_owned(), "/lab/kubepods/podu".to_owned())]);
+        assert_eq!(cgroups.pod_uids(), BTreeSet::from(["u".to_owned()]));
     }
 }

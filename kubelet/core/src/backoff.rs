@@ -42,7 +42,12 @@ impl Backoff {
     }
 
     /// If a failure at `event` still asks to wait at `now`: the whole delay and the time when it ends.
-    pub fn waiting(&self, key: &str, event: Timestamp, now: Timestamp) -> Option<(SignedDuration, Timestamp)> {
+    pub fn waiting(
+        &self,
+        key: &str,
+        event: Timestamp,
+        now: Timestamp,
+    ) -> Option<(SignedDuration, Timestamp)> {
         let entry = self.entries.get(key)?;
         if self.expired(entry, event) || now.duration_since(event) >= entry.delay {
             return None;
@@ -57,6 +62,11 @@ impl Backoff {
             _ => self.initial,
         };
         self.entries.insert(key.to_owned(), Entry { delay, last_update: now });
+    }
+
+    /// When the last try was made.
+    pub fn last_update(&self, key: &str) -> Option<Timestamp> {
+        self.entries.get(key).map(|entry| entry.last_update)
     }
 
     /// Forgets a key: the thing worked, or is gone.

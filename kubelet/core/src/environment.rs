@@ -56,7 +56,11 @@ pub fn build(
             match sources.secret(namespace, &reference.name) {
                 Some(secret) => {
                     for (key, value) in secret.data.iter().flatten() {
-                        set(&mut result, &format!("{prefix}{key}"), String::from_utf8_lossy(&value.0).into_owned());
+                        set(
+                            &mut result,
+                            &format!("{prefix}{key}"),
+                            String::from_utf8_lossy(&value.0).into_owned(),
+                        );
                     }
                 }
                 None if reference.optional == Some(true) => {}
@@ -151,7 +155,9 @@ fn service_environment(services: &[&Service], namespace: &str, links: bool) -> B
     let mut variables = BTreeMap::new();
     for (name, service) in chosen {
         let Some(spec) = &service.spec else { continue };
-        let Some(address) = spec.cluster_ip.as_deref().filter(|ip| !ip.is_empty() && *ip != "None") else { continue };
+        let Some(address) = spec.cluster_ip.as_deref().filter(|ip| !ip.is_empty() && *ip != "None") else {
+            continue;
+        };
         let ports = spec.ports.as_deref().unwrap_or_default();
         let Some(first) = ports.first() else { continue };
         let prefix = name.to_uppercase().replace('-', "_");
@@ -164,7 +170,10 @@ fn service_environment(services: &[&Service], namespace: &str, links: bool) -> B
             let lower = protocol.to_lowercase();
             let url = format!("{lower}://{host}:{}", port.port);
             if let Some(name) = port.name.as_deref().filter(|name| !name.is_empty()) {
-                put(&format!("SERVICE_PORT_{}", name.to_uppercase().replace('-', "_")), port.port.to_string());
+                put(
+                    &format!("SERVICE_PORT_{}", name.to_uppercase().replace('-', "_")),
+                    port.port.to_string(),
+                );
             }
             if index == 0 {
                 put("PORT", url.clone());
@@ -244,7 +253,9 @@ mod tests {
     fn what_is_missing_is_named() {
         let missing = run(json!({"name": "c", "envFrom": [{"configMapRef": {"name": "gone"}}]}));
         assert_eq!(missing.unwrap_err(), "configmap \"gone\" not found");
-        let key = run(json!({"name": "c", "env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "x"}}}]}));
+        let key = run(
+            json!({"name": "c", "env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "x"}}}]}),
+        );
         assert_eq!(key.unwrap_err(), "couldn't find key x in Secret n/s");
     }
 }

@@ -28,9 +28,8 @@ pub struct NodeFacts {
 /// Names the path if it is not one of the downward API's.
 pub fn field(pod: &Pod, path: &str, node: &NodeFacts) -> Result<String, String> {
     let meta = &pod.metadata;
-    let keyed = |prefix: &str| -> Option<&str> {
-        path.strip_prefix(prefix)?.strip_prefix("['")?.strip_suffix("']")
-    };
+    let keyed =
+        |prefix: &str| -> Option<&str> { path.strip_prefix(prefix)?.strip_prefix("['")?.strip_suffix("']") };
     let value = |map: &Option<BTreeMap<String, String>>, key: &str| {
         map.as_ref().and_then(|map| map.get(key)).cloned().unwrap_or_default()
     };
@@ -80,9 +79,9 @@ pub fn resource_field(
     selector: &ResourceFieldSelector,
     node: &NodeFacts,
 ) -> Result<String, String> {
-    let name = selector.container_name.as_deref().filter(|name| !name.is_empty()).unwrap_or(default_container);
-    let container =
-        pod_view::container(pod, name).ok_or_else(|| format!("container {name} not found"))?;
+    let name =
+        selector.container_name.as_deref().filter(|name| !name.is_empty()).unwrap_or(default_container);
+    let container = pod_view::container(pod, name).ok_or_else(|| format!("container {name} not found"))?;
     let (kind, resource) = selector
         .resource
         .split_once('.')

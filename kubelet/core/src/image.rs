@@ -47,8 +47,11 @@ pub fn full_name(image: &str) -> String {
 /// # Errors
 /// Upstream's text for `InvalidImageName`.
 pub fn validate(image: &str) -> Result<(), String> {
-    let failed =
-        |why: &str| Err(format!("Failed to apply default image tag \"{image}\": couldn't parse image name \"{image}\": {why}"));
+    let failed = |why: &str| {
+        Err(format!(
+            "Failed to apply default image tag \"{image}\": couldn't parse image name \"{image}\": {why}"
+        ))
+    };
     if image.is_empty() || image.len() > 4096 {
         return failed("invalid reference format");
     }
@@ -69,7 +72,9 @@ pub fn validate(image: &str) -> Result<(), String> {
             return failed("invalid reference format");
         }
     }
-    if repository.chars().any(char::is_uppercase) && parts.iter().any(|part| part.chars().any(char::is_uppercase)) {
+    if repository.chars().any(char::is_uppercase)
+        && parts.iter().any(|part| part.chars().any(char::is_uppercase))
+    {
         return failed("invalid reference format: repository name must be lowercase");
     }
     let part_ok = |part: &&str| {
@@ -116,7 +121,9 @@ mod tests {
     #[test]
     fn malformed_names_are_refused() {
         let digest = format!("demo@sha256:{}", "a".repeat(64));
-        for good in ["demo", "demo:v1", "localhost:5000/a/b", "docker.io/library/demo:V1", &digest, "a/b_c-d.e:1"] {
+        for good in
+            ["demo", "demo:v1", "localhost:5000/a/b", "docker.io/library/demo:V1", &digest, "a/b_c-d.e:1"]
+        {
             assert_eq!(validate(good), Ok(()), "{good}");
         }
         for bad in ["", "Demo", "demo:", "de mo", "demo::1", "/demo", "demo/", "demo@sha256:xyz", "-x"] {

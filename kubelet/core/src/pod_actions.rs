@@ -110,7 +110,9 @@ fn usable_sandbox(pod: &Pod, runtime: &RuntimePod) -> Result<String, Vec<String>
     let ready: Vec<_> = runtime.sandboxes.iter().filter(|sandbox| sandbox.ready).collect();
     match runtime.sandboxes.first() {
         Some(newest)
-            if newest.ready && ready.len() == 1 && (pod_view::host_network(pod) || !newest.ips.is_empty()) =>
+            if newest.ready
+                && ready.len() == 1
+                && (pod_view::host_network(pod) || !newest.ips.is_empty()) =>
         {
             Ok(newest.id.clone())
         }
@@ -141,7 +143,10 @@ impl Round<'_> {
         let init_failed_for_good = pod_view::init_containers(self.pod).iter().any(|container| {
             !pod_view::is_sidecar(container)
                 && pod_view::restart_policy(self.pod) == RestartPolicy::Never
-                && self.runtime.newest(&container.name).is_some_and(|seen| seen.state != RunState::Exited || seen.exit_code != 0)
+                && self
+                    .runtime
+                    .newest(&container.name)
+                    .is_some_and(|seen| seen.state != RunState::Exited || seen.exit_code != 0)
         });
         !init_failed_for_good
             && pod_view::spec(self.pod).containers.iter().any(|container| {
@@ -160,7 +165,8 @@ impl Round<'_> {
 
     fn containers(&mut self, sandbox_id: &str) {
         let spec = pod_view::spec(self.pod);
-        let begun = spec.containers.iter().any(|container| self.in_sandbox(sandbox_id, &container.name).is_some());
+        let begun =
+            spec.containers.iter().any(|container| self.in_sandbox(sandbox_id, &container.name).is_some());
         if !self.init(sandbox_id, begun) {
             return;
         }
@@ -234,7 +240,12 @@ impl Round<'_> {
                         RestartPolicy::Never if reason != KillReason::SpecChanged => message,
                         _ => format!("{message}, will be restarted"),
                     };
-                    self.plan.actions.push(Action::KillContainer { id: seen.id, name: name.clone(), reason, message });
+                    self.plan.actions.push(Action::KillContainer {
+                        id: seen.id,
+                        name: name.clone(),
+                        reason,
+                        message,
+                    });
                 }
             }
             RunState::Created => {
@@ -256,9 +267,12 @@ impl Round<'_> {
     fn start(&mut self, container: &Container) {
         let name = &container.name;
         let before = self.runtime.newest(name);
-        let failed_at = before.filter(|seen| seen.state == RunState::Exited).map(|seen| seen.finished_at.unwrap_or(seen.created_at));
+        let failed_at = before
+            .filter(|seen| seen.state == RunState::Exited)
+            .map(|seen| seen.finished_at.unwrap_or(seen.created_at));
         if let Some(failed_at) = failed_at
-            && let Some((delay, until)) = self.backoff.waiting(&backoff_key(self.pod, container), failed_at, self.now)
+            && let Some((delay, until)) =
+                self.backoff.waiting(&backoff_key(self.pod, container), failed_at, self.now)
         {
             let message = format!(
                 "back-off {} restarting failed container={name} pod={}",
@@ -330,7 +344,8 @@ mod tests {
     }
 
     fn pod(spec: serde_json::Value) -> Pod {
-        serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": spec})).unwrap()
+        serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": spec}))
+            .unwrap()
     }
 
     /// A world that does what it is told: containers run until they are said to end.
@@ -370,7 +385,11 @@ mod tests {
                     }
                     Action::StopSandbox { id } => {
                         words.push(format!("stop {id}"));
-                        self.runtime.sandboxes.iter_mut().filter(|s| s.id == id).for_each(|s| s.ready = false);
+                        self.runtime
+                            .sandboxes
+                            .iter_mut()
+                            .filter(|s| s.id == id)
+                            .for_each(|s| s.ready = false);
                         for container in self.runtime.containers.iter_mut().filter(|c| c.sandbox_id == id) {
                             if container.state == RunState::Running {
                                 container.state = RunState::Exited;
@@ -452,8 +471,9 @@ mod tests {
 
     #[test]
     fn init_containers_run_one_after_the_other_and_failures_repeat() {
-        let mut world =
-            World::new(json!({"initContainers": [{"name": "i"}, {"name": "j"}], "containers": [{"name": "a"}]}));
+        let mut world = World::new(
+            json!({"initContainers": [{"name": "i"}, {"name": "j"}], "containers": [{"name": "a"}]}),
+        );
         world.step();
         assert_eq!(world.step(), ["start i 0"]);
         assert_eq!(world.step(), NOTHING);

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
-    HostIP, Pod, PodCondition, PodIP, PodStatus,
+    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
+    ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -128,13 +128,19 @@ fn terminated_state(seen: &ObservedContainer, runtime_name: &str) -> ContainerSt
     }
 }
 
-fn container_status(input: &StatusInput<'_>, container: &Container, old: &PodStatus, init: bool) -> ContainerStatus {
+fn container_status(
+    input: &StatusInput<'_>,
+    container: &Container,
+    old: &PodStatus,
+    init: bool,
+) -> ContainerStatus {
     let name = &container.name;
     let reported = if init { &old.init_container_statuses } else { &old.container_statuses };
     let reported = reported.iter().flatten().find(|status| status.name == *name);
     let instances: Vec<&ObservedContainer> =
         input.runtime.containers.iter().filter(|seen| seen.name == *name).collect();
-    let not_begun = if pod_view::init_containers(input.pod).is_empty() { "ContainerCreating" } else { "PodInitializing" };
+    let not_begun =
+        if pod_view::init_containers(input.pod).is_empty() { "ContainerCreating" } else { "PodInitializing" };
     let mut status = ContainerStatus {
         name: name.clone(),
         image: container.image.clone().unwrap_or_default(),
@@ -144,18 +150,22 @@ fn container_status(input: &StatusInput<'_>, container: &Container, old: &PodSta
     };
     let Some(newest) = instances.first() else {
         // An end that was reported stays reported when the runtime has forgotten the container.
-        if let Some(ended) = reported.filter(|status| {
-            status.state.as_ref().is_some_and(|state| state.terminated.is_some())
-        }) {
+        if let Some(ended) =
+            reported.filter(|status| status.state.as_ref().is_some_and(|state| state.terminated.is_some()))
+        {
             let mut kept = ended.clone();
             kept.ready = init && kept.ready;
             return kept;
         }
         status.state = Some(match input.waiting.get(name) {
-            Some(waiting) => waiting_state(&waiting.reason, Some(waiting.message.clone()).filter(|m| !m.is_empty())),
+            Some(waiting) => {
+                waiting_state(&waiting.reason, Some(waiting.message.clone()).filter(|m| !m.is_empty()))
+            }
             None => waiting_state(not_begun, None),
         });
-        if input.terminal && reported.is_some_and(|status| status.state.as_ref().is_some_and(|s| s.running.is_some())) {
+        if input.terminal
+            && reported.is_some_and(|status| status.state.as_ref().is_some_and(|s| s.running.is_some()))
+        {
             status.state = Some(vanished());
         }
         status.started = Some(false);
@@ -178,9 +188,12 @@ fn container_status(input: &StatusInput<'_>, container: &Container, old: &PodSta
     match newest.state {
         RunState::Running => {
             let started_at = Some(seconds(newest.started_at.unwrap_or(newest.created_at)));
-            status.state =
-                Some(ContainerState { running: Some(ContainerStateRunning { started_at }), ..ContainerState::default() });
-            status.resources = container.resources.clone().filter(|r| r.limits.is_some() || r.requests.is_some());
+            status.state = Some(ContainerState {
+                running: Some(ContainerStateRunning { started_at }),
+                ..ContainerState::default()
+            });
+            status.resources =
+                container.resources.clone().filter(|r| r.limits.is_some() || r.requests.is_some());
             status.allocated_resources = container.resources.as_ref().and_then(|r| r.requests.clone());
         }
         RunState::Created | RunState::Unknown => status.state = Some(waiting_state(not_begun, None)),
@@ -199,7 +212,8 @@ fn container_status(input: &StatusInput<'_>, container: &Container, old: &PodSta
         if newest.state == RunState::Exited {
             status.last_state = status.state.take();
         }
-        status.state = Some(waiting_state(&waiting.reason, Some(waiting.message.clone()).filter(|m| !m.is_empty())));
+        status.state =
+            Some(waiting_state(&waiting.reason, Some(waiting.message.clone()).filter(|m| !m.is_empty())));
         status.ready = false;
     }
     status
@@ -221,7 +235,11 @@ fn vanished() -> ContainerState {
 fn is_initialized(input: &StatusInput<'_>, init: &[ContainerStatus]) -> bool {
     let regular_begun = input.runtime.ready_sandbox().is_some_and(|sandbox| {
         pod_view::spec(input.pod).containers.iter().any(|container| {
-            input.runtime.containers.iter().any(|seen| seen.name == container.name && seen.sandbox_id == sandbox.id)
+            input
+                .runtime
+                .containers
+                .iter()
+                .any(|seen| seen.name == container.name && seen.sandbox_id == sandbox.id)
         })
     });
     regular_begun || incomplete_init(input, init).is_empty()
@@ -278,7 +296,8 @@ fn phase(input: &StatusInput<'_>, init: &[ContainerStatus], containers: &[Contai
         } else if let Some(terminated) = &state.terminated {
             stopped += 1;
             succeeded += usize::from(terminated.exit_code == 0);
-            may_restart |= pod_view::container_restart_policy(input.pod, container).restarts(terminated.exit_code);
+            may_restart |=
+                pod_view::container_restart_policy(input.pod, container).restarts(terminated.exit_code);
         } else if status.last_state.as_ref().is_some_and(|last| last.terminated.is_some()) {
             stopped += 1;
             may_restart = true;
@@ -315,10 +334,14 @@ fn conditions(
     let condition = |kind: &str, verdict: Result<(), (&str, String)>| {
         let (status, reason, message) = match verdict {
             Ok(()) => ("True", None, None),
-            Err((reason, message)) => ("False", Some(reason.to_owned()), Some(message).filter(|m| !m.is_empty())),
+            Err((reason, message)) => {
+                ("False", Some(reason.to_owned()), Some(message).filter(|m| !m.is_empty()))
+            }
         };
         let before = old.conditions.iter().flatten().find(|before| before.type_ == kind);
-        let since = before.filter(|before| before.status == status).and_then(|before| before.last_transition_time.clone());
+        let since = before
+            .filter(|before| before.status == status)
+            .and_then(|before| before.last_transition_time.clone());
         PodCondition {
             type_: kind.to_owned(),
             status: status.to_owned(),
@@ -331,7 +354,8 @@ fn conditions(
     };
     let completed = phase == "Succeeded";
     let failed = phase == "Failed";
-    let mut unready: Vec<String> = containers.iter().filter(|status| !status.ready).map(|s| s.name.clone()).collect();
+    let mut unready: Vec<String> =
+        containers.iter().filter(|status| !status.ready).map(|s| s.name.clone()).collect();
     for (container, status) in pod_view::init_containers(input.pod).iter().zip(init) {
         if pod_view::is_sidecar(container) && !status.ready {
             unready.push(status.name.clone());
@@ -350,7 +374,10 @@ fn conditions(
     for gate in pod_view::spec(input.pod).readiness_gates.iter().flatten() {
         let found = old.conditions.iter().flatten().find(|condition| condition.type_ == gate.condition_type);
         match found {
-            None => gates.push(format!("corresponding condition of pod readiness gate \"{}\" does not exist.", gate.condition_type)),
+            None => gates.push(format!(
+                "corresponding condition of pod readiness gate \"{}\" does not exist.",
+                gate.condition_type
+            )),
             Some(condition) if condition.status != "True" => gates.push(format!(
                 "the status of pod readiness gate \"{}\" is not \"True\", but {}",
                 gate.condition_type, condition.status
@@ -366,7 +393,10 @@ fn conditions(
     let initialized_verdict = if initialized || completed {
         Ok(())
     } else {
-        Err(("ContainersNotInitialized", format!("containers with incomplete status: [{}]", incomplete.join(" "))))
+        Err((
+            "ContainersNotInitialized",
+            format!("containers with incomplete status: [{}]", incomplete.join(" ")),
+        ))
     };
     let mut initialized_condition = condition("Initialized", initialized_verdict);
     if completed {
@@ -434,12 +464,20 @@ mod tests {
                 json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": self.spec}),
             )
             .unwrap();
-            let sandbox = Sandbox { id: "s".into(), attempt: 0, ready: true, created_at: at(9), ips: vec!["10.0.0.5".into()] };
+            let sandbox = Sandbox {
+                id: "s".into(),
+                attempt: 0,
+                ready: true,
+                created_at: at(9),
+                ips: vec!["10.0.0.5".into()],
+            };
             let runtime = RuntimePod { sandboxes: vec![sandbox], containers: self.containers };
             let waiting = self
                 .waiting
                 .iter()
-                .map(|(name, reason)| ((*name).to_owned(), Waiting { reason: (*reason).into(), message: "why".into() }))
+                .map(|(name, reason)| {
+                    ((*name).to_owned(), Waiting { reason: (*reason).into(), message: "why".into() })
+                })
                 .collect();
             compute(&StatusInput {
                 pod: &pod,
@@ -499,7 +537,10 @@ mod tests {
         let status = case.status();
         assert_eq!(status.phase.as_deref(), Some("Running"));
         let container = &status.container_statuses.unwrap()[0];
-        assert_eq!(container.state.clone().unwrap().waiting.unwrap().reason.as_deref(), Some("CrashLoopBackOff"));
+        assert_eq!(
+            container.state.clone().unwrap().waiting.unwrap().reason.as_deref(),
+            Some("CrashLoopBackOff")
+        );
         let last = container.last_state.clone().unwrap().terminated.unwrap();
         assert_eq!((last.exit_code, last.reason.as_deref()), (3, Some("Error")));
     }
@@ -538,7 +579,10 @@ mod tests {
         let spec = json!({"initContainers": [{"name": "i"}], "containers": [{"name": "web"}]});
         let status = Case::new(spec.clone(), vec![seen("i", "c1", RunState::Running, 0)]).status();
         assert_eq!(status.phase.as_deref(), Some("Pending"));
-        assert_eq!(condition(&status, "Initialized").2.as_deref(), Some("containers with incomplete status: [i]"));
+        assert_eq!(
+            condition(&status, "Initialized").2.as_deref(),
+            Some("containers with incomplete status: [i]")
+        );
         let state = status.container_statuses.unwrap()[0].state.clone().unwrap();
         assert_eq!(state.waiting.unwrap().reason.as_deref(), Some("PodInitializing"));
         let both = vec![seen("web", "c2", RunState::Running, 0), seen("i", "c1", RunState::Exited, 0)];

@@ -57,7 +57,10 @@ impl Timing {
     /// The numbers of a probe.
     pub fn of(probe: &Probe) -> Self {
         let at_least = |value: Option<i32>, default: u32, least: u32| {
-            value.and_then(|value| u32::try_from(value).ok()).filter(|value| *value >= least).unwrap_or(default)
+            value
+                .and_then(|value| u32::try_from(value).ok())
+                .filter(|value| *value >= least)
+                .unwrap_or(default)
         };
         Self {
             initial_delay_seconds: u64::from(at_least(probe.initial_delay_seconds, 0, 0)),
@@ -163,7 +166,8 @@ mod tests {
 
     #[test]
     fn a_startup_probe_gates_readiness() {
-        let container: Container = serde_json::from_value(serde_json::json!({"name": "c", "startupProbe": {}})).unwrap();
+        let container: Container =
+            serde_json::from_value(serde_json::json!({"name": "c", "startupProbe": {}})).unwrap();
         let mut results = ProbeResults::default();
         assert!(!results.ready(&container));
         results.set(ProbeKind::Startup, true);

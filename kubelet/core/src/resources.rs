@@ -222,7 +222,9 @@ pub fn pod_values(pod: &Pod) -> CgroupValues {
     };
     CgroupValues {
         cpu_shares: shares,
-        cpu_quota: pod_total(pod, |container| limit(container, "cpu"), true).filter(|milli| *milli > 0).map(cpu_quota),
+        cpu_quota: pod_total(pod, |container| limit(container, "cpu"), true)
+            .filter(|milli| *milli > 0)
+            .map(cpu_quota),
         memory_limit: pod_total(pod, |container| limit(container, "memory"), true).filter(|bytes| *bytes > 0),
     }
 }
@@ -254,14 +256,23 @@ mod tests {
     }
 
     fn pod(containers: serde_json::Value) -> Pod {
-        serde_json::from_value(serde_json::json!({"metadata": {"uid": "u"}, "spec": {"containers": containers}})).unwrap()
+        serde_json::from_value(
+            serde_json::json!({"metadata": {"uid": "u"}, "spec": {"containers": containers}}),
+        )
+        .unwrap()
     }
 
     #[test]
     fn quantities_are_read() {
-        for (text, milli) in
-            [("1", 1000), ("100m", 100), ("0.5", 500), ("1500u", 2), ("1.5Ki", 1_536_000), ("2e3", 2_000_000), ("0", 0)]
-        {
+        for (text, milli) in [
+            ("1", 1000),
+            ("100m", 100),
+            ("0.5", 500),
+            ("1500u", 2),
+            ("1.5Ki", 1_536_000),
+            ("2e3", 2_000_000),
+            ("0", 0),
+        ] {
             assert_eq!(milli_value(&quantity(text)), Some(milli), "{text}");
         }
         assert_eq!(value(&quantity("128Mi")), Some(134_217_728));
@@ -278,7 +289,8 @@ mod tests {
         let burst = pod(serde_json::json!([{"name": "a", "resources": {"requests": {"memory": "512Mi"}}}]));
         assert_eq!(pod_cgroup(&burst), "/kubepods/burstable/podu");
         assert_eq!(oom_score_adj(&burst, &burst.spec.as_ref().unwrap().containers[0], 1 << 30), 500);
-        let guaranteed = pod(serde_json::json!([{"name": "a", "resources": {"limits": {"cpu": "1", "memory": "1Gi"}}}]));
+        let guaranteed =
+            pod(serde_json::json!([{"name": "a", "resources": {"limits": {"cpu": "1", "memory": "1Gi"}}}]));
         assert_eq!(qos_class(&guaranteed), QosClass::Guaranteed);
         assert_eq!(pod_cgroup(&guaranteed), "/kubepods/podu");
     }
@@ -290,9 +302,15 @@ mod tests {
             {"name": "b", "resources": {"limits": {"cpu": "1", "memory": "64Mi"}}},
         ]));
         let values = container_values(&pod.spec.as_ref().unwrap().containers[0]);
-        assert_eq!(values, CgroupValues { cpu_shares: 256, cpu_quota: Some(50_000), memory_limit: Some(64 << 20) });
+        assert_eq!(
+            values,
+            CgroupValues { cpu_shares: 256, cpu_quota: Some(50_000), memory_limit: Some(64 << 20) }
+        );
         let values = pod_values(&pod);
-        assert_eq!(values, CgroupValues { cpu_shares: 1280, cpu_quota: Some(150_000), memory_limit: Some(128 << 20) });
+        assert_eq!(
+            values,
+            CgroupValues { cpu_shares: 1280, cpu_quota: Some(150_000), memory_limit: Some(128 << 20) }
+        );
         assert_eq!((cpu_weight(2), cpu_weight(262_144), cpu_weight(1024)), (1, 10_000, 39));
     }
 }

@@ -14,7 +14,9 @@ use tokio::sync::mpsc;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Request};
 
-use super::{Call, ExecOutcome, LABEL_POD_UID, RegistryAuth, Runtime, RuntimeError, RuntimeHealth, RuntimeVersion};
+use super::{
+    Call, ExecOutcome, LABEL_POD_UID, RegistryAuth, Runtime, RuntimeError, RuntimeHealth, RuntimeVersion,
+};
 
 const SHORT: Duration = Duration::from_secs(10);
 const ORDINARY: Duration = Duration::from_secs(120);
@@ -47,15 +49,17 @@ impl CriRuntime {
             None => endpoint,
         };
         if !Path::new(path).is_absolute() {
-            return Err(format!("--container-runtime-endpoint {endpoint}: the socket's path must be absolute"));
+            return Err(format!(
+                "--container-runtime-endpoint {endpoint}: the socket's path must be absolute"
+            ));
         }
         let path = PathBuf::from(path);
-        let channel = Endpoint::from_static("http://localhost").connect_timeout(SHORT).connect_with_connector_lazy(
-            tower::service_fn(move |_: Uri| {
+        let channel = Endpoint::from_static("http://localhost")
+            .connect_timeout(SHORT)
+            .connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
                 let path = path.clone();
                 async move { UnixStream::connect(path).await.map(TokioIo::new) }
-            }),
-        );
+            }));
         Ok(Self {
             runtime: RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
             images: ImageServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX),
@@ -96,11 +100,14 @@ impl Runtime for CriRuntime {
 
     fn health(&self) -> Call<'_, RuntimeHealth> {
         Box::pin(async move {
-            let reply = self.runtime.clone().status(within(SHORT, cri::StatusRequest { verbose: false })).await?;
+            let reply =
+                self.runtime.clone().status(within(SHORT, cri::StatusRequest { verbose: false })).await?;
             let conditions = reply.into_inner().status.unwrap_or_default().conditions;
             let of = |kind: &str| match conditions.iter().find(|condition| condition.r#type == kind) {
                 Some(condition) if condition.status => Ok(()),
-                Some(condition) => Err(format!("{kind}=false reason:{} message:{}", condition.reason, condition.message)),
+                Some(condition) => {
+                    Err(format!("{kind}=false reason:{} message:{}", condition.reason, condition.message))
+                }
                 None => Err(format!("{kind} is not reported")),
             };
             Ok(RuntimeHealth { runtime: of("RuntimeReady"), network: of("NetworkReady") })
@@ -109,7 +116,8 @@ impl Runtime for CriRuntime {
 
     fn list_sandboxes<'a>(&'a self, pod_uid: Option<&'a str>) -> Call<'a, Vec<cri::PodSandbox>> {
         Box::pin(async move {
-            let filter = cri::PodSandboxFilter { label_selector: by_pod(pod_uid), ..cri::PodSandboxFilter::default() };
+            let filter =
+                cri::PodSandboxFilter { label_selector: by_pod(pod_uid), ..cri::PodSandboxFilter::default() };
             let request = within(ORDINARY, cri::ListPodSandboxRequest { filter: Some(filter) });
             Ok(self.runtime.clone().list_pod_sandbox(request).await?.into_inner().items)
         })
@@ -118,7 +126,8 @@ impl Runtime for CriRuntime {
     fn sandbox_status<'a>(&'a self, id: &'a str) -> Call<'a, Option<cri::PodSandboxStatus>> {
         Box::pin(async move {
             let message = cri::PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: false };
-            let reply = absent_is_none(self.runtime.clone().pod_sandbox_status(within(ORDINARY, message)).await)?;
+            let reply =
+                absent_is_none(self.runtime.clone().pod_sandbox_status(within(ORDINARY, message)).await)?;
             Ok(reply.and_then(|reply| reply.into_inner().status))
         })
     }
@@ -126,7 +135,13 @@ impl Runtime for CriRuntime {
     fn run_sandbox(&self, config: PodSandboxConfig) -> Call<'_, String> {
         Box::pin(async move {
             let message = cri::RunPodSandboxRequest { config: Some(config), runtime_handler: String::new() };
-            Ok(self.runtime.clone().run_pod_sandbox(within(SANDBOX, message)).await?.into_inner().pod_sandbox_id)
+            Ok(self
+                .runtime
+                .clone()
+                .run_pod_sandbox(within(SANDBOX, message))
+                .await?
+                .into_inner()
+                .pod_sandbox_id)
         })
     }
 
@@ -148,7 +163,8 @@ impl Runtime for CriRuntime {
 
     fn list_containers<'a>(&'a self, pod_uid: Option<&'a str>) -> Call<'a, Vec<cri::Container>> {
         Box::pin(async move {
-            let filter = cri::ContainerFilter { label_selector: by_pod(pod_uid), ..cri::ContainerFilter::default() };
+            let filter =
+                cri::ContainerFilter { label_selector: by_pod(pod_uid), ..cri::ContainerFilter::default() };
             let request = within(ORDINARY, cri::ListContainersRequest { filter: Some(filter) });
             Ok(self.runtime.clone().list_containers(request).await?.into_inner().containers)
         })
@@ -157,7 +173,8 @@ impl Runtime for CriRuntime {
     fn container_status<'a>(&'a self, id: &'a str) -> Call<'a, Option<cri::ContainerStatus>> {
         Box::pin(async move {
             let message = cri::ContainerStatusRequest { container_id: id.to_owned(), verbose: false };
-            let reply = absent_is_none(self.runtime.clone().container_status(within(ORDINARY, message)).await)?;
+            let reply =
+                absent_is_none(self.runtime.clone().container_status(within(ORDINARY, message)).await)?;
             Ok(reply.and_then(|reply| reply.into_inner().status))
         })
     }
@@ -174,7 +191,13 @@ impl Runtime for CriRuntime {
                 config: Some(config),
                 sandbox_config: Some(sandbox),
             };
-            Ok(self.runtime.clone().create_container(within(ORDINARY, message)).await?.into_inner().container_id)
+            Ok(self
+                .runtime
+                .clone()
+                .create_container(within(ORDINARY, message))
+                .await?
+                .into_inner()
+                .container_id)
         })
     }
 
@@ -211,7 +234,12 @@ impl Runtime for CriRuntime {
         })
     }
 
-    fn exec_sync<'a>(&'a self, id: &'a str, command: Vec<String>, timeout: Duration) -> Call<'a, ExecOutcome> {
+    fn exec_sync<'a>(
+        &'a self,
+        id: &'a str,
+        command: Vec<String>,
+        timeout: Duration,
+    ) -> Call<'a, ExecOutcome> {
         Box::pin(async move {
             let message = cri::ExecSyncRequest {
                 container_id: id.to_owned(),
@@ -304,7 +332,8 @@ impl Runtime for CriRuntime {
                     Err(_) => stream.message().await,
                 };
                 while let Ok(Some(event)) = next {
-                    let uid = event.pod_sandbox_status.and_then(|status| status.metadata).map(|meta| meta.uid);
+                    let uid =
+                        event.pod_sandbox_status.and_then(|status| status.metadata).map(|meta| meta.uid);
                     if sender.send(uid.unwrap_or_default()).await.is_err() {
                         return;
                     }

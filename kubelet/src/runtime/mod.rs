@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use k8s_cri::v1::{
-    Container, ContainerConfig, ContainerStatus, ExecRequest, Image, PodSandbox, PodSandboxConfig, PodSandboxStatus,
+    Container, ContainerConfig, ContainerStatus, ExecRequest, Image, PodSandbox, PodSandboxConfig,
+    PodSandboxStatus,
 };
 use tokio::sync::mpsc;
 use tonic::Code;
@@ -121,7 +122,8 @@ pub trait Runtime: Send + Sync {
     /// Makes the runtime write to a new log file after the old one was renamed.
     fn reopen_log<'a>(&'a self, id: &'a str) -> Call<'a, ()>;
     /// Runs a command to its end.
-    fn exec_sync<'a>(&'a self, id: &'a str, command: Vec<String>, timeout: Duration) -> Call<'a, ExecOutcome>;
+    fn exec_sync<'a>(&'a self, id: &'a str, command: Vec<String>, timeout: Duration)
+    -> Call<'a, ExecOutcome>;
     /// Where to stream a command's input and output.
     fn exec_url(&self, request: ExecRequest) -> Call<'_, String>;
     /// Where to stream the main process's input and output. Takes the same fields as exec but the command.

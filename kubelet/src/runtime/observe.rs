@@ -46,7 +46,8 @@ pub async fn observe(runtime: &dyn Runtime, pod_uid: &str) -> Result<RuntimePod,
         let Some(status) = runtime.container_status(&listed.id).await? else { continue };
         pod.containers.push(container(status, listed.pod_sandbox_id));
     }
-    pod.containers.sort_by_key(|container| std::cmp::Reverse((container.created_at, container.restart_count)));
+    pod.containers
+        .sort_by_key(|container| std::cmp::Reverse((container.created_at, container.restart_count)));
     Ok(pod)
 }
 

@@ -28,7 +28,12 @@ const NEW_LINK: &str = "..data_tmp";
 ///
 /// # Errors
 /// A path that leaves the directory or begins with `..`; else the file system's.
-pub fn write(directory: &Path, files: &BTreeMap<String, FileContent>, group: Option<u32>, now: Timestamp) -> io::Result<bool> {
+pub fn write(
+    directory: &Path,
+    files: &BTreeMap<String, FileContent>,
+    group: Option<u32>,
+    now: Timestamp,
+) -> io::Result<bool> {
     for path in files.keys() {
         check(path)?;
     }
@@ -86,9 +91,9 @@ fn same(directory: &Path, files: &BTreeMap<String, FileContent>) -> bool {
     if collect(directory, "", &mut present).is_err() || present.len() != files.len() {
         return false;
     }
-    files.iter().all(|(path, content)| {
-        std::fs::read(directory.join(path)).is_ok_and(|bytes| bytes == content.data)
-    })
+    files
+        .iter()
+        .all(|(path, content)| std::fs::read(directory.join(path)).is_ok_and(|bytes| bytes == content.data))
 }
 
 fn collect(directory: &Path, prefix: &str, found: &mut BTreeSet<String>) -> io::Result<()> {
@@ -146,7 +151,10 @@ mod tests {
         assert!(write(directory, &files(&[("a", "1"), ("sub/b", "2")]), None, at(1)).unwrap());
         assert_eq!(std::fs::read_to_string(directory.join("sub/b")).unwrap(), "2");
         let first = std::fs::read_link(directory.join("..data")).unwrap();
-        assert!(!write(directory, &files(&[("a", "1"), ("sub/b", "2")]), None, at(2)).unwrap(), "nothing new");
+        assert!(
+            !write(directory, &files(&[("a", "1"), ("sub/b", "2")]), None, at(2)).unwrap(),
+            "nothing new"
+        );
         assert!(write(directory, &files(&[("a", "3"), ("c", "4")]), None, at(3)).unwrap());
         assert_eq!(std::fs::read_to_string(directory.join("a")).unwrap(), "3");
         assert!(!directory.join("sub").exists() && !directory.join(&first).exists());

@@ -98,7 +98,12 @@ impl Volumes {
         Ok(renew_at)
     }
 
-    async fn set_up_one(&self, pod: &Pod, volume: &Volume, node: &NodeFacts) -> Result<Option<Timestamp>, String> {
+    async fn set_up_one(
+        &self,
+        pod: &Pod,
+        volume: &Volume,
+        node: &NodeFacts,
+    ) -> Result<Option<Timestamp>, String> {
         let uid = pod_view::uid(pod);
         if let Some(host) = &volume.host_path {
             return host_path::check(host).map(|()| None);
@@ -233,10 +238,16 @@ fn mount_tmpfs(directory: &Path, size_bytes: Option<i64>) -> io::Result<()> {
         return Ok(());
     }
     let options = size_bytes.map(|bytes| format!("size={bytes}"));
-    mount(Some("tmpfs"), directory, Some("tmpfs"), MsFlags::empty(), options.as_deref()).map_err(io::Error::from)
+    mount(Some("tmpfs"), directory, Some("tmpfs"), MsFlags::empty(), options.as_deref())
+        .map_err(io::Error::from)
 }
 
-fn empty_dir(pod: &Pod, source: &EmptyDirVolumeSource, directory: &Path, group: Option<u32>) -> io::Result<()> {
+fn empty_dir(
+    pod: &Pod,
+    source: &EmptyDirVolumeSource,
+    directory: &Path,
+    group: Option<u32>,
+) -> io::Result<()> {
     let exists = directory.exists();
     std::fs::create_dir_all(directory)?;
     match source.medium.as_deref().unwrap_or_default() {
@@ -246,7 +257,10 @@ fn empty_dir(pod: &Pod, source: &EmptyDirVolumeSource, directory: &Path, group: 
             mount_tmpfs(directory, limit.or_else(|| resources::pod_values(pod).memory_limit))?;
         }
         other => {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, format!("emptyDir medium {other:?} is not supported yet")));
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!("emptyDir medium {other:?} is not supported yet"),
+            ));
         }
     }
     if !exists {

@@ -49,17 +49,25 @@ pub fn files(
     node: &NodeFacts,
 ) -> Result<(Files, Option<Timestamp>), String> {
     let mut out = Files::new();
-    let namespace = pod_view::namespace(pod);
-    let mode = |mode: Option<i32>, default: u32| mode.and_then(|mode| u32::try_from(mode).ok()).unwrap_or(default);
+    let mode =
+        |mode: Option<i32>, default: u32| mode.and_then(|mode| u32::try_from(mode).ok()).unwrap_or(default);
     if let Some(source) = &volume.config_map {
-        let data = config_map_data(fetched, namespace, &source.name, source.optional)?;
-        let wanted = Wanted { items: source.items.as_deref(), mode: mode(source.default_mode, 0o644), optional: source.optional };
+        let data = config_map_data(fetched, &source.name, source.optional)?;
+        let wanted = Wanted {
+            items: source.items.as_deref(),
+            mode: mode(source.default_mode, 0o644),
+            optional: source.optional,
+        };
         select(&mut out, &data, &wanted, "configmap")?;
     }
     if let Some(source) = &volume.secret {
         let name = source.secret_name.as_deref().unwrap_or_default();
-        let data = secret_data(fetched, namespace, name, source.optional)?;
-        let wanted = Wanted { items: source.items.as_deref(), mode: mode(source.default_mode, 0o644), optional: source.optional };
+        let data = secret_data(fetched, name, source.optional)?;
+        let wanted = Wanted {
+            items: source.items.as_deref(),
+            mode: mode(source.default_mode, 0o644),
+            optional: source.optional,
+        };
         select(&mut out, &data, &wanted, "secret")?;
     }
     if let Some(source) = &volume.downward_api {
@@ -71,12 +79,14 @@ pub fn files(
         let default = mode(projected.default_mode, 0o644);
         for source in projected.sources.iter().flatten() {
             if let Some(source) = &source.config_map {
-                let data = config_map_data(fetched, namespace, &source.name, source.optional)?;
-                let wanted = Wanted { items: source.items.as_deref(), mode: default, optional: source.optional };
+                let data = config_map_data(fetched, &source.name, source.optional)?;
+                let wanted =
+                    Wanted { items: source.items.as_deref(), mode: default, optional: source.optional };
                 select(&mut out, &data, &wanted, "configmap")?;
             } else if let Some(source) = &source.secret {
-                let data = secret_data(fetched, namespace, &source.name, source.optional)?;
-                let wanted = Wanted { items: source.items.as_deref(), mode: default, optional: source.optional };
+                let data = secret_data(fetched, &source.name, source.optional)?;
+                let wanted =
+                    Wanted { items: source.items.as_deref(), mode: default, optional: source.optional };
                 select(&mut out, &data, &wanted, "secret")?;
             } else if let Some(source) = &source.downward_api {
                 downward(&mut out, pod, source.items.as_deref().unwrap_or_default(), default, node)?;
@@ -88,7 +98,8 @@ pub fn files(
                 renew_at = [renew_at, Some(token.renew_at)].into_iter().flatten().min();
                 // As upstream: with a group it is readable by the group, with one user it belongs to that user.
                 let owner = single_user(pod);
-                let token_mode = if owner.is_some() || super::fs_group(pod).is_some() { 0o600 } else { default };
+                let token_mode =
+                    if owner.is_some() || super::fs_group(pod).is_some() { 0o600 } else { default };
                 let content = FileContent { data: token.text.clone().into_bytes(), mode: token_mode, owner };
                 out.insert(source.path.clone(), content);
             } else {
@@ -118,18 +129,12 @@ struct Wanted<'a> {
 
 fn config_map_data(
     fetched: &Fetched,
-    namespace: &str,
     name: &str,
     optional: Option<bool>,
 ) -> Result<BTreeMap<String, Vec<u8>>, String> {
     let Some(map) = fetched.config_maps.get(name) else {
-        return if optional == Some(true) {
-            Ok(BTreeMap::new())
-        } else if namespace.is_empty() {
-            Err(format!("configmap \"{name}\" not found"))
-        } else {
-            Err(format!("configmap \"{name}\" not found"))
-        };
+        let missing = format!("configmap \"{name}\" not found");
+        return if optional == Some(true) { Ok(BTreeMap::new()) } else { Err(missing) };
     };
     let text = map.data.iter().flatten().map(|(key, value)| (key.clone(), value.clone().into_bytes()));
     let binary = map.binary_data.iter().flatten().map(|(key, value)| (key.clone(), value.0.clone()));
@@ -138,18 +143,24 @@ fn config_map_data(
 
 fn secret_data(
     fetched: &Fetched,
-    _namespace: &str,
     name: &str,
     optional: Option<bool>,
 ) -> Result<BTreeMap<String, Vec<u8>>, String> {
     match fetched.secrets.get(name) {
-        Some(secret) => Ok(secret.data.iter().flatten().map(|(key, value)| (key.clone(), value.0.clone())).collect()),
+        Some(secret) => {
+            Ok(secret.data.iter().flatten().map(|(key, value)| (key.clone(), value.0.clone())).collect())
+        }
         None if optional == Some(true) => Ok(BTreeMap::new()),
         None => Err(format!("secret \"{name}\" not found")),
     }
 }
 
-fn select(out: &mut Files, data: &BTreeMap<String, Vec<u8>>, wanted: &Wanted<'_>, kind: &str) -> Result<(), String> {
+fn select(
+    out: &mut Files,
+    data: &BTreeMap<String, Vec<u8>>,
+    wanted: &Wanted<'_>,
+    kind: &str,
+) -> Result<(), String> {
     match wanted.items {
         None | Some([]) => {
             for (key, bytes) in data {
@@ -206,9 +217,10 @@ mod tests {
     }
 
     fn run(volume: serde_json::Value) -> Result<Files, String> {
-        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n", "labels": {"x": "y"}},
+        let pod: Pod =
+            serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n", "labels": {"x": "y"}},
             "spec": {"containers": []}}))
-        .unwrap();
+            .unwrap();
         let volume: Volume = serde_json::from_value(volume).unwrap();
         files(&pod, &volume, &fetched(), &NodeFacts::default()).map(|(files, _)| files)
     }
@@ -218,7 +230,9 @@ mod tests {
         let all = run(json!({"name": "v", "configMap": {"name": "cm", "defaultMode": 256}})).unwrap();
         assert_eq!(all.keys().collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(all["a"].mode, 0o400);
-        let some = run(json!({"name": "v", "configMap": {"name": "cm", "items": [{"key": "b", "path": "dir/x"}]}})).unwrap();
+        let some =
+            run(json!({"name": "v", "configMap": {"name": "cm", "items": [{"key": "b", "path": "dir/x"}]}}))
+                .unwrap();
         assert_eq!(some["dir/x"].data, b"2");
     }
 
@@ -226,9 +240,12 @@ mod tests {
     fn missing_things_are_named_unless_optional() {
         let missing = run(json!({"name": "v", "configMap": {"name": "no"}}));
         assert_eq!(missing.unwrap_err(), "configmap \"no\" not found");
-        let key = run(json!({"name": "v", "configMap": {"name": "cm", "items": [{"key": "z", "path": "z"}]}}));
+        let key =
+            run(json!({"name": "v", "configMap": {"name": "cm", "items": [{"key": "z", "path": "z"}]}}));
         assert_eq!(key.unwrap_err(), "configmap references non-existent configmap key: z");
-        assert!(run(json!({"name": "v", "secret": {"secretName": "no", "optional": true}})).unwrap().is_empty());
+        assert!(
+            run(json!({"name": "v", "secret": {"secretName": "no", "optional": true}})).unwrap().is_empty()
+        );
     }
 
     #[test]

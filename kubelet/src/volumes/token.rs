@@ -62,7 +62,11 @@ impl Tokens {
             // The old one is valid for a fifth of its life more.
             Err(error) => match held {
                 Some(token) => {
-                    tracing::warn!(pod = pod_view::describe(pod), error, "cannot renew a service account token yet");
+                    tracing::warn!(
+                        pod = pod_view::describe(pod),
+                        error,
+                        "cannot renew a service account token yet"
+                    );
                     let renew_at = now.checked_add(SignedDuration::from_secs(10)).unwrap_or(now);
                     Ok(Token { renew_at, ..token })
                 }
@@ -71,7 +75,13 @@ impl Tokens {
         }
     }
 
-    async fn request(&self, pod: &Pod, audience: String, seconds: i64, now: Timestamp) -> Result<Token, String> {
+    async fn request(
+        &self,
+        pod: &Pod,
+        audience: String,
+        seconds: i64,
+        now: Timestamp,
+    ) -> Result<Token, String> {
         let account = pod_view::spec(pod).service_account_name.as_deref().unwrap_or("default");
         let request = TokenRequest {
             spec: TokenRequestSpec {
@@ -87,9 +97,10 @@ impl Tokens {
             ..TokenRequest::default()
         };
         let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), pod_view::namespace(pod));
-        let created = within(CALL_DEADLINE, api.create_token_request(account, &PostParams::default(), &request))
-            .await
-            .map_err(|error| format!("failed to fetch token: {error}"))?;
+        let created =
+            within(CALL_DEADLINE, api.create_token_request(account, &PostParams::default(), &request))
+                .await
+                .map_err(|error| format!("failed to fetch token: {error}"))?;
         let status = created.status.ok_or("failed to fetch token: the answer has no status")?;
         let life = status.expiration_timestamp.0.duration_since(now);
         let renew_at = now.checked_add(life * 4 / 5).unwrap_or(now);

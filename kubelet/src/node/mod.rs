@@ -1,0 +1,6 @@
+//! This node in the API: registration, status, heartbeat, its network.
+
+pub mod cni;
+pub mod facts;
+pub mod lease;
+pub mod registration;

@@ -1,0 +1,67 @@
+//! One call of the gRPC health checking protocol.
+//!
+//! Never here: thresholds.
+
+use std::time::Duration;
+
+use tonic::transport::Endpoint;
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct HealthCheckRequest {
+    #[prost(string, tag = "1")]
+    service: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct HealthCheckResponse {
+    #[prost(int32, tag = "1")]
+    status: i32,
+}
+
+const SERVING: i32 = 1;
+
+/// Asks `grpc.health.v1.Health/Check`.
+///
+/// # Errors
+/// In the words of upstream's probe.
+pub async fn check(host: &str, port: i32, service: Option<&str>, timeout: Duration) -> Result<(), String> {
+    let address = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    let service = service.unwrap_or_default().to_owned();
+    let call = async {
+        let channel = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(|error| error.to_string())?
+            .connect()
+            .await
+            .map_err(|error| format!("failed to connect grpc service \"{address}\": {error}"))?;
+        let mut client = tonic::client::Grpc::new(channel);
+        client
+            .ready()
+            .await
+            .map_err(|error| format!("failed to connect grpc service \"{address}\": {error}"))?;
+        let codec = tonic_prost::ProstCodec::<HealthCheckRequest, HealthCheckResponse>::default();
+        let path = http::uri::PathAndQuery::from_static("/grpc.health.v1.Health/Check");
+        let request = tonic::Request::new(HealthCheckRequest { service: service.clone() });
+        let reply = client
+            .unary(request, path, codec)
+            .await
+            .map_err(|status| format!("rpc error: code = {:?} desc = {}", status.code(), status.message()))?;
+        match reply.into_inner().status {
+            SERVING => Ok(()),
+            other => Err(format!("service unhealthy (responded with \"{}\")", name(other))),
+        }
+    };
+    match tokio::time::timeout(timeout, call).await {
+        Ok(result) => result,
+        Err(_) => {
+            Err(format!("timeout: failed to connect service \"{address}\" within {}s", timeout.as_secs()))
+        }
+    }
+}
+
+fn name(status: i32) -> &'static str {
+    match status {
+        2 => "NOT_SERVING",
+        3 => "SERVICE_UNKNOWN",
+        _ => "UNKNOWN",
+    }
+}

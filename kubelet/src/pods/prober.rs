@@ -1,0 +1,246 @@
+//! Runs the probes of running containers on their periods and keeps the settled results.
+//!
+//! Never here: what follows from a result.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_client::event_recorder::EventKind;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, Pod, Probe};
+use kubelet_core::observed::{ObservedContainer, RunState, RuntimePod};
+use kubelet_core::pod_view;
+use kubelet_core::probe::{ProbeKind, ProbeResults, ProbeState, Timing};
+use parking_lot::Mutex;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use super::http_action;
+use crate::context::Context;
+
+const OUTPUT_BYTES_MAX: usize = 10 * 1024;
+
+/// Results by container id, shared with the probe tasks.
+pub type SharedResults = Arc<Mutex<BTreeMap<String, ProbeResults>>>;
+
+/// The probe tasks of one pod. They end with it.
+pub struct Prober {
+    results: SharedResults,
+    tasks: HashMap<(String, ProbeKind), JoinHandle<()>>,
+    changed: Arc<Notify>,
+}
+
+impl Drop for Prober {
+    fn drop(&mut self) {
+        self.tasks.values().for_each(JoinHandle::abort);
+    }
+}
+
+impl Prober {
+    /// No tasks yet. `changed` is notified when a settled result changes.
+    pub fn new(changed: Arc<Notify>) -> Self {
+        Self { results: SharedResults::default(), tasks: HashMap::new(), changed }
+    }
+
+    /// The settled results by container id.
+    pub fn results(&self) -> BTreeMap<String, ProbeResults> {
+        self.results.lock().clone()
+    }
+
+    /// Starts tasks for containers that run and ends those of containers that do not. `terminating`: only readiness is
+    /// still asked.
+    pub fn update(
+        &mut self,
+        context: &Arc<Context>,
+        pod: &Arc<Pod>,
+        runtime: &RuntimePod,
+        terminating: bool,
+    ) {
+        let running: Vec<&ObservedContainer> =
+            runtime.containers.iter().filter(|seen| seen.state == RunState::Running).collect();
+        self.tasks.retain(|(id, kind), task| {
+            let keep =
+                running.iter().any(|seen| seen.id == *id) && !(terminating && *kind != ProbeKind::Readiness);
+            if !keep || task.is_finished() {
+                task.abort();
+            }
+            keep
+        });
+        self.results.lock().retain(|id, _| running.iter().any(|seen| seen.id == *id));
+        for seen in running {
+            let Some(container) = pod_view::container(pod, &seen.name) else { continue };
+            if !self.results.lock().contains_key(&seen.id) {
+                self.results.lock().insert(seen.id.clone(), remembered(context, pod, container, seen));
+            }
+            let ip = runtime
+                .ready_sandbox()
+                .and_then(|sandbox| sandbox.ips.first().cloned())
+                .or_else(|| context.node_ips.first().cloned())
+                .unwrap_or_default();
+            for kind in ProbeKind::ALL {
+                let Some(probe) = kind.of(container) else { continue };
+                let key = (seen.id.clone(), kind);
+                if self.tasks.contains_key(&key) || (terminating && kind != ProbeKind::Readiness) {
+                    continue;
+                }
+                let task = ProbeTask {
+                    context: Arc::clone(context),
+                    pod: Arc::clone(pod),
+                    container: container.clone(),
+                    container_id: seen.id.clone(),
+                    started_at: seen.started_at.unwrap_or(seen.created_at),
+                    ip: ip.clone(),
+                    kind,
+                    probe: probe.clone(),
+                    results: Arc::clone(&self.results),
+                    changed: Arc::clone(&self.changed),
+                };
+                self.tasks.insert(key, tokio::spawn(task.run()));
+            }
+        }
+    }
+}
+
+/// After a restart of the kubelet a container that was ready stays ready until a probe says otherwise.
+fn remembered(context: &Context, pod: &Pod, container: &Container, seen: &ObservedContainer) -> ProbeResults {
+    let mut results = ProbeResults::default();
+    if context.runtime.is_hollow() {
+        // Nothing can be asked of a simulated container.
+        for kind in ProbeKind::ALL {
+            results.set(kind, true);
+        }
+        return results;
+    }
+    let id = format!("{}://{}", context.runtime_name, seen.id);
+    let Some(status) = &pod.status else { return results };
+    let known = status
+        .container_statuses
+        .iter()
+        .flatten()
+        .chain(status.init_container_statuses.iter().flatten())
+        .find(|known| known.container_id.as_ref() == Some(&id));
+    if let Some(known) = known {
+        if container.startup_probe.is_some() && known.started == Some(true) {
+            results.startup = Some(true);
+        }
+        if known.ready {
+            results.readiness = Some(true);
+        }
+    }
+    results
+}
+
+struct ProbeTask {
+    context: Arc<Context>,
+    pod: Arc<Pod>,
+    container: Container,
+    container_id: String,
+    started_at: Timestamp,
+    ip: String,
+    kind: ProbeKind,
+    probe: Probe,
+    results: SharedResults,
+    changed: Arc<Notify>,
+}
+
+impl ProbeTask {
+    async fn run(self) {
+        if self.context.runtime.is_hollow() {
+            return;
+        }
+        let timing = Timing::of(&self.probe);
+        let mut state = ProbeState::default();
+        let age = Timestamp::now().duration_since(self.started_at);
+        let delay = Duration::from_secs(timing.initial_delay_seconds)
+            .saturating_sub(Duration::try_from(age).unwrap_or_default());
+        tokio::time::sleep(delay).await;
+        let mut ticks = tokio::time::interval(Duration::from_secs(timing.period_seconds));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let current = self.results.lock().get(&self.container_id).copied().unwrap_or_default();
+            match self.kind {
+                ProbeKind::Startup if current.startup == Some(true) => return,
+                ProbeKind::Startup => {}
+                _ if !current.started(&self.container) => {
+                    // Soon after it has started, not a whole period later.
+                    ticks.reset_after(
+                        Duration::from_millis(250).min(Duration::from_secs(timing.period_seconds)),
+                    );
+                    continue;
+                }
+                _ => {}
+            }
+            let outcome = self.once(Duration::from_secs(timing.timeout_seconds)).await;
+            if let Err(message) = &outcome {
+                let text = format!("{} probe failed: {message}", self.kind.word());
+                self.context.container_event(
+                    &self.pod,
+                    &self.container.name,
+                    EventKind::Warning,
+                    "Unhealthy",
+                    text,
+                );
+            }
+            let Some(result) = state.observe(outcome.is_ok(), &timing) else { continue };
+            let mut results = self.results.lock();
+            let Some(entry) = results.get_mut(&self.container_id) else { return };
+            let before = *entry;
+            entry.set(self.kind, result);
+            let differs = *entry != before;
+            drop(results);
+            if differs {
+                self.changed.notify_one();
+            }
+            if self.kind != ProbeKind::Readiness && !result {
+                // The container will be killed; its successor has its own task.
+                return;
+            }
+        }
+    }
+
+    async fn once(&self, timeout: Duration) -> Result<(), String> {
+        if let Some(exec) = &self.probe.exec {
+            let command = exec.command.clone().unwrap_or_default();
+            return match self.context.runtime.exec_sync(&self.container_id, command.clone(), timeout).await {
+                Ok(outcome) if outcome.exit_code == 0 => Ok(()),
+                Ok(outcome) => {
+                    let mut output = [outcome.stdout, outcome.stderr].concat();
+                    output.truncate(OUTPUT_BYTES_MAX);
+                    Err(String::from_utf8_lossy(&output).into_owned())
+                }
+                Err(error) if error.code == tonic::Code::DeadlineExceeded => Err(format!(
+                    "command timed out: \"{}\" timed out after {}s",
+                    command.join(" "),
+                    timeout.as_secs()
+                )),
+                Err(error) => Err(error.to_string()),
+            };
+        }
+        if let Some(action) = &self.probe.http_get {
+            let (status, _) = http_action::get(action, &self.container, &self.ip, timeout).await?;
+            return if (200..400).contains(&status.as_u16()) {
+                Ok(())
+            } else {
+                Err(format!("HTTP probe failed with statuscode: {}", status.as_u16()))
+            };
+        }
+        if let Some(action) = &self.probe.tcp_socket {
+            let port = http_action::resolve_port(&action.port, &self.container)?;
+            let host = action.host.as_deref().filter(|host| !host.is_empty()).unwrap_or(&self.ip);
+            let address =
+                if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+            return match tokio::time::timeout(timeout, TcpStream::connect(&address)).await {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(error)) => Err(format!("dial tcp {address}: {}", http_action::plain(&error))),
+                Err(_) => Err(format!("dial tcp {address}: i/o timeout")),
+            };
+        }
+        if let Some(action) = &self.probe.grpc {
+            return super::grpc_probe::check(&self.ip, action.port, action.service.as_deref(), timeout).await;
+        }
+        Err("the probe has no action".to_owned())
+    }
+}

@@ -1,0 +1,598 @@
+//! One pod's life on this node: observes, asks the core, does, reports; until nothing of the pod is left.
+//!
+//! Never here: decisions about restarts, phases or conditions; those are the core's.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use coracle_client::event_recorder::EventKind;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use kubelet_core::backoff::Backoff;
+use kubelet_core::observed::RuntimePod;
+use kubelet_core::pod_actions::{self, Action, KillReason};
+use kubelet_core::pod_status::{self, StatusInput, Waiting};
+use kubelet_core::pod_view;
+use tokio::sync::{Notify, watch};
+
+use super::container_config::{self, Making};
+use super::prober::Prober;
+use super::status_manager::OWN_CONDITIONS;
+use super::{images, sandbox_config, termination};
+use crate::context::Context;
+use crate::runtime::observe::observe;
+
+const RETRY: Duration = Duration::from_secs(1);
+/// After a container could not be made; a change of what it needs comes first.
+const RETRY_CONTAINER: SignedDuration = SignedDuration::from_secs(10);
+const HOOK_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// How the others reach a worker.
+#[derive(Clone)]
+pub struct WorkerHandle {
+    pod: watch::Sender<Arc<Pod>>,
+    wake: Arc<Notify>,
+    vanished: Arc<AtomicBool>,
+}
+
+impl WorkerHandle {
+    /// Starts a worker. `finished` is called with the pod's UID when nothing is left of it.
+    pub fn start(context: Arc<Context>, pod: Arc<Pod>, finished: impl FnOnce(&str) + Send + 'static) -> Self {
+        let (sender, receiver) = watch::channel(Arc::clone(&pod));
+        let wake = Arc::new(Notify::new());
+        let vanished = Arc::new(AtomicBool::new(false));
+        let worker = Worker {
+            prober: Prober::new(Arc::clone(&wake)),
+            context,
+            pod,
+            incoming: receiver,
+            wake: Arc::clone(&wake),
+            vanished: Arc::clone(&vanished),
+            restarts: Backoff::default(),
+            pulls: Backoff::default(),
+            sandboxes: Backoff::new(SignedDuration::from_secs(2), SignedDuration::from_secs(60)),
+            mounts: Backoff::new(SignedDuration::from_secs(1), SignedDuration::from_secs(60)),
+            waiting: BTreeMap::new(),
+            status: None,
+            failure: None,
+            stopped: false,
+            torn_down: false,
+        };
+        tokio::spawn(worker.run(finished));
+        Self { pod: sender, wake, vanished }
+    }
+
+    /// A newer version of the pod.
+    pub fn update(&self, pod: Arc<Pod>) {
+        self.pod.send_replace(pod);
+    }
+
+    /// Something may have happened.
+    pub fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// The pod no longer exists in the API server.
+    pub fn vanished(&self) {
+        self.vanished.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+}
+
+enum Next {
+    /// Again at once.
+    Again,
+    /// When something happens, or at that time.
+    Wait(Option<Timestamp>),
+    /// Never.
+    Finished,
+}
+
+struct Worker {
+    context: Arc<Context>,
+    pod: Arc<Pod>,
+    incoming: watch::Receiver<Arc<Pod>>,
+    wake: Arc<Notify>,
+    vanished: Arc<AtomicBool>,
+    prober: Prober,
+    restarts: Backoff,
+    pulls: Backoff,
+    sandboxes: Backoff,
+    mounts: Backoff,
+    /// Why containers are not there, by name.
+    waiting: BTreeMap<String, Waiting>,
+    /// The status computed last.
+    status: Option<PodStatus>,
+    /// The pod was refused by this node.
+    failure: Option<Waiting>,
+    stopped: bool,
+    torn_down: bool,
+}
+
+impl Worker {
+    async fn run(mut self, finished: impl FnOnce(&str)) {
+        loop {
+            let until = match self.round().await {
+                Next::Again => continue,
+                Next::Finished => break,
+                Next::Wait(until) => until,
+            };
+            let sleep = until.map(|at| {
+                let left = at.duration_since(Timestamp::now());
+                Duration::try_from(left).unwrap_or_default().max(Duration::from_millis(10))
+            });
+            tokio::select! {
+                () = self.wake.notified() => {}
+                changed = self.incoming.changed() => if changed.is_err() {
+                    // The manager is gone: the kubelet ends, containers go on.
+                    return;
+                },
+                () = tokio::time::sleep(sleep.unwrap_or_default()), if sleep.is_some() => {}
+            }
+        }
+        finished(pod_view::uid(&self.pod));
+    }
+
+    fn deleting(&self) -> bool {
+        self.vanished.load(Ordering::Acquire) || self.incoming.borrow().metadata.deletion_timestamp.is_some()
+    }
+
+    async fn round(&mut self) -> Next {
+        self.pod = self.incoming.borrow_and_update().clone();
+        let uid = pod_view::uid(&self.pod).to_owned();
+        let runtime = match observe(self.context.runtime.as_ref(), &uid).await {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                tracing::warn!(pod = pod_view::describe(&self.pod), %error, "cannot observe the pod");
+                return retry_soon();
+            }
+        };
+        let ended = self.failure.is_some() || self.known_phase_is_terminal();
+        let ending = ended || self.deleting();
+        self.prober.update(&self.context, &self.pod, &runtime, ending);
+        if ending { self.end(runtime).await } else { self.sync(runtime).await }
+    }
+
+    fn known_phase_is_terminal(&self) -> bool {
+        let phase = match &self.status {
+            Some(status) => status.phase.as_deref().unwrap_or_default(),
+            None => pod_view::phase(&self.pod),
+        };
+        matches!(phase, "Succeeded" | "Failed")
+    }
+
+    /// Computes the status and hands it on.
+    fn publish(&mut self, runtime: &RuntimePod, terminal: bool) {
+        let mut known = (*self.pod).clone();
+        if let Some(last) = &self.status {
+            let mut status = last.clone();
+            let foreign = known.status.iter().flat_map(|status| status.conditions.iter().flatten());
+            let foreign: Vec<_> = foreign
+                .filter(|condition| !OWN_CONDITIONS.contains(&condition.type_.as_str()))
+                .cloned()
+                .collect();
+            status.conditions.get_or_insert_default().extend(foreign);
+            known.status = Some(status);
+        }
+        let status = pod_status::compute(&StatusInput {
+            pod: &known,
+            runtime,
+            probes: &self.prober.results(),
+            waiting: &self.waiting,
+            runtime_name: &self.context.runtime_name,
+            host_ips: &self.context.node_ips,
+            terminal,
+            failure: self.failure.as_ref(),
+            now: Timestamp::now(),
+        });
+        self.status = Some(status.clone());
+        if !self.vanished.load(Ordering::Acquire) {
+            self.context.statuses.set(&self.pod, status);
+        }
+    }
+
+    async fn sync(&mut self, runtime: RuntimePod) -> Next {
+        let now = Timestamp::now();
+        let plan = pod_actions::plan(&self.pod, &runtime, &self.prober.results(), &self.restarts, now);
+        for (name, message) in &plan.backing_off {
+            let waiting = Waiting { reason: "CrashLoopBackOff".to_owned(), message: message.clone() };
+            if self.waiting.get(name) != Some(&waiting) {
+                let text = format!(
+                    "Back-off restarting failed container {name} in pod {}",
+                    pod_view::describe(&self.pod)
+                );
+                self.context.container_event(&self.pod, name, EventKind::Warning, "BackOff", text);
+            }
+            self.waiting.insert(name.clone(), waiting);
+        }
+        self.waiting.retain(|name, _| {
+            runtime.newest(name).is_none_or(|seen| seen.state != kubelet_core::observed::RunState::Running)
+        });
+        self.publish(&runtime, false);
+        if self.known_phase_is_terminal() {
+            return Next::Again;
+        }
+        if plan.actions.is_empty() {
+            return self.keep_current(&runtime, plan.wake_at).await;
+        }
+        if let Some(next) = self.prepare(&runtime).await {
+            return next;
+        }
+        let mut retry_at: Option<Timestamp> = plan.wake_at;
+        let mut failed = false;
+        for action in plan.actions {
+            if self.deleting() {
+                return Next::Again;
+            }
+            match self.execute(action, &runtime).await {
+                Ok(()) => {}
+                Err(at) => {
+                    failed = true;
+                    retry_at = [retry_at, at].into_iter().flatten().min();
+                }
+            }
+        }
+        if !failed {
+            return Next::Again;
+        }
+        // What did start shows at once; what did not is in `waiting`.
+        if let Ok(runtime) = observe(self.context.runtime.as_ref(), pod_view::uid(&self.pod)).await {
+            self.prober.update(&self.context, &self.pod, &runtime, false);
+            self.publish(&runtime, false);
+        }
+        Next::Wait(retry_at)
+    }
+
+    /// Nothing to start or stop: volumes are kept current, old instances removed.
+    async fn keep_current(&mut self, runtime: &RuntimePod, wake_at: Option<Timestamp>) -> Next {
+        for id in pod_actions::superseded_containers(runtime) {
+            if let Err(error) = self.context.runtime.remove_container(&id).await {
+                tracing::debug!(id, %error, "cannot remove an old container yet");
+            }
+        }
+        for id in pod_actions::superseded_sandboxes(runtime) {
+            if let Err(error) = self.context.runtime.remove_sandbox(&id).await {
+                tracing::debug!(id, %error, "cannot remove an old sandbox yet");
+            }
+        }
+        if self.context.runtime.is_hollow() {
+            return Next::Wait(wake_at);
+        }
+        let facts = self.context.facts(self.pod_ips(runtime));
+        match self.context.volumes.set_up(&self.pod, &facts).await {
+            Ok(renew_at) => Next::Wait([wake_at, renew_at].into_iter().flatten().min()),
+            Err(error) => {
+                // The pod runs on with what it has.
+                tracing::info!(pod = pod_view::describe(&self.pod), %error, "volume content is not up to date");
+                let retry = later(SignedDuration::from_secs(60));
+                Next::Wait([wake_at, Some(retry)].into_iter().flatten().min())
+            }
+        }
+    }
+
+    fn pod_ips(&self, runtime: &RuntimePod) -> Vec<String> {
+        if pod_view::host_network(&self.pod) {
+            return self.context.node_ips.clone();
+        }
+        runtime.ready_sandbox().map(|sandbox| sandbox.ips.clone()).unwrap_or_default()
+    }
+
+    /// What a pod needs before its sandbox: network on the node, cgroup, directories, volumes. `Some` when it must wait.
+    async fn prepare(&mut self, runtime: &RuntimePod) -> Option<Next> {
+        let context = Arc::clone(&self.context);
+        if !pod_view::host_network(&self.pod) {
+            let ready = context.network_ready.read().clone();
+            if let Err(why) = ready {
+                let text = format!("network is not ready: {why}");
+                context.pod_event(&self.pod, EventKind::Warning, "NetworkNotReady", text);
+                return Some(Next::Wait(Some(later(SignedDuration::from_secs(1)))));
+            }
+        }
+        if context.runtime.is_hollow() {
+            return None;
+        }
+        if let Some(cgroups) = &context.cgroups
+            && let Err(error) = cgroups.create(&self.pod)
+        {
+            let text = format!("unable to ensure pod container exists: {error}");
+            context.pod_event(&self.pod, EventKind::Warning, "FailedCreatePodContainer", text);
+            return Some(Next::Wait(Some(later(RETRY_CONTAINER))));
+        }
+        if let Err(error) = std::fs::create_dir_all(context.log_directory(&self.pod)) {
+            tracing::error!(%error, "cannot make the pod's log directory");
+            return Some(retry_soon());
+        }
+        let key = pod_view::uid(&self.pod).to_owned();
+        let now = Timestamp::now();
+        match context.volumes.set_up(&self.pod, &context.facts(self.pod_ips(runtime))).await {
+            Ok(_) => {
+                self.mounts.reset(&key);
+                None
+            }
+            Err(error) => {
+                context.pod_event(&self.pod, EventKind::Warning, "FailedMount", error.to_string());
+                self.mounts.advance(&key, now, now);
+                let until = self.mounts.waiting(&key, now, now).map(|(_, until)| until);
+                Some(Next::Wait(until))
+            }
+        }
+    }
+
+    /// Does one action. The error is when to try again, if it is known.
+    async fn execute(&mut self, action: Action, runtime: &RuntimePod) -> Result<(), Option<Timestamp>> {
+        let context = Arc::clone(&self.context);
+        let pod = Arc::clone(&self.pod);
+        let soon = || Some(later(SignedDuration::from_secs(1)));
+        match action {
+            Action::StopSandbox { id } => {
+                context.pod_event(
+                    &pod,
+                    EventKind::Normal,
+                    "SandboxChanged",
+                    "Pod sandbox changed, it will be killed and re-created.",
+                );
+                let alive: Vec<_> = runtime
+                    .containers
+                    .iter()
+                    .filter(|seen| {
+                        seen.sandbox_id == id && seen.state == kubelet_core::observed::RunState::Running
+                    })
+                    .collect();
+                for seen in alive {
+                    let message = format!("Stopping container {}", seen.name);
+                    let grace =
+                        Duration::from_secs(u64::try_from(pod_view::grace_period_seconds(&pod)).unwrap_or(0));
+                    let ip = self.pod_ips(runtime).first().cloned().unwrap_or_default();
+                    termination::stop_container(&context, &pod, seen, &ip, grace, &message)
+                        .await
+                        .map_err(|_| soon())?;
+                }
+                context.runtime.stop_sandbox(&id).await.map_err(|error| {
+                    tracing::warn!(pod = pod_view::describe(&pod), %error, "cannot stop the sandbox");
+                    soon()
+                })
+            }
+            Action::CreateSandbox { attempt } => self.create_sandbox(attempt).await,
+            Action::RemoveContainer { id } => context.runtime.remove_container(&id).await.map_err(|_| soon()),
+            Action::KillContainer { id, name, reason, message } => {
+                let Some(seen) = runtime.containers.iter().find(|seen| seen.id == id) else { return Ok(()) };
+                let own = match reason {
+                    KillReason::Probe(kind) => pod_view::container(&pod, &name)
+                        .and_then(|container| kind.of(container)?.termination_grace_period_seconds),
+                    _ => None,
+                };
+                let grace = own.unwrap_or_else(|| pod_view::grace_period_seconds(&pod));
+                let grace = Duration::from_secs(u64::try_from(grace).unwrap_or(0));
+                let ip = self.pod_ips(runtime).first().cloned().unwrap_or_default();
+                termination::stop_container(&context, &pod, seen, &ip, grace, &message).await.map_err(|error| {
+                    tracing::warn!(pod = pod_view::describe(&pod), name, %error, "cannot stop a container");
+                    soon()
+                })
+            }
+            Action::StartContainer { name, restart_count, failed_at } => {
+                let result = self.start_container(&name, restart_count, failed_at, runtime).await;
+                match result {
+                    Ok(()) => {
+                        self.waiting.remove(&name);
+                        Ok(())
+                    }
+                    Err((waiting, retry_at)) => {
+                        self.waiting.insert(name, waiting);
+                        Err(Some(retry_at))
+                    }
+                }
+            }
+        }
+    }
+
+    async fn create_sandbox(&mut self, attempt: u32) -> Result<(), Option<Timestamp>> {
+        let context = Arc::clone(&self.context);
+        let key = pod_view::uid(&self.pod).to_owned();
+        let now = Timestamp::now();
+        if let Some(last) = self.sandboxes.last_update(&key)
+            && let Some((_, until)) = self.sandboxes.waiting(&key, last, now)
+        {
+            return Err(Some(until));
+        }
+        let permit = context.starts.acquire().await.ok();
+        let result = match sandbox_config::build(&context, &self.pod, attempt) {
+            Ok(config) => context.runtime.run_sandbox(config).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error),
+        };
+        drop(permit);
+        // A success counts too: a sandbox that dies at once must not be made again and again without a pause.
+        self.sandboxes.advance(&key, now, now);
+        match result {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let text = format!("Failed to create pod sandbox: {error}");
+                context.pod_event(&self.pod, EventKind::Warning, "FailedCreatePodSandBox", text);
+                Err(self.sandboxes.waiting(&key, now, now).map(|(_, until)| until))
+            }
+        }
+    }
+
+    async fn start_container(
+        &mut self,
+        name: &str,
+        restart_count: u32,
+        failed_at: Option<Timestamp>,
+        runtime: &RuntimePod,
+    ) -> Result<(), (Waiting, Timestamp)> {
+        let context = Arc::clone(&self.context);
+        let pod = Arc::clone(&self.pod);
+        let failed = |reason: &str, message: String| {
+            context.container_event(&pod, name, EventKind::Warning, "Failed", format!("Error: {message}"));
+            (Waiting { reason: reason.to_owned(), message }, later(RETRY_CONTAINER))
+        };
+        let Some(container) = pod_view::container(&pod, name) else { return Ok(()) };
+        let Some(sandbox) = runtime.ready_sandbox() else { return Ok(()) };
+        let sandbox_config = sandbox_config::build(&context, &pod, sandbox.attempt)
+            .map_err(|error| failed("CreateContainerConfigError", error))?;
+        let deletion = self.deletion();
+        let image = tokio::select! {
+            image = images::ensure(&context, &pod, container, &sandbox_config, &mut self.pulls) => {
+                image.map_err(|problem| {
+                    let at = problem.retry_at.unwrap_or_else(|| later(RETRY_CONTAINER));
+                    (problem.waiting, at)
+                })?
+            }
+            () = deletion => return Ok(()),
+        };
+        let pod_ips = self.pod_ips(runtime);
+        let making = Making { pod: &pod, container, restart_count, pod_ips: &pod_ips, image: &image };
+        let config = container_config::build(&context, &making)
+            .await
+            .map_err(|error| failed("CreateContainerConfigError", error))?;
+        if let Some(failed_at) = failed_at {
+            self.restarts.advance(&pod_actions::backoff_key(&pod, container), failed_at, Timestamp::now());
+        }
+        let id = context
+            .runtime
+            .create_container(&sandbox.id, config, sandbox_config)
+            .await
+            .map_err(|error| failed("CreateContainerError", error.message))?;
+        context.container_event(
+            &pod,
+            name,
+            EventKind::Normal,
+            "Created",
+            format!("Created container: {name}"),
+        );
+        context
+            .runtime
+            .start_container(&id)
+            .await
+            .map_err(|error| failed("RunContainerError", error.message))?;
+        context.container_event(
+            &pod,
+            name,
+            EventKind::Normal,
+            "Started",
+            format!("Started container {name}"),
+        );
+        let post_start = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref());
+        if let Some(hook) = post_start.filter(|_| !context.runtime.is_hollow()) {
+            let ip = pod_ips.first().cloned().unwrap_or_default();
+            let deletion = self.deletion();
+            let result = tokio::select! {
+                result = termination::run_hook(&context, hook, container, &id, &ip, HOOK_TIMEOUT) => result,
+                () = deletion => Ok(()),
+            };
+            if let Err(error) = result {
+                let text = format!("PostStartHook failed: {error}");
+                context.container_event(&pod, name, EventKind::Warning, "FailedPostStartHook", text.clone());
+                let grace =
+                    Duration::from_secs(u64::try_from(pod_view::grace_period_seconds(&pod)).unwrap_or(0));
+                if let Err(error) = context.runtime.stop_container(&id, grace).await {
+                    tracing::warn!(%error, "cannot stop a container whose postStart hook failed");
+                }
+                return Err((
+                    Waiting { reason: "PostStartHookError".to_owned(), message: text },
+                    later(RETRY_CONTAINER),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends when the pod is to be deleted.
+    fn deletion(&self) -> impl Future<Output = ()> + use<> {
+        let (mut incoming, vanished, wake) =
+            (self.incoming.clone(), Arc::clone(&self.vanished), Arc::clone(&self.wake));
+        async move {
+            loop {
+                if vanished.load(Ordering::Acquire) || incoming.borrow().metadata.deletion_timestamp.is_some()
+                {
+                    // What woke us is still to be looked at.
+                    wake.notify_one();
+                    return;
+                }
+                tokio::select! {
+                    changed = incoming.changed() => if changed.is_err() {
+                        return;
+                    },
+                    () = tokio::time::sleep(RETRY) => {}
+                }
+            }
+        }
+    }
+
+    /// The pod is to end, or has: stop what runs, report, clean up, and when it is deleted remove the rest.
+    async fn end(&mut self, mut runtime: RuntimePod) -> Next {
+        let context = Arc::clone(&self.context);
+        let uid = pod_view::uid(&self.pod).to_owned();
+        if !self.stopped {
+            self.publish(&runtime, false);
+            match self.stop(&runtime).await {
+                Ok(true) => self.stopped = true,
+                Ok(false) => return Next::Again,
+                Err(error) => {
+                    let text = format!("error killing pod: {error}");
+                    context.pod_event(&self.pod, EventKind::Warning, "FailedKillPod", text);
+                    return retry_soon();
+                }
+            }
+            match observe(context.runtime.as_ref(), &uid).await {
+                Ok(now) => runtime = now,
+                Err(_) => return retry_soon(),
+            }
+            self.prober.update(&context, &self.pod, &runtime, true);
+        }
+        self.publish(&runtime, true);
+        if !self.torn_down {
+            let volumes = context.volumes.tear_down(&uid);
+            let cgroups = context.cgroups.as_ref().map_or(Ok(()), |cgroups| cgroups.remove(&uid));
+            if let Err(error) = volumes.and(cgroups) {
+                tracing::warn!(pod = pod_view::describe(&self.pod), %error, "cannot clean up the pod yet");
+                return retry_soon();
+            }
+            self.torn_down = true;
+        }
+        if !self.deleting() {
+            return Next::Wait(None);
+        }
+        if let Err(error) = termination::remove_all(&context, &self.pod, &runtime).await {
+            tracing::warn!(pod = pod_view::describe(&self.pod), %error, "cannot remove the pod's containers yet");
+            return retry_soon();
+        }
+        if self.vanished.load(Ordering::Acquire) {
+            context.statuses.forget(&uid);
+            return Next::Finished;
+        }
+        context.statuses.remove(&self.pod);
+        Next::Wait(None)
+    }
+
+    /// True when everything is stopped; false if a shorter grace period was asked for meanwhile.
+    async fn stop(&mut self, runtime: &RuntimePod) -> Result<bool, crate::runtime::RuntimeError> {
+        let seconds = pod_view::grace_period_seconds(&self.pod);
+        let grace = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+        let mut incoming = self.incoming.clone();
+        let shorter = async move {
+            loop {
+                if incoming.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+                if pod_view::grace_period_seconds(&incoming.borrow_and_update()) < seconds {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            result = termination::stop_pod(&self.context, &self.pod, runtime, grace) => result.map(|()| true),
+            () = shorter => Ok(false),
+        }
+    }
+}
+
+fn later(by: SignedDuration) -> Timestamp {
+    let now = Timestamp::now();
+    now.checked_add(by).unwrap_or(now)
+}
+
+fn retry_soon() -> Next {
+    Next::Wait(Some(later(SignedDuration::from_secs(1))))
+}

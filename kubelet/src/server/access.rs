@@ -1,0 +1,222 @@
+//! Who asks, and whether they may: client certificates, tokens reviewed by the API server, and its authorization.
+//!
+//! Never here: what is asked.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use component_base::tls;
+use coracle_client::config::within;
+use http::{HeaderMap, Method, StatusCode};
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use kube::api::PostParams;
+use kube::{Api, Client};
+use parking_lot::Mutex;
+use rustls::pki_types::CertificateDer;
+
+use crate::config::Config;
+
+const DEADLINE: Duration = Duration::from_secs(10);
+/// The API server's own certificate, which reaches kubelets; and the group that may do everything.
+const API_SERVER: &str = "kube-apiserver-kubelet-client";
+const MASTERS: &str = "system:masters";
+const ALLOWED_FOR: Duration = Duration::from_secs(60);
+const CACHE_MAX: usize = 1024;
+
+/// A user.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Peer {
+    name: String,
+    groups: Vec<String>,
+}
+
+impl Peer {
+    /// The user that a client certificate names.
+    pub fn from_certificate(certificate: &CertificateDer<'_>) -> Option<Self> {
+        let subject = tls::subject(certificate).ok()?;
+        Some(Self { name: subject.common_name, groups: subject.organizations })
+    }
+
+    fn anonymous() -> Self {
+        Self { name: "system:anonymous".to_owned(), groups: vec!["system:unauthenticated".to_owned()] }
+    }
+}
+
+/// Decides about requests.
+pub struct Access {
+    client: Client,
+    node_name: String,
+    anonymous: bool,
+    tokens: bool,
+    review: bool,
+    /// Recent permissions: user and attributes to when they were given.
+    allowed: Mutex<HashMap<(Peer, String, String), Instant>>,
+}
+
+/// A refusal: status and text.
+pub type Refusal = (StatusCode, String);
+
+impl Access {
+    /// As configured.
+    pub fn new(client: Client, node_name: String, config: &Config) -> Self {
+        Self {
+            client,
+            node_name,
+            anonymous: config.anonymous,
+            tokens: config.webhook_authentication,
+            review: config.webhook_authorization,
+            allowed: Mutex::default(),
+        }
+    }
+
+    /// Lets the request pass or says why not.
+    ///
+    /// # Errors
+    /// 401 for who is not known, 403 for who may not.
+    pub async fn check(
+        &self,
+        certified: Option<&Peer>,
+        headers: &HeaderMap,
+        method: &Method,
+        path: &str,
+    ) -> Result<(), Refusal> {
+        let unauthorized = || (StatusCode::UNAUTHORIZED, "Unauthorized".to_owned());
+        let peer = match (certified, bearer(headers)) {
+            (Some(peer), _) => peer.clone(),
+            (None, Some(token)) if self.tokens => self.review_token(token).await.ok_or_else(unauthorized)?,
+            (None, Some(_)) => return Err(unauthorized()),
+            (None, None) if self.anonymous => Peer::anonymous(),
+            (None, None) => return Err(unauthorized()),
+        };
+        if !self.review || peer.name == API_SERVER || peer.groups.iter().any(|group| group == MASTERS) {
+            return Ok(());
+        }
+        let verb = match *method {
+            Method::POST => "create",
+            Method::PUT => "update",
+            Method::DELETE => "delete",
+            Method::PATCH => "patch",
+            _ => "get",
+        };
+        let mut last = String::new();
+        // The subresource of this path alone, else the one for everything.
+        for subresource in subresources(path) {
+            match self.review_access(&peer, verb, subresource).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => {
+                    last = format!(
+                        "Forbidden (user={}, verb={verb}, resource=nodes, subresource={subresource})",
+                        peer.name
+                    );
+                }
+                Err(error) => {
+                    tracing::warn!(user = peer.name, error, "cannot ask the API server for permission");
+                    return Err((
+                        StatusCode::INTERNAL_SERVER_ERROR,
+                        format!(
+                            "Authorization error (user={}, verb={verb}, resource=nodes, subresource={subresource})",
+                            peer.name
+                        ),
+                    ));
+                }
+            }
+        }
+        Err((StatusCode::FORBIDDEN, last))
+    }
+
+    async fn review_token(&self, token: &str) -> Option<Peer> {
+        let api: Api<TokenReview> = Api::all(self.client.clone());
+        let review = TokenReview {
+            spec: TokenReviewSpec { token: Some(token.to_owned()), audiences: None },
+            ..TokenReview::default()
+        };
+        let answer = within(DEADLINE, api.create(&PostParams::default(), &review)).await;
+        let status = match answer {
+            Ok(answer) => answer.status?,
+            Err(error) => {
+                tracing::warn!(%error, "cannot have a token reviewed");
+                return None;
+            }
+        };
+        let user = status.user.filter(|_| status.authenticated == Some(true))?;
+        Some(Peer { name: user.username.unwrap_or_default(), groups: user.groups.unwrap_or_default() })
+    }
+
+    async fn review_access(&self, peer: &Peer, verb: &str, subresource: &str) -> Result<bool, String> {
+        let key = (peer.clone(), verb.to_owned(), subresource.to_owned());
+        if self.allowed.lock().get(&key).is_some_and(|since| since.elapsed() < ALLOWED_FOR) {
+            return Ok(true);
+        }
+        let api: Api<SubjectAccessReview> = Api::all(self.client.clone());
+        let review = SubjectAccessReview {
+            spec: SubjectAccessReviewSpec {
+                user: Some(peer.name.clone()),
+                groups: Some(peer.groups.clone()),
+                resource_attributes: Some(ResourceAttributes {
+                    verb: Some(verb.to_owned()),
+                    version: Some("v1".to_owned()),
+                    resource: Some("nodes".to_owned()),
+                    subresource: Some(subresource.to_owned()),
+                    name: Some(self.node_name.clone()),
+                    ..ResourceAttributes::default()
+                }),
+                ..SubjectAccessReviewSpec::default()
+            },
+            ..SubjectAccessReview::default()
+        };
+        let answer = within(DEADLINE, api.create(&PostParams::default(), &review))
+            .await
+            .map_err(|error| error.to_string())?;
+        let allowed = answer.status.is_some_and(|status| status.allowed);
+        if allowed {
+            let mut cache = self.allowed.lock();
+            if cache.len() >= CACHE_MAX {
+                cache.clear();
+            }
+            cache.insert(key, Instant::now());
+        }
+        Ok(allowed)
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    headers.get(http::header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ").map(str::trim)
+}
+
+/// The subresources of `nodes` that allow a path, most specific first.
+fn subresources(path: &str) -> Vec<&'static str> {
+    let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+    match first {
+        "stats" => vec!["stats"],
+        "metrics" => vec!["metrics"],
+        "logs" => vec!["log"],
+        "healthz" => vec!["healthz", "proxy"],
+        "pods" | "runningpods" => vec!["pods", "proxy"],
+        "configz" => vec!["configz", "proxy"],
+        _ => vec!["proxy"],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_mapped_to_subresources() {
+        assert_eq!(subresources("/stats/summary"), ["stats"]);
+        assert_eq!(subresources("/metrics"), ["metrics"]);
+        assert_eq!(subresources("/pods"), ["pods", "proxy"]);
+        assert_eq!(subresources("/exec/a/b/c"), ["proxy"]);
+    }
+
+    #[test]
+    fn only_bearer_tokens_count() {
+        let mut headers = HeaderMap::new();
+        assert!(bearer(&headers).is_none());
+        headers.insert("authorization", "Basic x".parse().unwrap());
+        assert!(bearer(&headers).is_none());
+        headers.insert("authorization", "Bearer abc".parse().unwrap());
+        assert_eq!(bearer(&headers), Some("abc"));
+    }
+}
