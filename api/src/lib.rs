@@ -3,9 +3,12 @@
 //!
 //! This crate never does IO, never reads a clock and never draws random numbers: times and random bytes are arguments.
 
+pub mod decode;
 pub mod field;
 pub mod kinds;
 pub mod meta;
 pub mod names;
+pub mod quantity;
 pub mod resource;
+pub mod selector;
 pub mod status;
