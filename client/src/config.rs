@@ -7,8 +7,11 @@ use std::time::Duration;
 
 use http::header::USER_AGENT;
 use http::{HeaderValue, Uri};
+use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+
+use crate::rate_limit::RateLimit;
 
 /// The deadline for one ordinary API call (not a watch) unless the caller has a better one.
 pub const CALL_DEADLINE: Duration = Duration::from_secs(30);
@@ -22,6 +25,7 @@ pub struct ClientConfig {
     component: String,
     kubeconfig: Option<PathBuf>,
     master: Option<String>,
+    limit: (f64, u32),
 }
 
 /// Why no client could be made.
@@ -56,7 +60,7 @@ pub enum ConnectError {
 impl ClientConfig {
     /// In-cluster settings for a component, such as `scheduler`.
     pub fn new(component: &str) -> Self {
-        Self { component: component.to_owned(), kubeconfig: None, master: None }
+        Self { component: component.to_owned(), kubeconfig: None, master: None, limit: (0.0, 0) }
     }
 
     /// Takes the address and the credentials from a kubeconfig file (`--kubeconfig`). An empty path means in-cluster.
@@ -71,6 +75,14 @@ impl ClientConfig {
     #[must_use]
     pub fn master(mut self, url: Option<&str>) -> Self {
         self.master = url.filter(|url| !url.is_empty()).map(str::to_owned);
+        self
+    }
+
+    /// Sends at most `per_second` requests a second beyond a burst (`--kube-api-qps`, `--kube-api-burst`); 0 or less means no
+    /// limit, which is the default.
+    #[must_use]
+    pub fn rate_limit(mut self, per_second: f64, burst: u32) -> Self {
+        self.limit = (per_second, burst);
         self
     }
 
@@ -94,7 +106,9 @@ pub async fn connect(settings: &ClientConfig) -> Result<Client, ConnectError> {
     if let Ok(agent) = HeaderValue::from_str(&settings.user_agent()) {
         config.headers.push((USER_AGENT, agent));
     }
-    Client::try_from(config).map_err(ConnectError::Client)
+    let (per_second, burst) = settings.limit;
+    let builder = ClientBuilder::try_from(config).map_err(ConnectError::Client)?;
+    Ok(builder.with_layer(&RateLimit::new(per_second, burst)).build())
 }
 
 async fn load(settings: &ClientConfig) -> Result<Config, ConnectError> {

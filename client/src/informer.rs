@@ -24,6 +24,8 @@ const WATCH_TIMEOUT_SECONDS: u32 = 60;
 /// First and longest delay between attempts to list or watch again after an error.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LONGEST: Duration = Duration::from_secs(5);
+/// Failures in a row before they are worth a warning.
+const WARN_AFTER: u32 = 4;
 
 /// What an informer can watch: any typed Kubernetes resource.
 pub trait Watchable: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static {}
@@ -276,12 +278,14 @@ async fn run<K: Watchable>(
     let informer = Informer { shared };
     let mut listed = HashSet::new();
     let mut delay = RETRY_FIRST;
+    let mut failures = 0_u32;
     let mut stream = std::pin::pin!(stream);
     while let Some(event) = stream.next().await {
         match event {
             Ok(event) => {
                 if !matches!(event, Event::Init) {
                     delay = RETRY_FIRST;
+                    failures = 0;
                 }
                 let event = event.modify(|object| {
                     object.meta_mut().managed_fields = None;
@@ -290,7 +294,14 @@ async fn run<K: Watchable>(
                 informer.feed(event, &mut listed);
             }
             Err(error) => {
-                tracing::debug!(kind = std::any::type_name::<K>(), error = %error, "watch interrupted, trying again");
+                failures += 1;
+                let kind = std::any::type_name::<K>().rsplit("::").next().unwrap_or_default();
+                // A server that restarts is no news; one that keeps refusing is.
+                if failures >= WARN_AFTER && failures.is_power_of_two() {
+                    tracing::warn!(kind, failures, error = %error, "cannot watch, trying again");
+                } else {
+                    tracing::debug!(kind, error = %error, "watch interrupted, trying again");
+                }
                 tokio::time::sleep(delay).await;
                 delay = (delay * 2).min(RETRY_LONGEST);
             }

@@ -70,6 +70,7 @@ pub mod informer;
 pub mod leader_election;
 pub mod metrics;
 pub mod object_key;
+pub mod rate_limit;
 pub mod store;
 pub mod work_queue;
 

@@ -53,8 +53,10 @@ async fn run(options: Options) -> anyhow::Result<()> {
 
     let registry = component_base::metrics::registry();
     let metrics = ProxyMetrics::register(&mut registry.lock());
-    let client_config =
-        ClientConfig::new("kube-proxy").kubeconfig(&settings.kubeconfig).master(settings.master.as_deref());
+    let client_config = ClientConfig::new("kube-proxy")
+        .kubeconfig(&settings.kubeconfig)
+        .master(settings.master.as_deref())
+        .rate_limit(options.kube_api_qps, options.kube_api_burst);
     let client = connect(&client_config).await?;
     let sync = Sync::new(client, &settings, metrics, &shutdown);
 

@@ -32,9 +32,7 @@ pub const NOT_IMPLEMENTED: &[&str] = &[
     "ipvs-tcp-timeout",
     "ipvs-tcpfin-timeout",
     "ipvs-udp-timeout",
-    "kube-api-burst",
     "kube-api-content-type",
-    "kube-api-qps",
     "log-flush-frequency",
     "metrics-port",
     "oom-score-adj",
@@ -61,6 +59,12 @@ pub struct Options {
     /// The API server's address, in place of the kubeconfig's.
     #[arg(long)]
     pub master: Option<String>,
+    /// Requests a second to the API server; 0 for no limit.
+    #[arg(long, default_value_t = 0.0)]
+    pub kube_api_qps: f64,
+    /// Requests beyond that rate that may go at once.
+    #[arg(long, default_value_t = 10)]
+    pub kube_api_burst: u32,
     /// This node's name; the host name if absent.
     #[arg(long)]
     pub hostname_override: Option<String>,

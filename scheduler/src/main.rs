@@ -54,8 +54,10 @@ async fn run(options: Options) -> anyhow::Result<()> {
         let mut registry = registry.lock();
         (SchedulerMetrics::register(&mut registry), LeaderElectionMetrics::register(&mut registry))
     };
-    let client_config =
-        ClientConfig::new("scheduler").kubeconfig(&settings.kubeconfig).master(options.master.as_deref());
+    let client_config = ClientConfig::new("scheduler")
+        .kubeconfig(&settings.kubeconfig)
+        .master(options.master.as_deref())
+        .rate_limit(options.kube_api_qps, options.kube_api_burst);
     let client = connect(&client_config).await?;
 
     let health = Health::new();

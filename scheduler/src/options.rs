@@ -24,9 +24,7 @@ pub const NOT_IMPLEMENTED: &[&str] = &[
     "emulated-version",
     "feature-gates",
     "http2-max-streams-per-connection",
-    "kube-api-burst",
     "kube-api-content-type",
-    "kube-api-qps",
     "log-flush-frequency",
     "log-text-info-buffer-size",
     "log-text-split-stream",
@@ -61,6 +59,12 @@ pub struct Options {
     /// The API server's address, in place of the kubeconfig's.
     #[arg(long)]
     pub master: Option<String>,
+    /// Requests a second to the API server; 0 for no limit.
+    #[arg(long, default_value_t = 0.0)]
+    pub kube_api_qps: f64,
+    /// Requests beyond that rate that may go at once.
+    #[arg(long, default_value_t = 100)]
+    pub kube_api_burst: u32,
     /// Kubeconfig for checking the tokens of those who read the metrics. Health and metrics are served to all so far.
     #[arg(long)]
     pub authentication_kubeconfig: Option<PathBuf>,
@@ -116,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_flag_that_is_not_there_yet_is_refused_by_name() {
-        let error = parse(&["--kube-api-qps=50"]).expect_err("refused");
-        assert!(error.contains("--kube-api-qps is not implemented"), "{error}");
+        let error = parse(&["--feature-gates=A=true"]).expect_err("refused");
+        assert!(error.contains("--feature-gates is not implemented"), "{error}");
     }
 }
