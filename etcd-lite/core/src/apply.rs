@@ -112,6 +112,9 @@ impl Store {
             None => Err(StoreError::UnknownCommand),
         };
         self.meta.revision = batch.revision();
+        if !matches!(command.request, Some(Request::Compact(_))) {
+            self.go_on_compacting(&mut batch.changes);
+        }
         self.advance(index, term);
         batch.changes.push(RecordChange::Set(Record::Meta(self.meta)));
         Applied {
@@ -227,7 +230,7 @@ impl Store {
         batch: &mut WriteBatch,
         request: &CompactionRequest,
     ) -> Result<Response, StoreError> {
-        self.compact(request.revision, &mut batch.changes)?;
+        self.compact(request.revision, request.physical, &mut batch.changes)?;
         Ok(Response::Compact(CompactionResponse { header: header(self.revision()) }))
     }
 

@@ -1,6 +1,7 @@
 //! The events since the last compaction in order, for watchers that start in the past or fell behind.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::error::StoreError;
 use crate::key_range::KeyRange;
@@ -16,7 +17,7 @@ pub struct History {
     pub through: i64,
 }
 
-/// The log of events from the compacted revision on.
+/// The log of events, from the revision on up to which compaction is done.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct EventLog {
     events: VecDeque<Event>,
@@ -86,7 +87,9 @@ impl Store {
             previous_main = main;
             if range.contains(&event.version.key) {
                 bytes += event.version.size_bytes();
-                events.push(event.clone());
+                // What was before the compacted revision is gone, even while it is still in memory.
+                let previous = event.previous.clone().filter(|_| main > self.compacted_revision());
+                events.push(Event { version: Arc::clone(&event.version), previous });
             }
         }
         Ok(History { events, through: self.revision().max(start - 1) })

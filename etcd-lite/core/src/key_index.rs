@@ -23,7 +23,7 @@ pub(crate) struct KeyVersions {
 }
 
 /// What compaction left of a key.
-pub(crate) enum Pruned {
+enum Pruned {
     /// The key is still there.
     Kept,
     /// No version is left; the key is to be removed.
@@ -62,24 +62,34 @@ impl KeyVersions {
         self.older.iter().chain(std::iter::once(&self.newest))
     }
 
-    /// Drops what no read at `compacted` or later and no watch from `compacted` on can need; tells each dropped version.
-    pub(crate) fn prune(&mut self, compacted: i64, mut dropped: impl FnMut(&Arc<Version>)) -> Pruned {
-        let superseded = |v: &Arc<Version>| v.revision.main < compacted;
-        let first_kept = if self.newest.revision.main < compacted {
-            self.older.len() + usize::from(!self.live)
-        } else {
-            // What was written at exactly `compacted` stays for watchers; else the version in force then stays for readers.
-            let first_at = self.older.partition_point(superseded);
-            let is_written_at = self.older.get(first_at).unwrap_or(&self.newest).revision.main == compacted;
-            match first_at.checked_sub(1) {
-                Some(base) if !is_written_at && !self.older[base].tombstone => base,
-                _ => first_at,
-            }
-        };
-        let is_gone = first_kept > self.older.len();
-        self.older.drain(..first_kept.min(self.older.len())).for_each(|v| dropped(&v));
-        self.older.shrink_to_fit();
-        if is_gone {
+    /// How many of the versions, oldest first, no read at `compacted` or later and no watch from `compacted` on can need.
+    fn unreachable_count(&self, compacted: i64) -> usize {
+        if self.newest.revision.main < compacted {
+            return self.older.len() + usize::from(!self.live);
+        }
+        // What was written at exactly `compacted` stays for watchers; else the version in force then stays for readers.
+        let first_at = self.older.partition_point(|v| v.revision.main < compacted);
+        let is_written_at = self.older.get(first_at).unwrap_or(&self.newest).revision.main == compacted;
+        match first_at.checked_sub(1) {
+            Some(base) if !is_written_at && !self.older[base].tombstone => base,
+            _ => first_at,
+        }
+    }
+
+    /// The versions that compaction at `compacted` leaves, whether it is done with this key or not.
+    pub(crate) fn reachable(&self, compacted: i64) -> impl Iterator<Item = &Arc<Version>> {
+        self.iter().skip(self.unreachable_count(compacted))
+    }
+
+    /// Drops what compaction makes unreachable; tells each dropped version.
+    fn prune(&mut self, compacted: i64, mut dropped: impl FnMut(&Arc<Version>)) -> Pruned {
+        let count = self.unreachable_count(compacted);
+        let older_count = count.min(self.older.len());
+        if older_count > 0 {
+            self.older.drain(..older_count).for_each(|v| dropped(&v));
+            self.older.shrink_to_fit();
+        }
+        if count > older_count {
             dropped(&self.newest);
             return Pruned::Gone;
         }

@@ -368,7 +368,8 @@ fn request() -> impl Strategy<Value = Request> {
         6 => put().prop_map(Request::Put),
         2 => delete().prop_map(Request::DeleteRange),
         4 => txn().prop_map(Request::Txn),
-        1 => (0..20_i64).prop_map(|revision| Request::Compact(pb::CompactionRequest { revision, physical: false })),
+        1 => (0..20_i64, any::<bool>())
+            .prop_map(|(revision, physical)| Request::Compact(pb::CompactionRequest { revision, physical })),
         1 => (1..3_i64).prop_map(|id| Request::LeaseGrant(pb::LeaseGrantRequest { id, ttl: 10 })),
         1 => (1..3_i64).prop_map(|id| Request::LeaseRevoke(pb::LeaseRevokeRequest { id })),
     ]
@@ -428,6 +429,10 @@ fn change_records(records: &mut BTreeMap<RecordKey, Record>, applied: &Applied) 
     }
 }
 
+fn load(records: &BTreeMap<RecordKey, Record>) -> Store {
+    Store::load(records.iter().map(|(key, record)| (key, Bytes::from(record.value())))).expect("loads")
+}
+
 fn all_history(
     store: &Store,
     range: &KeyRange,
@@ -450,10 +455,12 @@ proptest! {
     #[test]
     fn the_store_answers_as_a_replay_of_all_writes(
         requests in prop::collection::vec(request(), 1..30),
+        restart_at in 0..30_usize,
         reads in prop::collection::vec(range(), 1..12),
         watches in prop::collection::vec((key(), range_end(), 1..20_i64, 1..4_usize), 1..6),
     ) {
         let (mut store, mut model) = (Store::new(), Model::new());
+        let mut restarted = Store::new();
         let mut records: BTreeMap<RecordKey, Record> = BTreeMap::new();
         for (index, request) in requests.iter().enumerate() {
             let before = model.writes.len();
@@ -461,6 +468,10 @@ proptest! {
             let command = Command { id: 0, request: Some(request.clone()) };
             let applied = store.apply(index as u64 + 1, 1, &command);
             change_records(&mut records, &applied);
+            prop_assert_eq!(&restarted.apply(index as u64 + 1, 1, &command).changes, &applied.changes);
+            if index == restart_at {
+                restarted = load(&records);
+            }
             let answer = applied.response.map(|r| comparable_response(r, request));
             prop_assert_eq!(answer, expected.map(|r| comparable_response(r, request)));
             prop_assert_eq!(applied.revision, model.revision);
@@ -484,9 +495,9 @@ proptest! {
         }
 
         // What was saved change by change is what the store would save now, and loads as the same store.
+        let loaded = load(&records);
         let saved: Vec<Record> = records.into_values().collect();
         prop_assert_eq!(&saved, &store.records().collect::<Vec<_>>());
-        let loaded = Store::load(saved.iter().map(|r| (r.key(), Bytes::from(r.value())))).expect("loads");
         prop_assert_eq!(loaded.records().collect::<Vec<_>>(), saved);
         prop_assert_eq!(loaded.hash_all(), store.hash_all());
         prop_assert_eq!(loaded.size_bytes(), store.size_bytes());
@@ -499,7 +510,7 @@ proptest! {
             all_history(&store, &everything, kept_from, usize::MAX)
         );
 
-        for store in [&store, &loaded] {
+        for store in [&store, &loaded, &restarted] {
             for read in &reads {
                 let expected = model.readable(read.revision).map(|()| model.range(read, model.revision));
                 let answer = store.range(read);

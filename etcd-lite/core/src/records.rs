@@ -215,6 +215,7 @@ mod tests {
                 applied_term: 2,
                 revision: 3,
                 compacted_revision: -1,
+                pruned_revision: -1,
             }),
             Record::Version(Arc::new(version)),
             Record::Version(Arc::new(tombstone)),

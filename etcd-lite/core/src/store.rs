@@ -43,7 +43,13 @@ impl Store {
             leases: Leases::default(),
             attributes: BTreeMap::new(),
             cluster_version: None,
-            meta: StoreMeta { applied_index: 0, applied_term: 0, revision: 1, compacted_revision: -1 },
+            meta: StoreMeta {
+                applied_index: 0,
+                applied_term: 0,
+                revision: 1,
+                compacted_revision: -1,
+                pruned_revision: -1,
+            },
             bytes: 0,
         }
     }
@@ -196,7 +202,7 @@ impl Store {
         };
         let previous_lease = current.filter(|v| !v.tombstone).map_or(0, |v| v.lease);
         self.leases.move_key(&version.key, previous_lease, version.lease);
-        if version.revision.main < self.meta.compacted_revision {
+        if version.revision.main < self.meta.pruned_revision {
             self.bytes += version.size_bytes();
             self.index.insert(version);
         } else {
@@ -212,7 +218,8 @@ impl Store {
     pub fn hash(&self, revision: i64) -> u32 {
         let revision = if revision <= 0 { self.revision() } else { revision };
         let mut hasher = crc32fast::Hasher::new();
-        for version in self.index.iter().flat_map(|versions| versions.iter()) {
+        let compacted = self.compacted_revision();
+        for version in self.index.iter().flat_map(|versions| versions.reachable(compacted)) {
             let Revision { main, sub } = version.revision;
             if main > revision {
                 continue;
@@ -240,7 +247,9 @@ impl Store {
         let mut hasher = crc32fast::Hasher::new();
         for record in self.records() {
             let record = match record {
-                Record::Meta(meta) => Record::Meta(StoreMeta { applied_index: 0, applied_term: 0, ..meta }),
+                Record::Meta(meta) => {
+                    Record::Meta(StoreMeta { applied_index: 0, applied_term: 0, pruned_revision: 0, ..meta })
+                }
                 Record::Version(_) => continue,
                 other => other,
             };

@@ -99,7 +99,6 @@ impl<M: Member> pb::kv_server::Kv for KvService<M> {
         request: Request<pb::CompactionRequest>,
     ) -> Result<Response<pb::CompactionResponse>, Status> {
         status::require_leader(&*self.0.member, request.metadata())?;
-        // Space is given back as the compaction is applied, so `physical` asks for nothing more.
         let Answer::Compact(mut response) = self.propose(Command::Compact(request.into_inner())).await?
         else {
             return Err(status::unexpected());

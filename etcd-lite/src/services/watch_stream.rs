@@ -29,6 +29,9 @@ const HISTORY_SCAN_MAX: usize = 10_000;
 /// Bytes of keys and values taken from history at a time.
 const HISTORY_BYTES_MAX: usize = 1024 * 1024;
 
+/// Frames waiting for room, beyond which no more requests are taken from the client.
+const PENDING_FRAMES_MAX: usize = 1024;
+
 /// How long a stream with `hasleader` outlives the leader.
 const NO_LEADER_GRACE: Duration = Duration::from_secs(3);
 
@@ -109,7 +112,7 @@ impl<M: Member> WatchStream<M> {
                     break;
                 }
                 () = self.out.closed() => break,
-                request = requests.next() => match request {
+                request = requests.next(), if self.pending.len() < PENDING_FRAMES_MAX => match request {
                     Some(Ok(request)) => self.handle(request),
                     Some(Err(_)) | None => break,
                 },
