@@ -1,0 +1,251 @@
+//! Keeps the caches in step with the store: one paged snapshot, then one watch from there, taken up again on another member when it breaks. The
+//! only writer of the caches.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use coracle_proto::etcdserverpb::watch_request::RequestUnion;
+use coracle_proto::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};
+use coracle_proto::mvccpb::event::EventType as StoreEventType;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::metadata::MetadataValue;
+
+use super::Cache;
+use super::object::{CachedObject, EventType};
+use super::resource::{CacheEvent, ResourceCache};
+use crate::storage::{Storage, StorageError, compaction, keys};
+
+/// Objects a page of the snapshot asks for; less where objects are large.
+const PAGE_KEYS: i64 = 2000;
+/// Pause after a failure, doubling up to the second.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// Opening a watch must not take longer.
+const OPEN_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Why a watch ended.
+enum Ended {
+    /// It can go on from where it was.
+    Broken(String),
+    /// The store no longer has the events: a snapshot is needed.
+    Compacted,
+}
+
+/// Runs until `shutdown`.
+pub async fn run(cache: Arc<Cache>, storage: Arc<Storage>, shutdown: CancellationToken) {
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = feed(&cache, &storage) => {}
+    }
+}
+
+async fn feed(cache: &Cache, storage: &Storage) {
+    let mut pause = BACKOFF.0;
+    loop {
+        let mut revision = match snapshot(cache, storage).await {
+            Ok(revision) => revision,
+            Err(error) => {
+                tracing::warn!(%error, "cannot read the store; trying again");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(BACKOFF.1);
+                continue;
+            }
+        };
+        pause = BACKOFF.0;
+        loop {
+            let before = revision;
+            match follow(cache, storage, &mut revision).await {
+                Ended::Compacted => {
+                    tracing::warn!(
+                        revision,
+                        "the store has compacted what the watch cache still needs; reading all again"
+                    );
+                    break;
+                }
+                Ended::Broken(reason) => {
+                    tracing::info!(reason, revision, "the watch of the store broke; taking it up again");
+                    pause = if revision > before { BACKOFF.0 } else { (pause * 2).min(BACKOFF.1) };
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+    }
+}
+
+/// Reads everything at one revision.
+async fn snapshot(cache: &Cache, storage: &Storage) -> Result<i64, StorageError> {
+    let prefix = format!("{}/", storage.prefix());
+    let end = Bytes::from(keys::prefix_end(prefix.as_bytes()));
+    let mut found: Vec<Vec<CachedObject>> = cache.caches.iter().map(|_| Vec::new()).collect();
+    let (mut key, mut revision, mut limit) = (Bytes::from(prefix), 0, PAGE_KEYS);
+    loop {
+        let page = match storage.page(key.clone(), end.clone(), limit, revision).await {
+            Err(StorageError::AnswerTooLarge) if limit > 1 => {
+                limit = (limit / 8).max(1);
+                continue;
+            }
+            page => page?,
+        };
+        if revision == 0 {
+            revision = page.header.as_ref().map_or(0, |header| header.revision);
+        }
+        for kv in &page.kvs {
+            let Ok(text) = std::str::from_utf8(&kv.key) else { continue };
+            let Some((at, suffix)) = cache.locate(text) else { continue };
+            match CachedObject::new(suffix, &kv.value, kv.mod_revision, EventType::Added) {
+                Ok(object) => {
+                    if let Ok(index) = cache.caches.binary_search_by(|c| c.prefix.cmp(&at.prefix)) {
+                        found[index].push(object);
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(key = text, %error, "stored object is not JSON; it is not served")
+                }
+            }
+        }
+        match page.kvs.last() {
+            Some(last) if page.more => {
+                let mut next = last.key.to_vec();
+                next.push(0);
+                key = Bytes::from(next);
+            }
+            _ => break,
+        }
+    }
+    for (cache, objects) in cache.caches.iter().zip(found) {
+        cache.replace(objects, revision);
+    }
+    cache.advance(revision);
+    Ok(revision)
+}
+
+/// The keys watched: all of ours and the compaction key, whose writes move the store's revision too.
+fn watched_range(prefix: &str) -> (Vec<u8>, Vec<u8>) {
+    let start = format!("{prefix}/").into_bytes();
+    let end = keys::prefix_end(&start);
+    let key = compaction::KEY.as_bytes().to_vec();
+    let mut behind_key = key.clone();
+    behind_key.push(0);
+    (start.min(key), end.max(behind_key))
+}
+
+/// Watches from behind `revision`, which moves along.
+async fn follow(cache: &Cache, storage: &Storage, revision: &mut i64) -> Ended {
+    let (mut client, member) = storage.watch_client();
+    let (sender, receiver) = mpsc::channel(4);
+    let (key, range_end) = watched_range(storage.prefix());
+    let create = WatchCreateRequest {
+        key: key.into(),
+        range_end: range_end.into(),
+        start_revision: *revision + 1,
+        progress_notify: true,
+        fragment: true,
+        ..WatchCreateRequest::default()
+    };
+    let message = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
+    if sender.send(message).await.is_err() {
+        return Ended::Broken("the request stream closed".into());
+    }
+    let mut request = tonic::Request::new(ReceiverStream::new(receiver));
+    // A member cut off from the others ends the watch instead of staying silent.
+    request.metadata_mut().insert("hasleader", MetadataValue::from_static("true"));
+    let opened = tokio::time::timeout(OPEN_DEADLINE, client.watch(request)).await;
+    let mut stream = match opened {
+        Ok(Ok(response)) => response.into_inner(),
+        Ok(Err(status)) => {
+            storage.give_up_on(member);
+            return Ended::Broken(status.message().to_owned());
+        }
+        Err(_) => {
+            storage.give_up_on(member);
+            return Ended::Broken("no answer".into());
+        }
+    };
+    loop {
+        match stream.message().await {
+            Ok(Some(response)) if response.compact_revision > 0 => return Ended::Compacted,
+            Ok(Some(response)) if response.canceled => {
+                storage.give_up_on(member);
+                return if response.cancel_reason.contains("compacted") {
+                    Ended::Compacted
+                } else {
+                    Ended::Broken(response.cancel_reason)
+                };
+            }
+            Ok(Some(response)) => {
+                if let Some(reached) = apply(cache, &response) {
+                    *revision = reached.max(*revision);
+                    cache.advance(*revision);
+                }
+            }
+            Ok(None) => {
+                storage.give_up_on(member);
+                return Ended::Broken("the member ended the stream".into());
+            }
+            Err(status) => {
+                storage.give_up_on(member);
+                return Ended::Broken(status.message().to_owned());
+            }
+        }
+    }
+}
+
+/// Takes over the events of one response. Gives the revision that is complete with it.
+fn apply(cache: &Cache, response: &WatchResponse) -> Option<i64> {
+    let mut touched: Vec<(&Arc<ResourceCache>, Vec<Arc<CacheEvent>>)> = Vec::new();
+    let mut reached = None;
+    for event in &response.events {
+        let Some(kv) = &event.kv else { continue };
+        reached = Some(kv.mod_revision);
+        let Ok(key) = std::str::from_utf8(&kv.key) else { continue };
+        let Some((at, suffix)) = cache.locate(key) else { continue };
+        let change = if event.r#type == StoreEventType::Delete as i32 {
+            at.delete(suffix, kv.mod_revision)
+        } else {
+            match at.put(suffix, &kv.value, kv.mod_revision) {
+                Ok(event) => event,
+                Err(error) => {
+                    tracing::error!(key, %error, "stored object is not JSON; it is not served");
+                    at.delete(suffix, kv.mod_revision)
+                }
+            }
+        };
+        if let Some(change) = change {
+            match touched.iter_mut().find(|(cache, _)| Arc::ptr_eq(cache, at)) {
+                Some((_, events)) => events.push(change),
+                None => touched.push((at, vec![change])),
+            }
+        }
+    }
+    // The revision moves before watchers wake: a watcher that has read everything may then say so in a bookmark.
+    let reached = match reached {
+        // More of the same revision follows: only the one before is complete.
+        Some(revision) if response.fragment => Some(revision - 1),
+        Some(revision) => Some(revision),
+        None => None,
+    };
+    if let Some(revision) = reached {
+        cache.advance(revision);
+    }
+    for (cache, events) in touched {
+        cache.wake(&events);
+    }
+    reached
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_watched_range_covers_our_keys_and_the_compaction_key() {
+        for prefix in ["/registry", "zoo"] {
+            let (start, end) = watched_range(prefix);
+            for key in [format!("{prefix}/pods/a/b"), compaction::KEY.to_owned()] {
+                assert!(start.as_slice() <= key.as_bytes() && key.as_bytes() < end.as_slice(), "{key}");
+            }
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The Kubernetes API server of Coracle: speaks upstream's REST API (level v1.35) to clients and the etcd v3 API to its store. Holds no state of its own
+//! beyond caches, so any number of instances serve side by side.
+
+pub mod authn;
+pub mod authz;
+pub mod cache;
+pub mod options;
+pub mod registry;
+pub mod run;
+pub mod server;
+pub mod storage;
+pub mod strategy;

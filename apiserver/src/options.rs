@@ -1,0 +1,486 @@
+//! The command line: upstream's flags for what is implemented, checked for what belongs together. Opens no file.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Parser};
+use component_base::duration::GoDuration;
+use component_base::flags::LogFlags;
+
+/// Upstream flags that are refused by name.
+pub const NOT_IMPLEMENTED: &[&str] = &[
+    "admission-control-config-file",
+    "aggregator-reject-forwarding-redirect",
+    "allow-metric-labels",
+    "allow-metric-labels-manifest",
+    "apiserver-count",
+    "audit-log-batch-buffer-size",
+    "audit-log-batch-max-size",
+    "audit-log-batch-max-wait",
+    "audit-log-batch-throttle-burst",
+    "audit-log-batch-throttle-enable",
+    "audit-log-batch-throttle-qps",
+    "audit-log-compress",
+    "audit-log-format",
+    "audit-log-maxage",
+    "audit-log-maxbackup",
+    "audit-log-maxsize",
+    "audit-log-mode",
+    "audit-log-path",
+    "audit-log-truncate-enabled",
+    "audit-log-truncate-max-batch-size",
+    "audit-log-truncate-max-event-size",
+    "audit-log-version",
+    "audit-policy-file",
+    "audit-webhook-batch-buffer-size",
+    "audit-webhook-batch-max-size",
+    "audit-webhook-batch-max-wait",
+    "audit-webhook-config-file",
+    "audit-webhook-initial-backoff",
+    "audit-webhook-mode",
+    "authentication-config",
+    "authentication-token-webhook-cache-ttl",
+    "authentication-token-webhook-config-file",
+    "authentication-token-webhook-version",
+    "authorization-config",
+    "authorization-policy-file",
+    "authorization-webhook-cache-authorized-ttl",
+    "authorization-webhook-cache-unauthorized-ttl",
+    "authorization-webhook-config-file",
+    "authorization-webhook-version",
+    "cert-dir",
+    "contention-profiling",
+    "cors-allowed-origins",
+    "debug-socket-path",
+    "default-not-ready-toleration-seconds",
+    "default-unreachable-toleration-seconds",
+    "delete-collection-workers",
+    "disable-http2-serving",
+    "disabled-metrics",
+    "egress-selector-config-file",
+    "emulated-version",
+    "emulation-forward-compatible",
+    "enable-aggregator-routing",
+    "enable-garbage-collector",
+    "enable-logs-handler",
+    "enable-priority-and-fairness",
+    "encryption-provider-config",
+    "encryption-provider-config-automatic-reload",
+    "endpoint-reconciler-type",
+    "etcd-count-metric-poll-period",
+    "etcd-db-metric-poll-interval",
+    "etcd-healthcheck-timeout",
+    "etcd-readycheck-timeout",
+    "etcd-servers-overrides",
+    "external-hostname",
+    "goaway-chance",
+    "http2-max-streams-per-connection",
+    "identity-lease-duration-seconds",
+    "identity-lease-renew-interval-seconds",
+    "kubelet-port",
+    "kubelet-read-only-port",
+    "kubernetes-service-node-port",
+    "lease-reuse-duration-seconds",
+    "livez-grace-period",
+    "log-flush-frequency",
+    "log-json-info-buffer-size",
+    "log-json-split-stream",
+    "log-text-info-buffer-size",
+    "log-text-split-stream",
+    "max-connection-bytes-per-sec",
+    "oidc-ca-file",
+    "oidc-client-id",
+    "oidc-groups-claim",
+    "oidc-groups-prefix",
+    "oidc-issuer-url",
+    "oidc-required-claim",
+    "oidc-signing-algs",
+    "oidc-username-claim",
+    "oidc-username-prefix",
+    "peer-advertise-ip",
+    "peer-advertise-port",
+    "peer-ca-file",
+    "permit-address-sharing",
+    "permit-port-sharing",
+    "requestheader-uid-headers",
+    "runtime-config-emulation-forward-compatible",
+    "service-account-extend-token-expiration",
+    "service-account-lookup",
+    "service-account-max-token-expiration",
+    "service-account-signing-endpoint",
+    "show-hidden-metrics-for-version",
+    "shutdown-send-retry-after",
+    "shutdown-watch-termination-grace-period",
+    "storage-initialization-timeout",
+    "storage-media-type",
+    "strict-transport-security-directives",
+    "tls-cipher-suites",
+    "tls-min-version",
+    "tls-sni-cert-key",
+    "tracing-config-file",
+    "vmodule",
+    "watch-cache-sizes",
+];
+
+/// The flags of kube-apiserver that Coracle honours.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "apiserver", version, about = "Serves the Kubernetes API (level v1.35) over etcd v3.")]
+pub struct Options {
+    /// The address other components reach this server at; empty is the host's outward address.
+    #[arg(long, help_heading = "Serving")]
+    pub advertise_address: Option<IpAddr>,
+    /// The address to listen on.
+    #[arg(long, default_value = "0.0.0.0", help_heading = "Serving")]
+    pub bind_address: IpAddr,
+    /// The port for HTTPS; 0 lets the system choose.
+    #[arg(long, default_value_t = 6443, help_heading = "Serving")]
+    pub secure_port: u16,
+    /// Serving certificate chain, PEM.
+    #[arg(long, help_heading = "Serving")]
+    pub tls_cert_file: Option<PathBuf>,
+    /// Key of --tls-cert-file, PEM.
+    #[arg(long, help_heading = "Serving")]
+    pub tls_private_key_file: Option<PathBuf>,
+    /// Requests that may be in work at a time, read-only ones; 0 is no limit. Watches do not count.
+    #[arg(long, default_value_t = 400, help_heading = "Serving")]
+    pub max_requests_inflight: usize,
+    /// Requests that may be in work at a time, changing ones; 0 is no limit.
+    #[arg(long, default_value_t = 200, help_heading = "Serving")]
+    pub max_mutating_requests_inflight: usize,
+    /// How long a request may take, watches aside.
+    #[arg(long, default_value = "1m0s", help_heading = "Serving")]
+    pub request_timeout: GoDuration,
+    /// How many seconds a watch without timeoutSeconds lasts at least (the most is twice this).
+    #[arg(long, default_value_t = 1800, help_heading = "Serving")]
+    pub min_request_timeout: u64,
+    /// How long the server goes on serving, not ready, after a termination signal.
+    #[arg(long, default_value = "0s", help_heading = "Serving")]
+    pub shutdown_delay_duration: GoDuration,
+    /// Serve profiles; only `false` is implemented.
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false, help_heading = "Serving")]
+    pub profiling: bool,
+
+    /// Endpoints of etcd, comma-separated; the first that answers is used.
+    #[arg(long, value_delimiter = ',', required = true, help_heading = "Storage")]
+    pub etcd_servers: Vec<String>,
+    /// CA that etcd's serving certificates are checked against.
+    #[arg(long, help_heading = "Storage")]
+    pub etcd_cafile: Option<PathBuf>,
+    /// Client certificate for etcd.
+    #[arg(long, help_heading = "Storage")]
+    pub etcd_certfile: Option<PathBuf>,
+    /// Key of --etcd-certfile.
+    #[arg(long, help_heading = "Storage")]
+    pub etcd_keyfile: Option<PathBuf>,
+    /// What all keys begin with.
+    #[arg(long, default_value = "/registry", help_heading = "Storage")]
+    pub etcd_prefix: String,
+    /// How often etcd's history is compacted to what was current one interval ago; 0 is never.
+    #[arg(long, default_value = "5m0s", help_heading = "Storage")]
+    pub etcd_compaction_interval: GoDuration,
+    /// `etcd3`, the only backend there is.
+    #[arg(long, default_value = "etcd3", value_parser = ["etcd3"], help_heading = "Storage")]
+    pub storage_backend: String,
+    /// How long events are kept.
+    #[arg(long, default_value = "1h0m0s", help_heading = "Storage")]
+    pub event_ttl: GoDuration,
+    /// Whether reads and watches are served from memory; only `true` is implemented.
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = true, help_heading = "Storage")]
+    pub watch_cache: bool,
+    /// How many recent events each resource keeps at least for watches that resume.
+    #[arg(long, default_value_t = 100, help_heading = "Storage")]
+    pub default_watch_cache_size: usize,
+
+    /// Whether requests without credentials are `system:anonymous` rather than refused.
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = true, help_heading = "Authentication")]
+    pub anonymous_auth: bool,
+    /// CA of client certificates: the common name is the user, the organizations are the groups.
+    #[arg(long, help_heading = "Authentication")]
+    pub client_ca_file: Option<PathBuf>,
+    /// CSV file of static tokens: token,user,uid[,"group1,group2"].
+    #[arg(long, help_heading = "Authentication")]
+    pub token_auth_file: Option<PathBuf>,
+    /// Accept bootstrap tokens (Secrets of type bootstrap.kubernetes.io/token in kube-system).
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false, help_heading = "Authentication")]
+    pub enable_bootstrap_token_auth: bool,
+    /// Issuer of ServiceAccount tokens; the first given one issues, all are accepted.
+    #[arg(long, help_heading = "Authentication")]
+    pub service_account_issuer: Vec<String>,
+    /// Keys (public or private, PEM) that ServiceAccount tokens are checked with.
+    #[arg(long, help_heading = "Authentication")]
+    pub service_account_key_file: Vec<PathBuf>,
+    /// Private key that ServiceAccount tokens are signed with.
+    #[arg(long, help_heading = "Authentication")]
+    pub service_account_signing_key_file: Option<PathBuf>,
+    /// Where the public keys can be fetched from outside, instead of this server's /openid/v1/jwks.
+    #[arg(long, help_heading = "Authentication")]
+    pub service_account_jwks_uri: Option<String>,
+    /// Audiences of tokens for this server; default: the issuer.
+    #[arg(long, value_delimiter = ',', help_heading = "Authentication")]
+    pub api_audiences: Vec<String>,
+    /// CA of front proxies that name the user in headers.
+    #[arg(long, help_heading = "Authentication")]
+    pub requestheader_client_ca_file: Option<PathBuf>,
+    /// Common names front proxies may have; empty is any.
+    #[arg(long, value_delimiter = ',', help_heading = "Authentication")]
+    pub requestheader_allowed_names: Vec<String>,
+    /// Headers that carry the user name.
+    #[arg(long, value_delimiter = ',', help_heading = "Authentication")]
+    pub requestheader_username_headers: Vec<String>,
+    /// Headers that carry groups.
+    #[arg(long, value_delimiter = ',', help_heading = "Authentication")]
+    pub requestheader_group_headers: Vec<String>,
+    /// Prefixes of headers that carry extra facts.
+    #[arg(long, value_delimiter = ',', help_heading = "Authentication")]
+    pub requestheader_extra_headers_prefix: Vec<String>,
+
+    /// Authorizers in order, of Node, RBAC, AlwaysAllow, AlwaysDeny.
+    #[arg(long, value_delimiter = ',', default_value = "AlwaysAllow", help_heading = "Authorization")]
+    pub authorization_mode: Vec<String>,
+    /// Admission plugins besides the default ones.
+    #[arg(long, value_delimiter = ',', help_heading = "Admission")]
+    pub enable_admission_plugins: Vec<String>,
+    /// Default admission plugins to leave out.
+    #[arg(long, value_delimiter = ',', help_heading = "Admission")]
+    pub disable_admission_plugins: Vec<String>,
+    /// Whether privileged containers are allowed.
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false, help_heading = "Admission")]
+    pub allow_privileged: bool,
+
+    /// Where ClusterIPs come from.
+    #[arg(long, value_delimiter = ',', default_value = "10.0.0.0/24", help_heading = "Services")]
+    pub service_cluster_ip_range: Vec<String>,
+    /// Where node ports come from.
+    #[arg(long, default_value = "30000-32767", help_heading = "Services")]
+    pub service_node_port_range: String,
+
+    /// Client certificate for kubelets.
+    #[arg(long, help_heading = "Kubelets")]
+    pub kubelet_client_certificate: Option<PathBuf>,
+    /// Key of --kubelet-client-certificate.
+    #[arg(long, help_heading = "Kubelets")]
+    pub kubelet_client_key: Option<PathBuf>,
+    /// CA that kubelets' serving certificates are checked against; none: they are not checked.
+    #[arg(long, help_heading = "Kubelets")]
+    pub kubelet_certificate_authority: Option<PathBuf>,
+    /// Which of a node's addresses to reach its kubelet at, best first.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "Hostname,InternalDNS,InternalIP,ExternalDNS,ExternalIP",
+        help_heading = "Kubelets"
+    )]
+    pub kubelet_preferred_address_types: Vec<String>,
+    /// How long a connection to a kubelet may take.
+    #[arg(long, default_value = "5s", help_heading = "Kubelets")]
+    pub kubelet_timeout: GoDuration,
+    /// Client certificate this server shows to extension servers.
+    #[arg(long, help_heading = "Kubelets")]
+    pub proxy_client_cert_file: Option<PathBuf>,
+    /// Key of --proxy-client-cert-file.
+    #[arg(long, help_heading = "Kubelets")]
+    pub proxy_client_key_file: Option<PathBuf>,
+
+    /// Feature gates, `Name=true|false`, comma-separated.
+    #[arg(long, default_value = "", help_heading = "Features")]
+    pub feature_gates: String,
+    /// API versions to switch, `api/all|api/ga|api/beta|api/alpha=true|false`.
+    #[arg(long, default_value = "", help_heading = "Features")]
+    pub runtime_config: String,
+
+    /// Logging.
+    #[command(flatten)]
+    pub log: LogFlags,
+}
+
+impl Options {
+    /// Checks what the parser cannot: flags that need each other, values that only some of which are implemented.
+    ///
+    /// # Errors
+    /// One line a problem, each naming the flag.
+    pub fn check(&self) -> Result<(), Vec<String>> {
+        let mut errors = Vec::new();
+        if self.etcd_servers.iter().all(String::is_empty) {
+            errors.push("--etcd-servers must be specified".to_owned());
+        }
+        for server in &self.etcd_servers {
+            if !server.starts_with("http://") && !server.starts_with("https://") {
+                errors.push(format!("--etcd-servers: {server:?} must begin with http:// or https://"));
+            }
+        }
+        let pairs = [
+            ("tls-cert-file", &self.tls_cert_file, "tls-private-key-file", &self.tls_private_key_file),
+            ("etcd-certfile", &self.etcd_certfile, "etcd-keyfile", &self.etcd_keyfile),
+            (
+                "kubelet-client-certificate",
+                &self.kubelet_client_certificate,
+                "kubelet-client-key",
+                &self.kubelet_client_key,
+            ),
+            (
+                "proxy-client-cert-file",
+                &self.proxy_client_cert_file,
+                "proxy-client-key-file",
+                &self.proxy_client_key_file,
+            ),
+        ];
+        for (cert, cert_file, key, key_file) in pairs {
+            if cert_file.is_some() != key_file.is_some() {
+                errors.push(format!("--{cert} and --{key} must be given together"));
+            }
+        }
+        if self.tls_cert_file.is_none() {
+            errors.push(
+                "--tls-cert-file and --tls-private-key-file must be specified (self-made certificates are not implemented)"
+                    .to_owned(),
+            );
+        }
+        if self.service_account_issuer.iter().all(String::is_empty) {
+            errors.push("--service-account-issuer is a required flag".to_owned());
+        }
+        if self.service_account_signing_key_file.is_none() {
+            errors.push("--service-account-signing-key-file is a required flag".to_owned());
+        }
+        if self.profiling {
+            errors.push("--profiling=true is not implemented by Coracle yet".to_owned());
+        }
+        if !self.watch_cache {
+            errors.push("--watch-cache=false is not implemented by Coracle".to_owned());
+        }
+        for mode in &self.authorization_mode {
+            if !matches!(mode.as_str(), "Node" | "RBAC" | "AlwaysAllow" | "AlwaysDeny") {
+                errors.push(format!("--authorization-mode: {mode:?} is not implemented by Coracle yet"));
+            }
+        }
+        match component_base::flags::parse_key_values(&self.feature_gates) {
+            Ok(gates) => errors.extend(
+                gates.keys().map(|gate| format!("--feature-gates: {gate} is not implemented by Coracle yet")),
+            ),
+            Err(error) => errors.push(format!("--feature-gates: {error}")),
+        }
+        match component_base::flags::parse_key_values(&self.runtime_config) {
+            Ok(config) => errors.extend(Self::refused_runtime_config(&config)),
+            Err(error) => errors.push(format!("--runtime-config: {error}")),
+        }
+        if let Err(error) = self.node_port_range() {
+            errors.push(error);
+        }
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    /// All that is served is generally available, so switching groups of versions on, and the others off, changes nothing.
+    fn refused_runtime_config(config: &BTreeMap<String, String>) -> Vec<String> {
+        let allowed = |key: &str, value: &str| {
+            matches!(
+                (key, value),
+                ("api/all" | "api/ga", "true") | ("api/beta" | "api/alpha", "false" | "true")
+            )
+        };
+        config
+            .iter()
+            .filter(|(key, value)| !allowed(key, value))
+            .map(|(key, value)| format!("--runtime-config: {key}={value} is not implemented by Coracle yet"))
+            .collect()
+    }
+
+    /// First and last port of --service-node-port-range.
+    ///
+    /// # Errors
+    /// A text naming the flag.
+    pub fn node_port_range(&self) -> Result<(u16, u16), String> {
+        let text = &self.service_node_port_range;
+        let parsed = text
+            .split_once('-')
+            .and_then(|(first, last)| Some((first.trim().parse().ok()?, last.trim().parse().ok()?)));
+        match parsed {
+            Some((first, last)) if first > 0 && first <= last => Ok((first, last)),
+            _ => Err(format!(
+                "--service-node-port-range: {text:?} must be FIRST-LAST, for instance 30000-32767"
+            )),
+        }
+    }
+
+    /// Audiences that a token for this server may have.
+    pub fn audiences(&self) -> Vec<String> {
+        if self.api_audiences.is_empty() {
+            self.service_account_issuer.first().cloned().into_iter().collect()
+        } else {
+            self.api_audiences.clone()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use component_base::flags::{FlagError, try_parse_from};
+
+    fn parse(args: &[&str]) -> Result<Options, FlagError> {
+        try_parse_from(
+            std::iter::once("kube-apiserver").chain(args.iter().copied()).map(Into::into),
+            NOT_IMPLEMENTED,
+        )
+    }
+
+    #[test]
+    fn the_manifest_of_kubeadm_is_accepted() {
+        let options = parse(&[
+            "--advertise-address=192.168.1.10",
+            "--allow-privileged=true",
+            "--authorization-mode=Node,RBAC",
+            "--client-ca-file=/etc/kubernetes/pki/ca.crt",
+            "--enable-admission-plugins=NodeRestriction",
+            "--enable-bootstrap-token-auth=true",
+            "--etcd-cafile=/etc/kubernetes/pki/etcd/ca.crt",
+            "--etcd-certfile=/etc/kubernetes/pki/apiserver-etcd-client.crt",
+            "--etcd-keyfile=/etc/kubernetes/pki/apiserver-etcd-client.key",
+            "--etcd-servers=https://127.0.0.1:2379",
+            "--kubelet-client-certificate=/etc/kubernetes/pki/apiserver-kubelet-client.crt",
+            "--kubelet-client-key=/etc/kubernetes/pki/apiserver-kubelet-client.key",
+            "--kubelet-preferred-address-types=InternalIP,ExternalIP,Hostname",
+            "--proxy-client-cert-file=/etc/kubernetes/pki/front-proxy-client.crt",
+            "--proxy-client-key-file=/etc/kubernetes/pki/front-proxy-client.key",
+            "--requestheader-allowed-names=front-proxy-client",
+            "--requestheader-client-ca-file=/etc/kubernetes/pki/front-proxy-ca.crt",
+            "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+            "--requestheader-group-headers=X-Remote-Group",
+            "--requestheader-username-headers=X-Remote-User",
+            "--secure-port=6443",
+            "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+            "--service-account-key-file=/etc/kubernetes/pki/sa.pub",
+            "--service-account-signing-key-file=/etc/kubernetes/pki/sa.key",
+            "--service-cluster-ip-range=10.96.0.0/12",
+            "--tls-cert-file=/etc/kubernetes/pki/apiserver.crt",
+            "--tls-private-key-file=/etc/kubernetes/pki/apiserver.key",
+        ])
+        .expect("parses");
+        options.check().expect("is complete");
+        assert_eq!(options.authorization_mode, ["Node", "RBAC"]);
+        assert_eq!(options.audiences(), ["https://kubernetes.default.svc.cluster.local"]);
+        assert_eq!(options.node_port_range(), Ok((30000, 32767)));
+    }
+
+    #[test]
+    fn what_is_missing_or_not_implemented_is_named() {
+        assert!(
+            matches!(parse(&["--audit-log-path=/x"]), Err(FlagError::NotImplemented(f)) if f == "audit-log-path")
+        );
+        let options = parse(&[
+            "--etcd-servers=127.0.0.1:2379",
+            "--authorization-mode=Webhook",
+            "--feature-gates=A=true",
+        ])
+        .expect("parses");
+        let errors = options.check().expect_err("is refused").join("\n");
+        for wanted in [
+            "must begin with http",
+            "--tls-cert-file",
+            "--service-account-issuer",
+            "\"Webhook\"",
+            "--feature-gates: A",
+        ] {
+            assert!(errors.contains(wanted), "{wanted} in\n{errors}");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! From a request's bytes to an object of the expected kind: apiVersion and kind, field types, unknown and duplicate fields.
+
+use coracle_api::resource::Resource;
+use coracle_api::status::ApiError;
+use serde_json::Value;
+
+use crate::server::request_info::{FieldValidation, RequestInfo};
+
+/// The group, version and kind a request's body has to have: the subresource's own (`Scale`, `Binding`), or the resource's.
+pub fn expected_kind(request: &RequestInfo) -> (String, &'static str) {
+    let resource = request.resource;
+    match request.subresource {
+        Some(sub) if sub.kind != resource.kind => {
+            (coracle_api::meta::join_api_version(sub.group, sub.version), sub.kind)
+        }
+        _ => (resource.api_version(), resource.kind),
+    }
+}
+
+/// Checks and completes apiVersion and kind.
+///
+/// # Errors
+/// 400 with upstream's text.
+pub fn check_kind(object: &mut Value, api_version: &str, kind: &str) -> Result<(), ApiError> {
+    let Some(fields) = object.as_object_mut() else {
+        return Err(ApiError::bad_request(format!(
+            "the object provided is unrecognized (must be of type {kind}): an object is expected"
+        )));
+    };
+    for (field, wanted) in [("apiVersion", api_version), ("kind", kind)] {
+        match fields.get(field).and_then(Value::as_str) {
+            None | Some("") => {
+                fields.insert(field.into(), Value::String(wanted.into()));
+            }
+            Some(found) if found != wanted && field == "apiVersion" => {
+                return Err(ApiError::bad_request(format!(
+                    "the API version in the data ({found}) does not match the expected API version ({wanted})"
+                )));
+            }
+            Some(found) if found != wanted => {
+                return Err(ApiError::bad_request(format!(
+                    "{kind} in version \"{}\" cannot be handled as a {found}: no kind \"{found}\" is registered for this request",
+                    api_version.rsplit('/').next().unwrap_or(api_version),
+                )));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Checks types against the schema and takes unknown fields out, which are errors, warnings or nothing as the request wants.
+/// `complaints` are what the decoder found (duplicate fields).
+///
+/// # Errors
+/// 400 with upstream's text.
+pub fn check_schema(
+    request: &RequestInfo,
+    resource: &'static Resource,
+    object: &mut Value,
+    mut complaints: Vec<String>,
+) -> Result<(), ApiError> {
+    let _ = (&object, &mut complaints);
+    report(request, resource, complaints)
+}
+
+/// Turns complaints about fields into what the request wants.
+///
+/// # Errors
+/// 400 with upstream's text when it wants to be strict.
+pub fn report(
+    request: &RequestInfo,
+    resource: &'static Resource,
+    complaints: Vec<String>,
+) -> Result<(), ApiError> {
+    match request.field_validation {
+        _ if complaints.is_empty() => {}
+        FieldValidation::Ignore => {}
+        FieldValidation::Warn => {
+            for complaint in complaints {
+                request.warnings.add(complaint);
+            }
+        }
+        FieldValidation::Strict => {
+            let text = format!("strict decoding error: {}", complaints.join(", "));
+            return Err(cannot_be_handled(resource, &text));
+        }
+    }
+    Ok(())
+}
+
+fn cannot_be_handled(resource: &Resource, reason: &str) -> ApiError {
+    ApiError::bad_request(format!(
+        "{kind} in version \"{version}\" cannot be handled as a {kind}: {reason}",
+        kind = resource.kind,
+        version = resource.version,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn kind_is_completed_or_checked() {
+        let mut object = json!({"metadata": {}});
+        check_kind(&mut object, "apps/v1", "Deployment").expect("completes");
+        assert_eq!(object["apiVersion"], "apps/v1");
+        let mut other = json!({"apiVersion": "v1", "kind": "Deployment"});
+        let error = check_kind(&mut other, "apps/v1", "Deployment").expect_err("is refused");
+        assert_eq!(
+            error.message(),
+            "the API version in the data (v1) does not match the expected API version (apps/v1)"
+        );
+        assert!(check_kind(&mut json!([]), "v1", "Pod").is_err());
+    }
+}

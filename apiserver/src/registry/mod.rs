@@ -1,0 +1,203 @@
+//! The generic store over all kinds: one file a verb. What differs between kinds comes from `strategy`, policy from the admission chain; nothing
+//! here knows a kind by name.
+
+pub mod continue_token;
+pub mod create;
+pub mod decode;
+pub mod delete;
+pub mod delete_collection;
+pub mod get;
+pub mod list;
+pub mod meta;
+pub mod patch;
+pub mod selection;
+pub mod update;
+pub mod watch;
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use coracle_api::resource::Resource;
+use coracle_api::status::ApiError;
+use futures::future::BoxFuture;
+use serde_json::Value;
+
+use crate::cache::Cache;
+use crate::cache::object::{CachedObject, EventType};
+use crate::options::Options;
+use crate::server::request_info::RequestInfo;
+use crate::storage::{Storage, StorageError, keys};
+use crate::strategy::{self, Dependencies, Strategy};
+
+/// Policy on writes: changes objects, then refuses or lets pass. Installed once at start.
+pub trait Admission: Send + Sync {
+    /// Runs before defaults of the strategy are final and before validation. `object` is `None` for deletions.
+    fn mutate<'a>(
+        &'a self,
+        request: &'a RequestInfo,
+        object: &'a mut Value,
+        old: Option<&'a Value>,
+    ) -> BoxFuture<'a, Result<(), ApiError>>;
+
+    /// Runs on the final object, right before it is stored; for deletions with the object that is to go as `old` only.
+    fn validate<'a>(
+        &'a self,
+        request: &'a RequestInfo,
+        object: Option<&'a Value>,
+        old: Option<&'a Value>,
+    ) -> BoxFuture<'a, Result<(), ApiError>>;
+}
+
+/// The generic store over all resources.
+pub struct Registry {
+    /// The store below.
+    pub storage: Arc<Storage>,
+    /// What reads are served from.
+    pub cache: Arc<Cache>,
+    /// The command line.
+    pub options: Arc<Options>,
+    admission: OnceLock<Arc<dyn Admission>>,
+}
+
+/// The result of a write.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// The object as stored, resourceVersion included.
+    pub json: Bytes,
+    /// It did not exist before.
+    pub created: bool,
+}
+
+impl Written {
+    /// The object, parsed.
+    ///
+    /// # Errors
+    /// Never for what the registry wrote.
+    pub fn value(&self) -> Result<Value, ApiError> {
+        serde_json::from_slice(&self.json).map_err(|error| ApiError::internal(error))
+    }
+}
+
+impl Registry {
+    /// Over a store and its caches.
+    pub fn new(storage: Arc<Storage>, cache: Arc<Cache>, options: Arc<Options>) -> Arc<Self> {
+        Arc::new(Self { storage, cache, options, admission: OnceLock::new() })
+    }
+
+    /// Installs the admission chain. Later calls change nothing.
+    pub fn set_admission(&self, admission: Arc<dyn Admission>) {
+        let _ = self.admission.set(admission);
+    }
+
+    fn dependencies(self: &Arc<Self>) -> Dependencies {
+        Dependencies { registry: Arc::clone(self), options: Arc::clone(&self.options) }
+    }
+
+    async fn admit_mutating(
+        &self,
+        request: &RequestInfo,
+        object: &mut Value,
+        old: Option<&Value>,
+    ) -> Result<(), ApiError> {
+        match self.admission.get() {
+            Some(admission) => admission.mutate(request, object, old).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn admit_validating(
+        &self,
+        request: &RequestInfo,
+        object: Option<&Value>,
+        old: Option<&Value>,
+    ) -> Result<(), ApiError> {
+        match self.admission.get() {
+            Some(admission) => admission.validate(request, object, old).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The store key of an object.
+    pub(crate) fn key(&self, resource: &'static Resource, namespace: &str, name: &str) -> String {
+        let stored = strategy::for_resource(resource).stored_as().unwrap_or(resource);
+        let mut key = keys::resource_prefix(self.storage.prefix(), stored);
+        key.push_str(&keys::object_suffix(stored, namespace, name));
+        key
+    }
+
+    /// An object's newest version as the cache has it: for decisions that tolerate a moment's delay, such as admission.
+    pub fn cached(
+        &self,
+        resource: &'static Resource,
+        namespace: &str,
+        name: &str,
+    ) -> Option<Arc<CachedObject>> {
+        self.cache.get(resource, namespace, name)
+    }
+
+    /// An object's newest version from the store itself.
+    async fn fresh(
+        &self,
+        resource: &'static Resource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Arc<CachedObject>>, ApiError> {
+        let key = self.key(resource, namespace, name);
+        let (found, _) = self.storage.get(&key).await?;
+        found.map(|kv| decode_stored(resource, namespace, name, &kv.value, kv.mod_revision)).transpose()
+    }
+
+    /// The same, or 404.
+    async fn fresh_or_not_found(
+        &self,
+        resource: &'static Resource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Arc<CachedObject>, ApiError> {
+        self.fresh(resource, namespace, name).await?.ok_or_else(|| meta::not_found(resource, name))
+    }
+}
+
+/// A stored value as an object of its (stored) resource.
+fn decode_stored(
+    resource: &'static Resource,
+    namespace: &str,
+    name: &str,
+    value: &[u8],
+    revision: i64,
+) -> Result<Arc<CachedObject>, ApiError> {
+    let suffix = keys::object_suffix(resource, namespace, name);
+    CachedObject::new(&suffix, value, revision, EventType::Modified).map(Arc::new).map_err(|error| {
+        StorageError::Corrupt { key: format!("{}/{suffix}", resource.plural), reason: error.to_string() }
+            .into()
+    })
+}
+
+/// An object in the form its resource serves.
+fn served_value(strategy: &dyn Strategy, object: &CachedObject) -> Result<Value, ApiError> {
+    let value = object.value().map_err(|error| ApiError::internal(error))?;
+    Ok(if strategy.stored_as().is_some() { strategy.from_stored(value) } else { value })
+}
+
+/// An object's bytes in the form its resource serves.
+pub(crate) fn served_json(strategy: &dyn Strategy, object: &CachedObject) -> Result<Bytes, ApiError> {
+    if strategy.stored_as().is_none() {
+        return Ok(object.json());
+    }
+    let value = served_value(strategy, object)?;
+    serde_json::to_vec(&value).map(Bytes::from).map_err(|error| ApiError::internal(error))
+}
+
+/// The bytes that are stored for an object in served form: in stored form and without resourceVersion.
+fn stored_bytes(strategy: &dyn Strategy, mut object: Value) -> Result<Bytes, ApiError> {
+    meta::remove_resource_version(&mut object);
+    let object = if strategy.stored_as().is_some() { strategy.to_stored(object) } else { object };
+    serde_json::to_vec(&object).map(Bytes::from).map_err(|error| ApiError::internal(error))
+}
+
+/// The bytes answered for what was stored at `revision`.
+fn answer(strategy: &dyn Strategy, stored: &[u8], revision: i64) -> Result<Bytes, ApiError> {
+    let object = CachedObject::new("", stored, revision, EventType::Modified)
+        .map_err(|error| ApiError::internal(error))?;
+    served_json(strategy, &object)
+}

@@ -1,0 +1,276 @@
+//! Watches: the present objects where asked for, then every change in order, filtered, as ready-made lines. A watcher that falls behind the cache's
+//! ring gets an `Expired` error and ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use coracle_api::resource::Resource;
+use coracle_api::status::ApiError;
+use futures::stream::{self, Stream, StreamExt};
+use serde_json::{Value, json};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use super::Registry;
+use super::get::parse_version;
+use super::list::ListOptions;
+use super::selection::Selection;
+use crate::cache::Cache;
+use crate::cache::object::{CachedObject, EventType};
+use crate::cache::resource::{CacheEvent, Cursor, ResourceCache, Subscription, TooOld};
+use crate::strategy::{self, Strategy};
+
+/// How often a watch that allows it gets a bookmark.
+const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
+/// Events taken from the ring at a time.
+const BATCH: usize = 128;
+
+/// Makes something else of an event than its line: a table, metadata only. Returns a whole line.
+pub type Transform = Arc<dyn Fn(EventType, &CachedObject) -> Result<Bytes, ApiError> + Send + Sync>;
+
+/// A running watch.
+pub struct Watch {
+    resource: &'static Resource,
+    strategy: &'static dyn Strategy,
+    everything: Arc<Cache>,
+    cache: Arc<ResourceCache>,
+    selection: Selection,
+    transform: Option<Transform>,
+    cursor: Cursor,
+    subscription: Subscription,
+    /// Lines of the initial state, to be sent first.
+    initial: std::vec::IntoIter<Arc<CachedObject>>,
+    /// Revision of the initial state whose end a bookmark marks.
+    initial_end: Option<i64>,
+    /// Events up to here are part of the initial state.
+    after: i64,
+    bookmarks: Option<Interval>,
+    deadline: Instant,
+    shutdown: CancellationToken,
+    ended: bool,
+}
+
+impl Registry {
+    /// Starts a watch that lasts at most `lifetime`.
+    ///
+    /// # Errors
+    /// 410 when the version asked for is too old, 504 when it has not come yet, and the store's errors.
+    pub async fn watch(
+        &self,
+        resource: &'static Resource,
+        selection: Selection,
+        options: &ListOptions,
+        transform: Option<Transform>,
+        lifetime: Duration,
+        shutdown: CancellationToken,
+    ) -> Result<Watch, ApiError> {
+        let cache = self
+            .cache
+            .of(resource)
+            .ok_or_else(|| ApiError::method_not_supported(resource.group_resource(), "watch"))?;
+        let version = options.resource_version.as_str();
+        let send_initial = options.send_initial_events.unwrap_or(matches!(version, "" | "0"));
+        // Registered before the cursor is taken, so that nothing falls in between.
+        let subscription = cache.subscribe(selection.wake_key(strategy::for_resource(cache.resource)));
+        let (objects, reached, cursor) = if send_initial {
+            self.list_for_watch(cache, &selection, version).await?
+        } else {
+            let after = match version {
+                "" => self.storage.current_revision().await?,
+                version => parse_version(version)?,
+            };
+            // Before the first snapshot there is no telling what is too old.
+            if !self.cache.is_started() && self.cache.wait_for(0).await.is_err() {
+                return Err(ApiError::service_unavailable("the watch cache is still being filled"));
+            }
+            let cursor = cache.cursor_after(after).map_err(|TooOld { horizon }| too_old(after, horizon))?;
+            (Vec::new(), after, cursor)
+        };
+        let bookmarks = options.allow_bookmarks.then(|| {
+            let mut interval =
+                tokio::time::interval_at(Instant::now() + BOOKMARK_INTERVAL, BOOKMARK_INTERVAL);
+            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            interval
+        });
+        Ok(Watch {
+            resource,
+            strategy: strategy::for_resource(resource),
+            everything: Arc::clone(&self.cache),
+            cache: Arc::clone(cache),
+            selection,
+            transform,
+            cursor,
+            subscription,
+            initial: objects.into_iter(),
+            initial_end: (options.send_initial_events == Some(true) && options.allow_bookmarks)
+                .then_some(reached),
+            after: reached,
+            bookmarks,
+            deadline: Instant::now() + lifetime,
+            shutdown,
+            ended: false,
+        })
+    }
+}
+
+/// 410 with upstream's text.
+fn too_old(wanted: i64, horizon: i64) -> ApiError {
+    ApiError::expired(format!("too old resource version: {wanted} ({horizon})"))
+}
+
+impl Watch {
+    /// The lines as a stream; each item is one or several whole lines.
+    pub fn into_stream(self) -> impl Stream<Item = Bytes> + Send {
+        stream::unfold(self, |mut watch| async move {
+            let lines = watch.next().await?;
+            Some((stream::iter(lines), watch))
+        })
+        .flatten()
+    }
+
+    /// The next lines; `None` at the end.
+    pub async fn next(&mut self) -> Option<Vec<Bytes>> {
+        if self.ended {
+            return None;
+        }
+        let mut lines: Vec<Bytes> = Vec::new();
+        for object in self.initial.by_ref().take(BATCH) {
+            match encode(self.strategy, self.transform.as_ref(), EventType::Added, &object) {
+                Ok(line) => lines.push(line),
+                Err(error) => {
+                    self.ended = true;
+                    lines.push(error_line(&error));
+                    return Some(lines);
+                }
+            }
+        }
+        if !lines.is_empty() {
+            return Some(lines);
+        }
+        if let Some(revision) = self.initial_end.take() {
+            return Some(vec![self.bookmark(revision, true)]);
+        }
+        let mut events = Vec::new();
+        loop {
+            // Read before the ring: everything up to here is in the ring by then.
+            let complete = self.everything.revision();
+            if let Err(TooOld { horizon }) = self.cache.read(&mut self.cursor, BATCH, &mut events) {
+                self.ended = true;
+                return Some(vec![error_line(&too_old(self.after, horizon))]);
+            }
+            let drained = events.len() < BATCH;
+            for event in events.drain(..) {
+                if event.revision <= self.after {
+                    continue;
+                }
+                self.after = event.revision;
+                match self.line(&event) {
+                    Ok(Some(line)) => lines.push(line),
+                    Ok(None) => {}
+                    Err(error) => {
+                        self.ended = true;
+                        lines.push(error_line(&error));
+                        return Some(lines);
+                    }
+                }
+            }
+            if !lines.is_empty() {
+                return Some(lines);
+            }
+            if !drained {
+                continue;
+            }
+            if let Some(complete) = complete {
+                self.after = self.after.max(complete);
+            }
+            let bookmarks = &mut self.bookmarks;
+            let tick = async {
+                match bookmarks {
+                    Some(interval) => interval.tick().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.subscription.woken() => {}
+                _ = tick => return Some(vec![self.bookmark(self.after, false)]),
+                () = tokio::time::sleep_until(self.deadline) => return self.last_bookmark(),
+                () = self.shutdown.cancelled() => return self.last_bookmark(),
+            }
+        }
+    }
+
+    fn last_bookmark(&mut self) -> Option<Vec<Bytes>> {
+        self.ended = true;
+        self.bookmarks.is_some().then(|| vec![self.bookmark(self.after, false)])
+    }
+
+    /// What this watcher sees of an event: objects that come to match are added, those that cease to are deleted.
+    fn line(&self, event: &CacheEvent) -> Result<Option<Bytes>, ApiError> {
+        let selects = |object: &CachedObject| self.selection.matches(object, self.strategy);
+        let matched = event.previous.as_deref().is_some_and(selects);
+        let matches = event.event_type != EventType::Deleted && selects(&event.object);
+        let encode = |event_type, object: &CachedObject| {
+            encode(self.strategy, self.transform.as_ref(), event_type, object).map(Some)
+        };
+        match (matched, matches) {
+            (true, true) => encode(EventType::Modified, &event.object),
+            (false, true) => encode(EventType::Added, &event.object),
+            (true, false) if event.event_type == EventType::Deleted => {
+                encode(EventType::Deleted, &event.object)
+            }
+            (true, false) => match &event.previous {
+                // The last state that matched, at the revision at which it ceased to.
+                Some(previous) => {
+                    let last = previous
+                        .at_revision(event.revision, EventType::Deleted)
+                        .map_err(|error| ApiError::internal(error))?;
+                    encode(EventType::Deleted, &last)
+                }
+                None => Ok(None),
+            },
+            (false, false) => Ok(None),
+        }
+    }
+
+    fn bookmark(&self, revision: i64, initial_end: bool) -> Bytes {
+        let (api_version, kind) = if self.transform.is_some() {
+            // Readers of tables and of metadata take any object in a bookmark.
+            ("meta.k8s.io/v1".to_owned(), "PartialObjectMetadata")
+        } else {
+            (self.resource.api_version(), self.resource.kind)
+        };
+        let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+        if initial_end {
+            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        event_line("BOOKMARK", &json!({"kind": kind, "apiVersion": api_version, "metadata": metadata}))
+    }
+}
+
+fn encode(
+    strategy: &dyn Strategy,
+    transform: Option<&Transform>,
+    event_type: EventType,
+    object: &CachedObject,
+) -> Result<Bytes, ApiError> {
+    if let Some(transform) = transform {
+        return transform(event_type, object);
+    }
+    if strategy.stored_as().is_none() {
+        return Ok(object.line(event_type));
+    }
+    let value = super::served_value(strategy, object)?;
+    Ok(event_line(event_type.as_str(), &value))
+}
+
+/// One line of a watch.
+pub fn event_line(event_type: &str, object: &Value) -> Bytes {
+    let mut line = serde_json::to_vec(&json!({"type": event_type, "object": object})).unwrap_or_default();
+    line.push(b'\n');
+    Bytes::from(line)
+}
+
+fn error_line(error: &ApiError) -> Bytes {
+    event_line("ERROR", &error.to_status())
+}

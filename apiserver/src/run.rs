@@ -1,0 +1,110 @@
+//! Puts the server together out of its parts and takes it apart again at the end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use component_base::health::Health;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::authn::Authenticator;
+use crate::authz::Authorizer;
+use crate::cache::{Cache, feed};
+use crate::options::Options;
+use crate::registry::Registry;
+use crate::server;
+use crate::server::app::{App, InFlight};
+use crate::server::metrics::{RequestMetrics, StorageMetrics};
+use crate::storage::Storage;
+
+/// How often the store is asked for a sign of life.
+const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Runs until `stop` fires.
+///
+/// # Errors
+/// What keeps the server from starting, one text each, naming flags.
+pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Vec<String>> {
+    options.check()?;
+    let one = |error: String| vec![error];
+    let options = Arc::new(options);
+    let metrics = component_base::metrics::registry();
+    let storage = Arc::new(Storage::new(&options, StorageMetrics::register(&metrics)).map_err(one)?);
+    let cache = Arc::new(Cache::new(storage.prefix(), options.default_watch_cache_size));
+    let authenticator = Authenticator::new(&options, Arc::clone(&cache)).map_err(one)?;
+    let config = server::tls_config(&options, &authenticator).map_err(one)?;
+    let address = SocketAddr::new(options.bind_address, options.secure_port);
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        vec![format!("cannot listen on {address} (--bind-address, --secure-port): {error}")]
+    })?;
+    let address = listener.local_addr().unwrap_or(address);
+
+    let background = CancellationToken::new();
+    let healthy = Arc::new(AtomicBool::new(false));
+    let feed = tokio::spawn(feed::run(Arc::clone(&cache), Arc::clone(&storage), background.clone()));
+    let probe = tokio::spawn(probe(Arc::clone(&storage), Arc::clone(&healthy), background.clone()));
+    let compaction = {
+        let (storage, background) = (Arc::clone(&storage), background.clone());
+        let interval = options.etcd_compaction_interval.get();
+        tokio::spawn(async move { storage.compact_regularly(interval, background).await })
+    };
+
+    let (draining, stopping) = (CancellationToken::new(), stop.clone());
+    let health = Health::new();
+    health.add_live("etcd", move || {
+        if healthy.load(Ordering::Relaxed) { Ok(()) } else { Err("etcd does not answer".into()) }
+    });
+    let started = Arc::clone(&cache);
+    health.add_ready("informer-sync", move || {
+        if started.is_started() { Ok(()) } else { Err("the watch cache is still being filled".into()) }
+    });
+    health.add_ready("shutdown", move || {
+        if stopping.is_cancelled() { Err("process is shutting down".into()) } else { Ok(()) }
+    });
+
+    let registry = Registry::new(storage, cache, Arc::clone(&options));
+    let app = Arc::new(App {
+        registry,
+        authenticator,
+        authorizer: Authorizer::new(&options.authorization_mode),
+        health,
+        requests: RequestMetrics::register(&metrics),
+        metrics,
+        printer: None,
+        read_only: InFlight::new(options.max_requests_inflight),
+        mutating: InFlight::new(options.max_mutating_requests_inflight),
+        draining: draining.clone(),
+        options: Arc::clone(&options),
+    });
+
+    tracing::info!(%address, etcd = ?options.etcd_servers, "serving");
+    let accepting = CancellationToken::new();
+    let server = tokio::spawn(server::run(listener, config, app, accepting.clone()));
+    stop.cancelled().await;
+    // Load balancers see `/readyz` fail first.
+    tokio::time::sleep(options.shutdown_delay_duration.get()).await;
+    draining.cancel();
+    accepting.cancel();
+    let _ = server.await;
+    background.cancel();
+    for task in [feed, probe, compaction] {
+        let _ = task.await;
+    }
+    Ok(())
+}
+
+async fn probe(storage: Arc<Storage>, healthy: Arc<AtomicBool>, stop: CancellationToken) {
+    loop {
+        let answered = storage.current_revision().await;
+        if let Err(error) = &answered {
+            tracing::warn!(%error, "etcd does not answer");
+        }
+        healthy.store(answered.is_ok(), Ordering::Relaxed);
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(PROBE_INTERVAL) => {}
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! One function a verb between HTTP and the registry: reads the body, calls the registry, shapes the answer. Knows no kinds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use coracle_api::status::{self, ApiError};
+use futures::StreamExt;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+
+use super::app::App;
+use super::body::{self, Response};
+use super::negotiate::{self, Format};
+use super::pipeline::{Target, has_table};
+use super::request_info::{Query, RequestInfo, UserInfo, Verb};
+use super::respond::{self, Form};
+use crate::registry::Written;
+use crate::registry::decode::{check_kind, check_schema, expected_kind};
+use crate::registry::delete::{DeleteOptions, Deleted};
+use crate::registry::list::ListOptions;
+use crate::registry::meta;
+use crate::registry::patch::{Patch, PatchType};
+use crate::registry::selection::Selection;
+use crate::registry::update::Change;
+use crate::strategy;
+
+/// Answers a request that has been allowed.
+///
+/// # Errors
+/// What the client is told.
+pub async fn handle(
+    app: Arc<App>,
+    target: Target,
+    user: UserInfo,
+    request: Request<Incoming>,
+    query: Query,
+) -> Result<Response, ApiError> {
+    match target {
+        Target::Resource(info) => resource(app, *info, request).await,
+        Target::Path => path(&app, &user, &request, &query),
+    }
+}
+
+/// Paths that are no resources.
+fn path(
+    app: &App,
+    _user: &UserInfo,
+    request: &Request<Incoming>,
+    _query: &Query,
+) -> Result<Response, ApiError> {
+    if let Some(answer) = component_base::admin::respond(request, &app.health, &app.metrics) {
+        let (parts, body) = answer.into_parts();
+        let body =
+            http_body_util::BodyExt::boxed_unsync(http_body_util::BodyExt::map_err(
+                body,
+                |never| match never {},
+            ));
+        return Ok(Response::from_parts(parts, body));
+    }
+    let keys = &app.authenticator.token_keys;
+    match request.uri().path() {
+        "/.well-known/openid-configuration" => {
+            let uri = match (&app.options.service_account_jwks_uri, app.options.advertise_address) {
+                (Some(uri), _) => uri.clone(),
+                (None, Some(address)) => format!(
+                    "https://{}/openid/v1/jwks",
+                    std::net::SocketAddr::new(address, app.options.secure_port)
+                ),
+                (None, None) => format!("{}/openid/v1/jwks", keys.issuer()),
+            };
+            Ok(respond::value(StatusCode::OK, &keys.openid_configuration(&uri), &Form::PLAIN))
+        }
+        "/openid/v1/jwks" => {
+            let mut response = respond::value(StatusCode::OK, &keys.jwks(), &Form::PLAIN);
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json"));
+            Ok(response)
+        }
+        _ => Err(ApiError::path_not_found()),
+    }
+}
+
+fn form(app: &App, info: &RequestInfo, headers: &HeaderMap) -> Result<Form, ApiError> {
+    let header = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+    let tables = has_table(app, info.resource) && info.subresource.is_none();
+    let accepted = negotiate::accept(header, tables, info.verb == Verb::Watch)?;
+    Ok(Form::new(accepted, &info.query, body::accepts_gzip(headers), app.printer))
+}
+
+/// Subresources that are another view of the same object, which the generic store serves.
+fn is_generic(info: &RequestInfo) -> bool {
+    matches!(info.subresource(), None | Some("status" | "finalize" | "ephemeralcontainers" | "resize"))
+}
+
+async fn resource(
+    app: Arc<App>,
+    info: RequestInfo,
+    request: Request<Incoming>,
+) -> Result<Response, ApiError> {
+    let verb = info.verb.as_str();
+    let verbs = info.subresource.map_or(info.resource.verbs, |subresource| subresource.verbs);
+    if !verbs.contains(&verb) {
+        return Err(ApiError::method_not_supported(info.resource.group_resource(), verb));
+    }
+    if !is_generic(&info) || !info.resource.is_stored() {
+        return Err(ApiError::not_implemented(format!(
+            "{} {} is not implemented by Coracle yet",
+            info.resource.plural,
+            info.subresource().unwrap_or_default()
+        )));
+    }
+    let form = form(&app, &info, request.headers())?;
+    match info.verb {
+        Verb::Get => get(&app, &info, &form).await,
+        Verb::List => list(&app, &info, &form).await,
+        Verb::Watch => watch(&app, info, &form).await,
+        Verb::Create => create(&app, &info, request, &form).await,
+        Verb::Update => update(&app, &info, request, &form).await,
+        Verb::Patch => patch(&app, &info, request, &form).await,
+        Verb::Delete => delete(&app, &info, request, &form).await,
+        Verb::DeleteCollection => delete_collection(&app, &info, request, &form).await,
+    }
+}
+
+async fn get(app: &App, info: &RequestInfo, form: &Form) -> Result<Response, ApiError> {
+    let version = info.query.get("resourceVersion").unwrap_or_default();
+    let json = app.registry.get(info.resource, info.namespace(), info.name(), version).await?;
+    respond::object(StatusCode::OK, info.resource, json, form)
+}
+
+fn selection(info: &RequestInfo) -> Result<Selection, ApiError> {
+    Selection::from_query(info.resource, info.namespace.as_deref(), info.name.as_deref(), &info.query)
+}
+
+async fn list(app: &App, info: &RequestInfo, form: &Form) -> Result<Response, ApiError> {
+    let options = ListOptions::from_query(&info.query, false)?;
+    let page = app.registry.list(info.resource, &selection(info)?, &options).await?;
+    respond::list(info.resource, page, form)
+}
+
+async fn watch(app: &App, info: RequestInfo, form: &Form) -> Result<Response, ApiError> {
+    let options = ListOptions::from_query(&info.query, true)?;
+    let lifetime = match options.timeout_seconds {
+        Some(seconds) => Duration::from_secs(seconds),
+        None => default_lifetime(app.options.min_request_timeout),
+    };
+    let transform = respond::transform(info.resource, form);
+    let selection = selection(&info)?;
+    let watch = app
+        .registry
+        .watch(info.resource, selection, &options, transform, lifetime, app.draining.clone())
+        .await?;
+    let guard = app.requests.watcher(info.resource.group, info.resource.version, info.resource.plural);
+    let lines = watch.into_stream().map(move |line| {
+        // The guard lives in the stream.
+        let _ = &guard;
+        line
+    });
+    let mut response = Response::new(body::streaming(lines));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+/// Between once and twice the minimum, so that watches begun together do not all come back together.
+fn default_lifetime(min_seconds: u64) -> Duration {
+    let mut random = [0_u8; 2];
+    // Without random bytes all watches last the minimum.
+    let _ = getrandom::fill(&mut random);
+    let share = f64::from(u16::from_le_bytes(random)) / f64::from(u16::MAX);
+    Duration::from_secs(min_seconds).mul_f64(1.0 + share)
+}
+
+/// The body as an object of the expected kind, unknown fields dealt with.
+async fn body_object(info: &RequestInfo, request: Request<Incoming>) -> Result<Value, ApiError> {
+    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let format = negotiate::body_format(content_type)?;
+    let bytes = body::read(request.into_body()).await?;
+    let (mut object, complaints) = decode_bytes(&bytes, format)?;
+    let (api_version, kind) = expected_kind(info);
+    check_kind(&mut object, &api_version, kind)?;
+    check_schema(info, info.resource, &mut object, complaints)?;
+    Ok(object)
+}
+
+fn decode_bytes(bytes: &Bytes, format: Format) -> Result<(Value, Vec<String>), ApiError> {
+    let value = match format {
+        Format::Json => serde_json::from_slice(bytes).map_err(|e| ApiError::bad_request(e.to_string())),
+        Format::Yaml => serde_yaml_ng::from_slice(bytes).map_err(|e| ApiError::bad_request(e.to_string())),
+    }?;
+    Ok((value, Vec::new()))
+}
+
+fn written(info: &RequestInfo, written: Written, form: &Form) -> Result<Response, ApiError> {
+    let status = if written.created { StatusCode::CREATED } else { StatusCode::OK };
+    respond::object(status, info.resource, written.json, form)
+}
+
+async fn create(
+    app: &App,
+    info: &RequestInfo,
+    request: Request<Incoming>,
+    form: &Form,
+) -> Result<Response, ApiError> {
+    let object = body_object(info, request).await?;
+    written(info, app.registry.create(info, object).await?, form)
+}
+
+async fn update(
+    app: &App,
+    info: &RequestInfo,
+    request: Request<Incoming>,
+    form: &Form,
+) -> Result<Response, ApiError> {
+    let object = body_object(info, request).await?;
+    if meta::text(&object, "name").is_empty() {
+        return Err(ApiError::bad_request("name must be provided"));
+    }
+    written(info, app.registry.update(info, Change::Replace(object)).await?, form)
+}
+
+async fn patch(
+    app: &App,
+    info: &RequestInfo,
+    request: Request<Incoming>,
+    form: &Form,
+) -> Result<Response, ApiError> {
+    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let patch_type = PatchType::of(negotiate::media_type(content_type))?;
+    let bytes = body::read(request.into_body()).await?;
+    let patch = Patch::decode(info, patch_type, &bytes)?;
+    written(info, app.registry.update(info, Change::Patch(&patch)).await?, form)
+}
+
+async fn delete_options(info: &RequestInfo, request: Request<Incoming>) -> Result<DeleteOptions, ApiError> {
+    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let format = negotiate::body_format(content_type);
+    let bytes = body::read(request.into_body()).await?;
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return DeleteOptions::decode(None, &info.query);
+    }
+    let (options, _) = decode_bytes(&bytes, format?)?;
+    DeleteOptions::decode(Some(&options), &info.query)
+}
+
+async fn delete(
+    app: &App,
+    info: &RequestInfo,
+    request: Request<Incoming>,
+    form: &Form,
+) -> Result<Response, ApiError> {
+    let options = delete_options(info, request).await?;
+    let gone = match app.registry.delete(info, &options).await? {
+        Deleted::Pending(object) => return respond::object(StatusCode::OK, info.resource, object.json, form),
+        Deleted::Gone(object) => object,
+    };
+    if strategy::for_resource(info.resource).returns_deleted_object() {
+        return respond::object(StatusCode::OK, info.resource, gone.json, form);
+    }
+    let object = gone.value()?;
+    let status = status::success(info.resource.group_resource(), info.name(), meta::text(&object, "uid"));
+    Ok(respond::value(StatusCode::OK, &status, form))
+}
+
+async fn delete_collection(
+    app: &App,
+    info: &RequestInfo,
+    request: Request<Incoming>,
+    form: &Form,
+) -> Result<Response, ApiError> {
+    let options = delete_options(info, request).await?;
+    let list = ListOptions::from_query(&info.query, false)?;
+    let (deleted, revision) =
+        app.registry.delete_collection(info, &selection(info)?, &list, &options).await?;
+    let items = deleted.iter().map(Written::value).collect::<Result<Vec<_>, _>>()?;
+    let list = json!({
+        "kind": info.resource.list_kind(),
+        "apiVersion": info.resource.api_version(),
+        "metadata": {"resourceVersion": revision.to_string()},
+        "items": items,
+    });
+    Ok(respond::value(StatusCode::OK, &list, form))
+}

@@ -1,0 +1,429 @@
+//! What every request goes through, in order: identity of the request, limits, authentication, impersonation, authorization, its handler with a
+//! deadline, counters. A panic on the way is an answer 500, not a broken connection.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use component_base::duration::GoDuration;
+use coracle_api::resource::{Resource, lookup};
+use coracle_api::status::ApiError;
+use futures::FutureExt;
+use http::header::{ACCEPT, CACHE_CONTROL, USER_AGENT, WARNING, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
+use hyper::body::Incoming;
+
+use super::app::App;
+use super::body::Response;
+use super::handlers;
+use super::metrics::RequestLabels;
+use super::negotiate::{self, Accepted};
+use super::request_info::{FieldValidation, Query, RequestInfo, ResourcePath, UserInfo, Verb, Warnings};
+use super::respond::{self, Form};
+use crate::authn::{Connection, impersonation};
+use crate::authz::Attributes;
+
+const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+
+/// A request that has been understood and allowed.
+pub enum Target {
+    /// For a resource.
+    Resource(Box<RequestInfo>),
+    /// For any other path.
+    Path,
+}
+
+/// Answers one request.
+pub async fn serve(app: Arc<App>, connection: Arc<Connection>, request: Request<Incoming>) -> Response {
+    let started = Instant::now();
+    let audit_id = request
+        .headers()
+        .get(AUDIT_ID)
+        .cloned()
+        .or_else(|| HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).ok());
+    let mut labels = RequestLabels {
+        verb: method_label(request.method()),
+        group: "",
+        version: "",
+        resource: "",
+        subresource: "",
+        scope: "",
+        code: 0,
+    };
+    let mut long_running = false;
+    let path = request.uri().path().to_owned();
+    let answered = AssertUnwindSafe(answer(&app, &connection, request, &mut labels, &mut long_running));
+    let mut response = match answered.catch_unwind().await {
+        Ok(response) => response,
+        Err(_) => {
+            tracing::error!(path, "a request's handler panicked");
+            respond::error(
+                &ApiError::internal("the server failed while it worked on the request"),
+                &Form::PLAIN,
+            )
+        }
+    };
+    labels.code = response.status().as_u16();
+    let headers = response.headers_mut();
+    if let Some(id) = audit_id {
+        headers.insert(AUDIT_ID, id);
+    }
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
+    let elapsed = started.elapsed();
+    tracing::debug!(
+        path,
+        verb = labels.verb,
+        code = labels.code,
+        micros = elapsed.as_micros() as u64,
+        "request"
+    );
+    app.requests.observe(labels, (!long_running).then_some(elapsed));
+    response
+}
+
+fn method_label(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "HEAD" => "HEAD",
+        _ => "OTHER",
+    }
+}
+
+async fn answer(
+    app: &Arc<App>,
+    connection: &Connection,
+    request: Request<Incoming>,
+    labels: &mut RequestLabels,
+    long_running: &mut bool,
+) -> Response {
+    let query = Query::parse(request.uri().query());
+    let form = error_form(&request, &query);
+    let understood = understand(request.method(), request.uri().path(), &query, request.headers());
+    if let Ok(Some(Understood::Known(info))) = &understood {
+        fill_labels(labels, info);
+        *long_running = is_long_running(info, &query);
+    }
+    let mutating = !matches!(*request.method(), Method::GET | Method::HEAD);
+    let limit = if mutating { &app.mutating } else { &app.read_only };
+    let place = if *long_running { Some(None) } else { limit.try_enter() };
+    let Some(_place) = place else {
+        return respond::error(
+            &ApiError::too_many_requests("Too many requests, please try again later.", 1),
+            &form,
+        );
+    };
+    let _counted = (!*long_running).then(|| Counted::new(app, mutating));
+    let user = match authenticate(app, connection, request.headers()) {
+        Ok(user) => user,
+        Err(error) => {
+            let mut response = respond::error(&error, &form);
+            if error.code() == 401 {
+                response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            return response;
+        }
+    };
+    let target = match authorize(app, &user, understood, &request) {
+        Ok(target) => target,
+        Err(error) => return respond::error(&error, &form),
+    };
+    let warnings = match &target {
+        Target::Resource(info) => info.warnings.clone(),
+        Target::Path => Warnings::default(),
+    };
+    let deadline = deadline(app, &query);
+    let handled = handlers::handle(Arc::clone(app), target, user, request, query);
+    let result = if *long_running {
+        handled.await
+    } else {
+        match tokio::time::timeout(deadline, handled).await {
+            Ok(result) => result,
+            Err(_) => Err(ApiError::timeout("request did not complete within the allotted timeout", 0)),
+        }
+    };
+    let mut response = result.unwrap_or_else(|error| respond::error(&error, &form));
+    for text in warnings.take() {
+        if let Some(header) = respond::warning_header(&text) {
+            response.headers_mut().append(WARNING, header);
+        }
+    }
+    response
+}
+
+/// Errors come in the format asked for, JSON if that makes no sense.
+fn error_form(request: &Request<Incoming>, query: &Query) -> Form {
+    let header = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
+    let format = negotiate::accept(header, false, false).map_or(Accepted::PLAIN.format, |a| a.format);
+    Form { accepted: Accepted { format, ..Accepted::PLAIN }, pretty: query.flag("pretty"), ..Form::PLAIN }
+}
+
+struct Counted<'a>(&'a App, bool);
+
+impl<'a> Counted<'a> {
+    fn new(app: &'a App, mutating: bool) -> Self {
+        app.requests.inflight(mutating, 1);
+        Self(app, mutating)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.requests.inflight(self.1, -1);
+    }
+}
+
+fn deadline(app: &App, query: &Query) -> Duration {
+    let most = app.options.request_timeout.get();
+    match query.get("timeout").map(str::parse::<GoDuration>) {
+        Some(Ok(wanted)) if !wanted.get().is_zero() => wanted.get().min(most),
+        _ => most,
+    }
+}
+
+fn is_long_running(info: &RequestInfo, query: &Query) -> bool {
+    info.verb == Verb::Watch
+        || match info.subresource() {
+            Some("exec" | "attach" | "portforward" | "proxy") => true,
+            Some("log") => query.flag("follow"),
+            _ => false,
+        }
+}
+
+fn fill_labels(labels: &mut RequestLabels, info: &RequestInfo) {
+    labels.verb = match info.verb {
+        Verb::Get => "GET",
+        Verb::List => "LIST",
+        Verb::Watch => "WATCH",
+        Verb::Create => "POST",
+        Verb::Update => "PUT",
+        Verb::Patch => "PATCH",
+        Verb::Delete => "DELETE",
+        Verb::DeleteCollection => "DELETECOLLECTION",
+    };
+    labels.group = info.resource.group;
+    labels.version = info.resource.version;
+    labels.resource = info.resource.plural;
+    labels.subresource = info.subresource().unwrap_or_default();
+    labels.scope = match (&info.name, &info.namespace) {
+        (Some(_), _) => "resource",
+        (None, Some(_)) => "namespace",
+        (None, None) => "cluster",
+    };
+}
+
+/// A path under `/api` or `/apis` that speaks of objects.
+enum Understood {
+    Known(Box<RequestInfo>),
+    /// Nothing is served there; whether the user may know that is for authorization.
+    Unknown {
+        verb: Verb,
+        group: String,
+        resource: String,
+        subresource: String,
+        namespace: String,
+        name: String,
+    },
+}
+
+fn understand(
+    method: &Method,
+    path: &str,
+    query: &Query,
+    headers: &HeaderMap,
+) -> Result<Option<Understood>, ApiError> {
+    let Some(path) = ResourcePath::parse(path) else { return Ok(None) };
+    let watch = path.deprecated_watch || (path.name.is_none() && query.flag("watch"));
+    let verb = match (method.as_str(), path.name.is_some()) {
+        ("GET" | "HEAD", _) if watch => Some(Verb::Watch),
+        ("GET" | "HEAD", true) => Some(Verb::Get),
+        ("GET" | "HEAD", false) => Some(Verb::List),
+        ("POST", _) => Some(Verb::Create),
+        ("PUT", true) => Some(Verb::Update),
+        ("PATCH", true) => Some(Verb::Patch),
+        ("DELETE", true) => Some(Verb::Delete),
+        ("DELETE", false) => Some(Verb::DeleteCollection),
+        _ => None,
+    };
+    let unknown = |verb: Verb| Understood::Unknown {
+        verb,
+        group: path.group.to_owned(),
+        resource: path.resource.to_owned(),
+        subresource: path.subresource.unwrap_or_default().to_owned(),
+        namespace: path.namespace.unwrap_or_default().to_owned(),
+        name: path.name.unwrap_or_default().to_owned(),
+    };
+    let Some(resource) = lookup(path.group, path.version, path.resource) else {
+        return Ok(Some(unknown(verb.unwrap_or(Verb::Get))));
+    };
+    let Some(verb) = verb else {
+        return Err(ApiError::method_not_supported(
+            resource.group_resource(),
+            &method.as_str().to_lowercase(),
+        ));
+    };
+    let namespaced_path =
+        path.namespace.is_some() && !(resource.group.is_empty() && resource.plural == "namespaces");
+    if namespaced_path && !resource.namespaced {
+        return Ok(Some(unknown(verb)));
+    }
+    let subresource = match path.subresource {
+        None => None,
+        Some(name) => match resource.subresource(name) {
+            Some(found) => Some(found),
+            None => return Ok(Some(unknown(verb))),
+        },
+    };
+    if subresource.is_none() && path.name.is_some() && verb == Verb::Create {
+        return Err(ApiError::method_not_supported(resource.group_resource(), "create"));
+    }
+    let name = path.name.map(decode_segment).transpose()?;
+    let namespace = match path.namespace {
+        Some(namespace) if resource.namespaced => Some(decode_segment(namespace)?),
+        _ => None,
+    };
+    Ok(Some(Understood::Known(Box::new(RequestInfo {
+        verb,
+        resource,
+        subresource,
+        namespace,
+        name,
+        rest: path.rest.to_owned(),
+        user: UserInfo::default(),
+        dry_run: dry_run(query)?,
+        field_manager: if verb.is_mutating() { field_manager(query, headers) } else { String::new() },
+        field_validation: field_validation(query)?,
+        query: query.clone(),
+        warnings: Warnings::default(),
+    }))))
+}
+
+fn decode_segment(text: &str) -> Result<String, ApiError> {
+    if !text.contains('%') {
+        return Ok(text.to_owned());
+    }
+    let decoded = impersonation::unescape(text);
+    crate::storage::keys::check_segment(&decoded).map_err(ApiError::bad_request)?;
+    Ok(decoded)
+}
+
+fn dry_run(query: &Query) -> Result<bool, ApiError> {
+    let mut found = false;
+    for value in query.all("dryRun") {
+        if value != "All" {
+            return Err(ApiError::bad_request(format!(
+                "dryRun: Unsupported value: {value:?}: supported values: \"All\""
+            )));
+        }
+        found = true;
+    }
+    Ok(found)
+}
+
+fn field_validation(query: &Query) -> Result<FieldValidation, ApiError> {
+    match query.get("fieldValidation") {
+        None | Some("" | "Warn") => Ok(FieldValidation::Warn),
+        Some("Strict") => Ok(FieldValidation::Strict),
+        Some("Ignore") => Ok(FieldValidation::Ignore),
+        Some(other) => Err(ApiError::bad_request(format!(
+            "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
+        ))),
+    }
+}
+
+/// The manager named, or the program's name out of the user agent.
+fn field_manager(query: &Query, headers: &HeaderMap) -> String {
+    const LENGTH_MAX: usize = 128;
+    if let Some(name) = query.get("fieldManager").filter(|name| !name.is_empty()) {
+        return name.to_owned();
+    }
+    let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let name: String = agent
+        .split('/')
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(LENGTH_MAX)
+        .collect();
+    if name.is_empty() { "unknown".to_owned() } else { name }
+}
+
+fn authenticate(app: &App, connection: &Connection, headers: &HeaderMap) -> Result<UserInfo, ApiError> {
+    let user = app.authenticator.authenticate(connection, headers).map_err(|error| {
+        tracing::info!(%error, peer = ?connection.peer, "request without a valid user");
+        ApiError::unauthorized()
+    })?;
+    let Some(wanted) = impersonation::wanted(headers).map_err(ApiError::bad_request)? else {
+        return Ok(user);
+    };
+    let (namespace, name, resource) =
+        match wanted.name.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':')) {
+            Some((namespace, name)) => (namespace, name, "serviceaccounts"),
+            None => ("", wanted.name.as_str(), "users"),
+        };
+    let mut asked = vec![("", resource, namespace, name)];
+    asked.extend(
+        wanted
+            .groups
+            .iter()
+            .filter(|group| {
+                headers.contains_key("impersonate-group") && *group != crate::authn::AUTHENTICATED
+            })
+            .map(|group| ("", "groups", "", group.as_str())),
+    );
+    if !wanted.uid.is_empty() {
+        asked.push(("authentication.k8s.io", "uids", "", wanted.uid.as_str()));
+    }
+    for (key, values) in &wanted.extra {
+        let _ = key;
+        asked.extend(values.iter().map(|value| ("authentication.k8s.io", "userextras", "", value.as_str())));
+    }
+    for (group, resource, namespace, name) in asked {
+        let attributes =
+            Attributes::Resource { verb: "impersonate", group, resource, subresource: "", namespace, name };
+        app.authorizer.authorize(&user, &attributes)?;
+    }
+    Ok(wanted)
+}
+
+fn authorize(
+    app: &App,
+    user: &UserInfo,
+    understood: Result<Option<Understood>, ApiError>,
+    request: &Request<Incoming>,
+) -> Result<Target, ApiError> {
+    match understood? {
+        Some(Understood::Known(mut info)) => {
+            app.authorizer.authorize(user, &Attributes::of(&info))?;
+            info.user = user.clone();
+            Ok(Target::Resource(info))
+        }
+        Some(Understood::Unknown { verb, group, resource, subresource, namespace, name }) => {
+            let attributes = Attributes::Resource {
+                verb: verb.as_str(),
+                group: &group,
+                resource: &resource,
+                subresource: &subresource,
+                namespace: &namespace,
+                name: &name,
+            };
+            app.authorizer.authorize(user, &attributes)?;
+            Err(ApiError::path_not_found())
+        }
+        None => {
+            let verb = request.method().as_str().to_lowercase();
+            let attributes = Attributes::Path { verb: &verb, path: request.uri().path() };
+            app.authorizer.authorize(user, &attributes)?;
+            Ok(Target::Path)
+        }
+    }
+}
+
+/// Whether a resource can be shown as a table by somebody.
+pub fn has_table(app: &App, resource: &Resource) -> bool {
+    app.printer.is_some() && resource.is_stored()
+}
