@@ -109,8 +109,12 @@ impl Store {
         self.cluster_version.as_deref()
     }
 
-    /// What a version's key was before its revision, whatever came before it in the same revision.
+    /// What a version's key was before its revision, whatever came before it in the same revision. As in etcd, the put that
+    /// begins a key's life has nothing before it, even when it follows a deletion in the same revision.
     pub(crate) fn before(&self, version: &Version) -> Option<Arc<Version>> {
+        if version.create_revision == version.revision.main {
+            return None;
+        }
         self.index.get(&version.key)?.at(version.revision.main - 1).map(Arc::clone)
     }
 
