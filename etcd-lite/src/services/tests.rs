@@ -402,6 +402,16 @@ async fn quiet_watchers_are_told_how_far_they_are() {
 }
 
 #[tokio::test]
+async fn a_stream_ends_when_the_client_has_no_more_to_ask() {
+    let server = serve(16, ServiceConfig::default()).await;
+    let mut watching = Watching::open(&server).await;
+    watching.create(watch_all()).await;
+    drop(watching.requests);
+    let end = tokio::time::timeout(DEADLINE, watching.responses.message()).await.expect("ends in time");
+    assert_eq!(end.expect("no error"), None);
+}
+
+#[tokio::test]
 async fn a_stream_that_needs_a_leader_is_refused_without_one() {
     let server = serve(16, ServiceConfig::default()).await;
     server.member.set_leader(0);

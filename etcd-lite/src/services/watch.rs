@@ -57,8 +57,8 @@ impl<M: Member> WatchServer<M> {
             part_bytes_max: self.context.config.request_bytes_max,
             wants_leader: status::wants_leader(request.metadata()),
         };
-        let (out, frames) = StreamOut::new();
-        let stream = WatchStream::new(Arc::clone(member), Arc::clone(&self.hub), Arc::clone(&out), settings);
+        let (out, frames, queue) = StreamOut::new();
+        let stream = WatchStream::new(Arc::clone(member), Arc::clone(&self.hub), out, settings);
         let open = self.context.metrics.watch_streams.clone();
         let shutdown = self.shutdown.clone();
         let requests = request.into_inner();
@@ -69,7 +69,7 @@ impl<M: Member> WatchServer<M> {
         });
         let frames = ReceiverStream::new(frames).inspect(move |frame| {
             if let Ok(frame) = frame {
-                out.taken(frame);
+                queue.taken(frame);
             }
         });
         Ok(Response::new(Box::pin(frames)))

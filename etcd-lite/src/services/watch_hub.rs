@@ -35,29 +35,40 @@ const BATCH_BYTES_MAX: usize = 1024 * 1024;
 /// The way out of one watch stream.
 pub(crate) struct StreamOut {
     frames: mpsc::Sender<Result<WatchFrame, Status>>,
-    queued_bytes: AtomicUsize,
     /// Watchers that left the hub, with the first revision they miss.
     lagging: Mutex<Vec<(i64, i64)>>,
-    /// Something is in `lagging`, or the connection took frames.
-    pub(crate) changed: Notify,
+    queue: Arc<QueueState>,
+}
+
+/// What both ends of a stream's queue know of it. The connection's end has no more than this, so that the queue ends when
+/// nobody is left who could send.
+#[derive(Default)]
+pub(crate) struct QueueState {
+    queued_bytes: AtomicUsize,
+    /// A watcher left the hub, or the connection took a frame.
+    changed: Notify,
+}
+
+impl QueueState {
+    /// The connection took a frame.
+    pub(crate) fn taken(&self, frame: &WatchFrame) {
+        self.queued_bytes.fetch_sub(frame.size_bytes(), Ordering::Relaxed);
+        self.changed.notify_one();
+    }
 }
 
 impl StreamOut {
     /// The two ends: for whoever sends, and for the connection.
-    pub(crate) fn new() -> (Arc<Self>, mpsc::Receiver<Result<WatchFrame, Status>>) {
+    pub(crate) fn new() -> (Arc<Self>, mpsc::Receiver<Result<WatchFrame, Status>>, Arc<QueueState>) {
         let (frames, receiver) = mpsc::channel(STREAM_FRAMES_MAX);
-        let out = Self {
-            frames,
-            queued_bytes: AtomicUsize::new(0),
-            lagging: Mutex::new(Vec::new()),
-            changed: Notify::new(),
-        };
-        (Arc::new(out), receiver)
+        let queue = Arc::new(QueueState::default());
+        let out = Self { frames, lagging: Mutex::new(Vec::new()), queue: Arc::clone(&queue) };
+        (Arc::new(out), receiver, queue)
     }
 
     /// Whether the stream would take a frame now.
     pub(crate) fn has_room(&self) -> bool {
-        self.queued_bytes.load(Ordering::Relaxed) < STREAM_BYTES_MAX && self.frames.capacity() > 0
+        self.queue.queued_bytes.load(Ordering::Relaxed) < STREAM_BYTES_MAX && self.frames.capacity() > 0
     }
 
     /// Sends all frames or none. `false` when there is no room.
@@ -67,7 +78,7 @@ impl StreamOut {
         }
         let Ok(permits) = self.frames.try_reserve_many(frames.len()) else { return false };
         for (permit, frame) in permits.zip(frames) {
-            self.queued_bytes.fetch_add(frame.size_bytes(), Ordering::Relaxed);
+            self.queue.queued_bytes.fetch_add(frame.size_bytes(), Ordering::Relaxed);
             permit.send(Ok(frame));
         }
         true
@@ -79,10 +90,9 @@ impl StreamOut {
         let _ = self.frames.try_send(Err(status));
     }
 
-    /// The connection took a frame.
-    pub(crate) fn taken(&self, frame: &WatchFrame) {
-        self.queued_bytes.fetch_sub(frame.size_bytes(), Ordering::Relaxed);
-        self.changed.notify_one();
+    /// Waits until a watcher left the hub or the connection took a frame.
+    pub(crate) async fn changed(&self) {
+        self.queue.changed.notified().await;
     }
 
     /// The connection is gone.
@@ -332,7 +342,7 @@ impl State {
     fn send_back(&mut self, key: WatcherKey, next_revision: i64) {
         if let Some(watcher) = self.remove(key) {
             watcher.out.lagging.lock().push((key.1, next_revision));
-            watcher.out.changed.notify_one();
+            watcher.out.queue.changed.notify_one();
         }
     }
 }

@@ -116,7 +116,7 @@ impl<M: Member> WatchStream<M> {
                     Some(Ok(request)) => self.handle(request),
                     Some(Err(_)) | None => break,
                 },
-                () = self.out.changed.notified() => {}
+                () = self.out.changed() => {}
                 _ = progress_ticks.tick() => self.notify_progress(),
                 changed = leader.changed(), if self.settings.wants_leader => {
                     if changed.is_err() {
