@@ -141,6 +141,28 @@ pub fn api_code(error: &kube::Error) -> Option<u16> {
     }
 }
 
+/// An error in one readable line: the server's message, or what kept it from answering. (`kube`'s own text of an API error
+/// repeats it as a debug dump.)
+pub fn describe(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        kube::Error::Api(status) => format!("HTTP {} {}", status.code, status.reason),
+        other => {
+            let mut text = other.to_string();
+            let mut source = std::error::Error::source(other);
+            while let Some(cause) = source {
+                let cause_text = cause.to_string();
+                if !text.contains(&cause_text) {
+                    text.push_str(": ");
+                    text.push_str(&cause_text);
+                }
+                source = cause.source();
+            }
+            text
+        }
+    }
+}
+
 /// Whether the server said that the object does not exist.
 pub fn is_not_found(error: &kube::Error) -> bool {
     api_code(error) == Some(404)

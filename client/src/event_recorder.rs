@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{api_code, host_name, is_not_found, within};
+use crate::config::{api_code, describe, host_name, is_not_found, within};
 use crate::event_correlator::{Correlated, EventCorrelator, EventIdentity};
 
 /// Events that wait to be sent; more are dropped.
@@ -189,7 +189,7 @@ impl Sender {
                         self.correlator.lock().failed(&identity);
                         self.create(&api, &event, message, &identity, namespace).await;
                     }
-                    Err(error) => tracing::debug!(error = %error, "an event could not be updated"),
+                    Err(error) => tracing::debug!(error = describe(&error), "an event could not be updated"),
                 }
             }
         }
@@ -210,7 +210,11 @@ impl Sender {
             Ok(_) => self.correlator.lock().sent(identity, name),
             Err(error) => {
                 self.correlator.lock().failed(identity);
-                tracing::debug!(error = %error, reason = event.reason, "an event could not be stored");
+                tracing::debug!(
+                    error = describe(&error),
+                    reason = event.reason,
+                    "an event could not be stored"
+                );
             }
         }
     }

@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::config::describe;
 use crate::object_key::ObjectKey;
 use crate::store::{Index, Store};
 
@@ -172,10 +173,17 @@ where
         let stream = watcher::watcher(api, config);
         let task = run(Arc::clone(&informer.shared), stream, trim);
         let shutdown = shutdown.clone();
-        tokio::spawn(async move {
+        let watching = tokio::spawn(async move {
             tokio::select! {
                 () = shutdown.cancelled() => {}
                 () = task => {}
+            }
+        });
+        tokio::spawn(async move {
+            // A copy that no longer changes is worse than none: whoever supervises the process starts it again.
+            if watching.await.is_err_and(|error| error.is_panic()) {
+                tracing::error!(kind = std::any::type_name::<K>(), "a change handler panicked; ending");
+                std::process::exit(1);
             }
         });
         informer
@@ -296,16 +304,27 @@ async fn run<K: Watchable>(
             Err(error) => {
                 failures += 1;
                 let kind = std::any::type_name::<K>().rsplit("::").next().unwrap_or_default();
+                let error = describe_watch(&error);
                 // A server that restarts is no news; one that keeps refusing is.
                 if failures >= WARN_AFTER && failures.is_power_of_two() {
-                    tracing::warn!(kind, failures, error = %error, "cannot watch, trying again");
+                    tracing::warn!(kind, failures, error, "cannot watch, trying again");
                 } else {
-                    tracing::debug!(kind, error = %error, "watch interrupted, trying again");
+                    tracing::debug!(kind, error, "watch interrupted, trying again");
                 }
                 tokio::time::sleep(delay).await;
                 delay = (delay * 2).min(RETRY_LONGEST);
             }
         }
+    }
+}
+
+fn describe_watch(error: &watcher::Error) -> String {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => describe(error),
+        watcher::Error::WatchError(status) => status.message.clone(),
+        other => other.to_string(),
     }
 }
 

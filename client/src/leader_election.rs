@@ -11,7 +11,7 @@ use kube::{Client, ResourceExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{host_name, is_not_found, within};
+use crate::config::{describe, host_name, is_not_found, within};
 use crate::metrics::LeaderElectionMetrics;
 
 /// Upstream's `--leader-elect*` flags, to be flattened into a component's own.
@@ -264,7 +264,11 @@ impl Shell {
         if let Some(lease) = self.elector.release(jiff::Timestamp::now(), &current)
             && let Err(error) = self.update(limit, &lease).await
         {
-            tracing::warn!(lease = lease.name_any(), error = %error, "the lease could not be given back");
+            tracing::warn!(
+                lease = lease.name_any(),
+                error = describe(&error),
+                "the lease could not be given back"
+            );
         }
     }
 
@@ -280,7 +284,11 @@ impl Shell {
                 }
                 Ok(false) => {}
                 Err(error) => {
-                    tracing::debug!(lease = self.config.name, error = %error, "cannot reach the lease yet");
+                    tracing::debug!(
+                        lease = self.config.name,
+                        error = describe(&error),
+                        "cannot reach the lease yet"
+                    );
                 }
             }
             // Spread by identity and attempt, which needs no random source.
@@ -306,7 +314,11 @@ impl Shell {
                 Ok(Ok(true)) => renewed = Instant::now(),
                 Ok(Ok(false)) => return true,
                 Ok(Err(error)) => {
-                    tracing::warn!(lease = self.config.name, error = %error, "renewing the lease failed, trying again");
+                    tracing::warn!(
+                        lease = self.config.name,
+                        error = describe(&error),
+                        "renewing the lease failed, trying again"
+                    );
                 }
                 Err(_elapsed) => {}
             }
@@ -344,14 +356,28 @@ pub async fn run_or_exit<F, Fut>(
     }
     tracing::info!(lease = name, identity = shell.config.identity, "became leader");
     metrics.set(&name, true);
-    let work = tokio::spawn(lead(shutdown.clone()));
-    if shell.keep(shutdown).await {
-        tracing::error!(
-            lease = name,
-            "leader election lost: the lease was not renewed within {:?} or another instance took it; ending so that a fresh start stands by",
-            shell.config.renew_deadline
-        );
-        std::process::exit(1);
+    let mut work = tokio::spawn(lead(shutdown.clone()));
+    let renew_deadline = shell.config.renew_deadline;
+    tokio::select! {
+        lost = shell.keep(shutdown) => {
+            if lost {
+                tracing::error!(
+                    lease = name,
+                    "leader election lost: the lease was not renewed within {renew_deadline:?} or another instance \
+                     took it; ending so that a fresh start stands by"
+                );
+                std::process::exit(1);
+            }
+        }
+        ended = &mut work => {
+            // A leader that does nothing must not keep others from leading.
+            if !shutdown.is_cancelled() {
+                tracing::error!(lease = name, panicked = ended.is_err(), "the leader's work ended by itself; ending");
+                shell.release().await;
+                std::process::exit(1);
+            }
+            work = tokio::spawn(async {});
+        }
     }
     if let Err(error) = work.await {
         tracing::error!(error = %error, "the leader's work ended abnormally");

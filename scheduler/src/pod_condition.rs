@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use coracle_client::config::{is_not_found, within};
+use coracle_client::config::{describe, is_not_found, within};
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams};
@@ -99,7 +99,11 @@ async fn patch(client: &Client, write: Write) {
         Ok(_) => {}
         Err(error) if is_not_found(&error) => {}
         Err(error) => {
-            tracing::warn!(pod = format!("{}/{}", write.namespace, write.name), error = %error, "cannot write the PodScheduled condition");
+            tracing::warn!(
+                pod = format!("{}/{}", write.namespace, write.name),
+                error = describe(&error),
+                "cannot write the PodScheduled condition"
+            );
         }
     }
 }

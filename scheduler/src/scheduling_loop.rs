@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_client::config::{api_code, is_not_found};
+use coracle_client::config::{api_code, describe, is_not_found};
 use coracle_client::event_recorder::{EventKind, EventRecorder};
 use coracle_client::informer::{Change, Subscription};
 use k8s_openapi::api::apps::v1::ReplicaSet;
@@ -345,7 +345,7 @@ impl SchedulingLoop {
             return;
         };
         self.metrics.attempt(profile, AttemptResult::Error, seconds);
-        tracing::warn!(pod = full_name, node = &*bound.node, error = %error, "binding failed");
+        tracing::warn!(pod = full_name, node = &*bound.node, error = describe(&error), "binding failed");
         // Its room is free again unless the informer says otherwise (a binding that came through without an answer).
         let confirmed =
             self.informers.pods.store().get_named(pod.namespace(), pod.name()).is_some_and(|seen| {
@@ -364,7 +364,7 @@ impl SchedulingLoop {
             self.queue.remove(&pod.uid);
         } else {
             if api_code(&error).is_some() {
-                let message = format!("binding rejected: {error}");
+                let message = format!("binding rejected: {}", describe(&error));
                 self.events.record(
                     pod.pod.object_ref(&()),
                     EventKind::Warning,
