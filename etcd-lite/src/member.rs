@@ -2,6 +2,12 @@
 //!
 //! Owns: the [`Member`] trait with what it takes and gives. The services know nothing of Raft beyond it; the raft driver knows nothing
 //! of gRPC. Never here: behaviour.
+//!
+//! What the raft driver does for the services, in this order for each committed entry: `store.write().apply(…)`; then, with the store
+//! free again, [`crate::lease_keeper::LeaseKeeper::applied`] with the lease changes; a [`Feed::Applied`] if there are events;
+//! the answer to whoever proposed it. When this member comes to lead and has applied everything of earlier terms it calls
+//! `LeaseKeeper::lead`, and `follow` when it leads no more. `LeaseKeeper::run` and `services::ClientService::start` run
+//! beside it; each accepted client connection goes to `services::serve_connection`.
 
 use std::future::Future;
 use std::sync::Arc;
