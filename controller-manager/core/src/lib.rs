@@ -1,1 +1,20 @@
-//! Placeholder while the workspace is laid out.
+//! What the controllers decide, one folder a controller: pure functions from what is desired and what is observed to
+//! [`action::Action`]s. Nothing here does IO, reads a clock or draws random numbers: `now` is an argument.
+
+pub mod action;
+pub mod deployment;
+pub mod endpoints;
+pub mod expectations;
+pub mod garbage_collector;
+pub mod label_selector;
+pub mod merge_diff;
+pub mod namespace;
+pub mod node_ipam;
+pub mod node_lifecycle;
+pub mod object_meta;
+pub mod pod_gc;
+pub mod pod_state;
+pub mod replicaset;
+pub mod taint_eviction;
+#[cfg(test)]
+mod test_objects;
