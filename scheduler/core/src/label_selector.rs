@@ -1,32 +1,39 @@
-//! Label selectors made ready for matching many times. Owns the meaning of `matchLabels` and `matchExpressions`.
+//! Label selectors made ready for matching many times. Owns their ready form; what a requirement means is `coracle-api`'s.
 
 use std::collections::BTreeMap;
 
+use coracle_api::selector::{LabelRequirement, Operator};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 /// Labels of an object.
 pub type Labels = BTreeMap<String, String>;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Rule {
-    In(Vec<String>),
-    NotIn(Vec<String>),
-    Exists,
-    DoesNotExist,
-}
-
-/// A selector as a list of rules that must all hold.
+/// A selector as a list of requirements that must all hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selector {
-    rules: Vec<(String, Rule)>,
+    requirements: Vec<LabelRequirement>,
     /// A missing selector, or one with an operator we do not know, selects nothing.
     nothing: bool,
+}
+
+/// A requirement as selectors of labels and of nodes spell it; `None` for an operator that does not exist.
+pub fn requirement(key: &str, operator: &str, values: Option<&Vec<String>>) -> Option<LabelRequirement> {
+    let operator = match operator {
+        "In" => Operator::In,
+        "NotIn" => Operator::NotIn,
+        "Exists" => Operator::Exists,
+        "DoesNotExist" => Operator::DoesNotExist,
+        "Gt" => Operator::GreaterThan,
+        "Lt" => Operator::LessThan,
+        _ => return None,
+    };
+    Some(LabelRequirement { key: key.to_owned(), operator, values: values.cloned().unwrap_or_default() })
 }
 
 impl Selector {
     /// From the API's form; `None` selects nothing, an empty one everything.
     pub fn new(selector: Option<&LabelSelector>) -> Self {
-        let Some(selector) = selector else { return Self { rules: Vec::new(), nothing: true } };
+        let Some(selector) = selector else { return Self { requirements: Vec::new(), nothing: true } };
         let mut compiled = Self::default();
         compiled.add(selector);
         compiled
@@ -38,43 +45,30 @@ impl Selector {
             self.require(key, value);
         }
         for expression in selector.match_expressions.iter().flatten() {
-            let values = expression.values.clone().unwrap_or_default();
-            let rule = match expression.operator.as_str() {
-                "In" => Rule::In(values),
-                "NotIn" => Rule::NotIn(values),
-                "Exists" => Rule::Exists,
-                "DoesNotExist" => Rule::DoesNotExist,
-                _ => {
-                    self.nothing = true;
-                    return;
-                }
-            };
-            self.rules.push((expression.key.clone(), rule));
+            match requirement(&expression.key, &expression.operator, expression.values.as_ref()) {
+                Some(requirement) => self.requirements.push(requirement),
+                None => self.nothing = true,
+            }
         }
     }
 
     /// Demands that a label has this value.
     pub fn require(&mut self, key: &str, value: &str) {
-        self.rules.push((key.to_owned(), Rule::In(vec![value.to_owned()])));
+        let values = vec![value.to_owned()];
+        self.requirements.push(LabelRequirement { key: key.to_owned(), operator: Operator::Equals, values });
     }
 
-    /// Whether it has no rules, which selects everything.
+    /// Whether it demands nothing, which selects everything.
     pub fn is_empty(&self) -> bool {
-        self.rules.is_empty() && !self.nothing
+        self.requirements.is_empty() && !self.nothing
     }
 
-    /// Whether these labels satisfy all rules.
+    /// Whether these labels satisfy all requirements.
     pub fn matches(&self, labels: &Labels) -> bool {
-        !self.nothing
-            && self.rules.iter().all(|(key, rule)| {
-                let value = labels.get(key);
-                match rule {
-                    Rule::In(values) => value.is_some_and(|value| values.contains(value)),
-                    Rule::NotIn(values) => value.is_none_or(|value| !values.contains(value)),
-                    Rule::Exists => value.is_some(),
-                    Rule::DoesNotExist => value.is_none(),
-                }
-            })
+        let holds = |requirement: &LabelRequirement| {
+            requirement.matches(labels.get(&requirement.key).map(String::as_str))
+        };
+        !self.nothing && self.requirements.iter().all(holds)
     }
 }
 

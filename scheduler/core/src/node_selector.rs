@@ -1,90 +1,57 @@
-//! Node selectors and node affinity made ready for matching many nodes. Owns the meaning of their operators.
+//! Node selectors and node affinity made ready for matching many nodes. Owns how
+//! terms combine; what a requirement means is `coracle-api`'s.
 
 use std::collections::BTreeSet;
 
+use coracle_api::selector::{LabelRequirement, Operator};
 use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, PodSpec};
 
-use crate::label_selector::Labels;
+use crate::label_selector::{Labels, requirement};
 
-#[derive(Clone, Debug)]
-enum Rule {
-    In(Vec<String>),
-    NotIn(Vec<String>),
-    Exists,
-    DoesNotExist,
-    Gt(i64),
-    Lt(i64),
-    /// An operator or value that makes no sense: matches no node.
-    Never,
-}
-
-impl Rule {
-    fn new(requirement: &NodeSelectorRequirement) -> Self {
-        let values = requirement.values.clone().unwrap_or_default();
-        let number = || values.first().and_then(|value| value.parse().ok());
-        match requirement.operator.as_str() {
-            "In" => Self::In(values),
-            "NotIn" => Self::NotIn(values),
-            "Exists" => Self::Exists,
-            "DoesNotExist" => Self::DoesNotExist,
-            "Gt" => number().map_or(Self::Never, Self::Gt),
-            "Lt" => number().map_or(Self::Never, Self::Lt),
-            _ => Self::Never,
-        }
-    }
-
-    fn matches(&self, value: Option<&str>) -> bool {
-        let number = || value.and_then(|value| value.parse::<i64>().ok());
-        match self {
-            Self::In(values) => value.is_some_and(|value| values.iter().any(|wanted| wanted == value)),
-            Self::NotIn(values) => value.is_none_or(|value| !values.iter().any(|wanted| wanted == value)),
-            Self::Exists => value.is_some(),
-            Self::DoesNotExist => value.is_none(),
-            Self::Gt(limit) => number().is_some_and(|number| number > *limit),
-            Self::Lt(limit) => number().is_some_and(|number| number < *limit),
-            Self::Never => false,
-        }
-    }
-}
-
-/// One term: all its rules must hold. A term without rules matches nothing.
+/// One term: all its requirements must hold. A term without any matches nothing.
 #[derive(Clone, Debug)]
 pub struct Term {
-    labels: Vec<(String, Rule)>,
-    fields: Vec<(String, Rule)>,
+    labels: Vec<LabelRequirement>,
+    fields: Vec<LabelRequirement>,
+    /// One of its operators does not exist.
+    never: bool,
 }
 
 impl Term {
     /// From the API's form.
     pub fn new(term: &NodeSelectorTerm) -> Self {
-        let compile = |list: &Option<Vec<NodeSelectorRequirement>>| {
-            list.iter()
-                .flatten()
-                .map(|requirement| (requirement.key.clone(), Rule::new(requirement)))
-                .collect()
+        let mut never = false;
+        let mut compile = |list: &Option<Vec<NodeSelectorRequirement>>| -> Vec<LabelRequirement> {
+            let compiled = list.iter().flatten().map(|given| {
+                let ready = requirement(&given.key, &given.operator, given.values.as_ref());
+                never |= ready.is_none();
+                ready
+            });
+            compiled.flatten().collect()
         };
-        Self { labels: compile(&term.match_expressions), fields: compile(&term.match_fields) }
+        let (labels, fields) = (compile(&term.match_expressions), compile(&term.match_fields));
+        Self { labels, fields, never }
     }
 
     /// Whether a node with this name and these labels satisfies the term.
     pub fn matches(&self, name: &str, labels: &Labels) -> bool {
-        if self.labels.is_empty() && self.fields.is_empty() {
+        if self.never || (self.labels.is_empty() && self.fields.is_empty()) {
             return false;
         }
-        self.labels.iter().all(|(key, rule)| rule.matches(labels.get(key).map(String::as_str)))
-            && self.fields.iter().all(|(key, rule)| rule.matches((key == "metadata.name").then_some(name)))
+        let label = |rule: &LabelRequirement| rule.matches(labels.get(&rule.key).map(String::as_str));
+        let field = |rule: &LabelRequirement| rule.matches((rule.key == "metadata.name").then_some(name));
+        self.labels.iter().all(label) && self.fields.iter().all(field)
     }
 
     /// The node names the term is limited to by `metadata.name In`, if it is.
     fn names(&self) -> Option<BTreeSet<String>> {
         let mut names: Option<BTreeSet<String>> = None;
-        for (key, rule) in &self.fields {
-            if let (true, Rule::In(values)) = (key == "metadata.name", rule) {
-                let values: BTreeSet<_> = values.iter().cloned().collect();
-                names = Some(
-                    names.map_or(values.clone(), |names| names.intersection(&values).cloned().collect()),
-                );
-            }
+        for rule in
+            self.fields.iter().filter(|rule| rule.key == "metadata.name" && rule.operator == Operator::In)
+        {
+            let values: BTreeSet<_> = rule.values.iter().cloned().collect();
+            names =
+                Some(names.map_or(values.clone(), |names| names.intersection(&values).cloned().collect()));
         }
         names
     }
@@ -149,23 +116,28 @@ impl RequiredNodeAffinity {
 mod tests {
     use super::*;
 
-    fn rule(operator: &str, values: &[&str]) -> Rule {
-        Rule::new(&NodeSelectorRequirement {
-            key: String::new(),
-            operator: operator.into(),
-            values: Some(values.iter().map(|value| (*value).to_owned()).collect()),
-        })
+    fn matches(operator: &str, values: &[&str], value: Option<&str>) -> bool {
+        let term = Term::new(&NodeSelectorTerm {
+            match_expressions: Some(vec![NodeSelectorRequirement {
+                key: "key".into(),
+                operator: operator.into(),
+                values: Some(values.iter().map(|value| (*value).to_owned()).collect()),
+            }]),
+            match_fields: None,
+        });
+        let labels = value.into_iter().map(|value| ("key".to_owned(), value.to_owned())).collect();
+        term.matches("node", &labels)
     }
 
     #[test]
     fn operators_match_as_documented() {
-        assert!(rule("Gt", &["4"]).matches(Some("5")));
-        assert!(!rule("Gt", &["4"]).matches(Some("4")));
-        assert!(rule("Lt", &["4"]).matches(Some("3")));
-        assert!(!rule("Lt", &["x"]).matches(Some("3")));
-        assert!(!rule("Gt", &["4"]).matches(None));
-        assert!(rule("NotIn", &["a"]).matches(None));
-        assert!(!rule("Like", &["a"]).matches(Some("a")));
+        assert!(matches("Gt", &["4"], Some("5")));
+        assert!(!matches("Gt", &["4"], Some("4")));
+        assert!(matches("Lt", &["4"], Some("3")));
+        assert!(!matches("Lt", &["x"], Some("3")));
+        assert!(!matches("Gt", &["4"], None));
+        assert!(matches("NotIn", &["a"], None));
+        assert!(!matches("Like", &["a"], Some("a")));
     }
 
     #[test]
