@@ -53,6 +53,13 @@ impl Cgroups {
         format!("{}{}", self.root, resources::pod_cgroup(pod))
     }
 
+    /// Removes the root itself, for tests that have one of their own.
+    #[cfg(test)]
+    pub fn remove_root(&self) -> io::Result<()> {
+        assert!(!self.root.is_empty(), "the machine's own root stays");
+        self.directories(&self.root).iter().try_for_each(|(_, directory)| remove_tree(directory))
+    }
+
     /// The cgroup of all pods, below the mount point.
     pub fn pods_path(&self) -> String {
         format!("{}/kubepods", self.root)
@@ -195,8 +202,9 @@ fn parse_mounts(table: &str) -> Option<Hierarchy> {
             _ => {}
         }
     }
-    // A v2 tree beside v1 controllers (the hybrid layout) has no controllers of its own.
+    // A v2 tree beside v1 controllers (the hybrid layout) has no controllers of its own, but the runtime uses it too.
     if v1.iter().any(|(controller, _)| controller == "memory") {
+        v1.extend(v2.map(|mount| ("unified".to_owned(), mount)));
         return Some(Hierarchy::V1 { mounts: v1 });
     }
     v2.map(|mount| Hierarchy::V2 { mount })
@@ -263,7 +271,7 @@ mod tests {
         match parse_mounts(table) {
             Some(Hierarchy::V1 { mounts }) => {
                 let names: Vec<_> = mounts.iter().map(|(name, _)| name.as_str()).collect();
-                assert_eq!(names, ["cpu", "cpuacct", "memory"]);
+                assert_eq!(names, ["cpu", "cpuacct", "memory", "unified"]);
             }
             other => panic!("{other:?}"),
         }

@@ -106,7 +106,7 @@ async fn run(config: Config, hollow_latency: Duration) -> anyhow::Result<()> {
     let waker = Arc::clone(&manager);
     let wake: Arc<dyn Fn(&str) + Send + Sync> = Arc::new(move |uid| {
         if let Some(manager) = waker.get() {
-            manager.wake(uid);
+            manager.content_changed(uid);
         }
     });
     let volumes = Volumes::new(
@@ -171,7 +171,7 @@ async fn run(config: Config, hollow_latency: Duration) -> anyhow::Result<()> {
         tokio::spawn(registration::run(
             Arc::clone(&context),
             settings,
-            move || waking.wake_all(),
+            move || waking.network_ready(),
             stop.clone(),
         )),
         tokio::spawn(lease::run(client, name, stop.clone())),

@@ -185,6 +185,12 @@ fn container_status(
     if let Some(previous) = instances.get(1).filter(|previous| previous.state == RunState::Exited) {
         status.last_state = Some(terminated_state(previous, input.runtime_name));
     }
+    // While it waited for its next start, its own end was shown as the last one.
+    let own_id = status.container_id.as_deref();
+    if status.last_state.as_ref().and_then(|last| last.terminated.as_ref()?.container_id.as_deref()) == own_id
+    {
+        status.last_state = Some(ContainerState::default());
+    }
     match newest.state {
         RunState::Running => {
             let started_at = Some(seconds(newest.started_at.unwrap_or(newest.created_at)));
@@ -205,8 +211,11 @@ fn container_status(
             }
         }
     }
+    let ended_for_good =
+        newest.state == RunState::Exited && !may_restart(input.pod, container, init, newest.exit_code);
     if !running
         && !input.terminal
+        && !ended_for_good
         && let Some(waiting) = input.waiting.get(name)
     {
         if newest.state == RunState::Exited {
@@ -217,6 +226,15 @@ fn container_status(
         status.ready = false;
     }
     status
+}
+
+/// Whether a container that ended with `exit_code` will be started again.
+fn may_restart(pod: &Pod, container: &Container, init: bool, exit_code: i32) -> bool {
+    if !init {
+        return pod_view::container_restart_policy(pod, container).restarts(exit_code);
+    }
+    pod_view::is_sidecar(container)
+        || (exit_code != 0 && pod_view::restart_policy(pod) != RestartPolicy::Never)
 }
 
 /// A container that had been running and of which the runtime knows nothing when the pod has ended.
@@ -543,6 +561,16 @@ mod tests {
         );
         let last = container.last_state.clone().unwrap().terminated.unwrap();
         assert_eq!((last.exit_code, last.reason.as_deref()), (3, Some("Error")));
+    }
+
+    #[test]
+    fn a_start_that_failed_for_good_ends_the_pod() {
+        let mut case = Case::new(one("Never"), vec![seen("web", "c1", RunState::Exited, 128)]);
+        case.waiting.push(("web", "RunContainerError"));
+        let status = case.status();
+        assert_eq!(status.phase.as_deref(), Some("Failed"));
+        let state = status.container_statuses.unwrap()[0].state.clone().unwrap();
+        assert_eq!(state.terminated.unwrap().exit_code, 128);
     }
 
     #[test]

@@ -46,15 +46,22 @@ impl Manager {
     }
 
     /// Tells a pod's worker that something may have happened.
-    pub fn wake(&self, pod_uid: &str) {
+    fn wake(&self, pod_uid: &str) {
         if let Some(worker) = self.workers.lock().get(pod_uid) {
             worker.wake();
         }
     }
 
-    /// Wakes all workers: the node's network has become ready.
-    pub fn wake_all(&self) {
-        self.workers.lock().values().for_each(WorkerHandle::wake);
+    /// Tells a pod's worker that a ConfigMap or Secret of the pod has changed.
+    pub fn content_changed(&self, pod_uid: &str) {
+        if let Some(worker) = self.workers.lock().get(pod_uid) {
+            worker.content_changed();
+        }
+    }
+
+    /// Has all workers look again: the node's network has become ready.
+    pub fn network_ready(&self) {
+        self.workers.lock().values().for_each(WorkerHandle::content_changed);
     }
 
     /// The pods of this node as the API server has them.

@@ -34,7 +34,15 @@ const HOOK_TIMEOUT: Duration = Duration::from_secs(3600);
 pub struct WorkerHandle {
     pod: watch::Sender<Arc<Pod>>,
     wake: Arc<Notify>,
-    vanished: Arc<AtomicBool>,
+    signals: Arc<Signals>,
+}
+
+#[derive(Default)]
+struct Signals {
+    /// The pod no longer exists in the API server.
+    vanished: AtomicBool,
+    /// Something that the pod refers to has changed: what failed is worth another try at once.
+    content_changed: AtomicBool,
 }
 
 impl WorkerHandle {
@@ -42,26 +50,27 @@ impl WorkerHandle {
     pub fn start(context: Arc<Context>, pod: Arc<Pod>, finished: impl FnOnce(&str) + Send + 'static) -> Self {
         let (sender, receiver) = watch::channel(Arc::clone(&pod));
         let wake = Arc::new(Notify::new());
-        let vanished = Arc::new(AtomicBool::new(false));
+        let signals = Arc::new(Signals::default());
         let worker = Worker {
             prober: Prober::new(Arc::clone(&wake)),
             context,
             pod,
             incoming: receiver,
             wake: Arc::clone(&wake),
-            vanished: Arc::clone(&vanished),
+            signals: Arc::clone(&signals),
             restarts: Backoff::default(),
             pulls: Backoff::default(),
             sandboxes: Backoff::new(SignedDuration::from_secs(2), SignedDuration::from_secs(60)),
             mounts: Backoff::new(SignedDuration::from_secs(1), SignedDuration::from_secs(60)),
             waiting: BTreeMap::new(),
+            held: BTreeMap::new(),
             status: None,
             failure: None,
             stopped: false,
             torn_down: false,
         };
         tokio::spawn(worker.run(finished));
-        Self { pod: sender, wake, vanished }
+        Self { pod: sender, wake, signals }
     }
 
     /// A newer version of the pod.
@@ -74,9 +83,15 @@ impl WorkerHandle {
         self.wake.notify_one();
     }
 
+    /// A ConfigMap or Secret of the pod has changed, or the node's network has become ready.
+    pub fn content_changed(&self) {
+        self.signals.content_changed.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+
     /// The pod no longer exists in the API server.
     pub fn vanished(&self) {
-        self.vanished.store(true, Ordering::Release);
+        self.signals.vanished.store(true, Ordering::Release);
         self.wake.notify_one();
     }
 }
@@ -95,7 +110,7 @@ struct Worker {
     pod: Arc<Pod>,
     incoming: watch::Receiver<Arc<Pod>>,
     wake: Arc<Notify>,
-    vanished: Arc<AtomicBool>,
+    signals: Arc<Signals>,
     prober: Prober,
     restarts: Backoff,
     pulls: Backoff,
@@ -103,6 +118,8 @@ struct Worker {
     mounts: Backoff,
     /// Why containers are not there, by name.
     waiting: BTreeMap<String, Waiting>,
+    /// Containers that could not be made: not before then, unless what they need changes.
+    held: BTreeMap<String, Timestamp>,
     /// The status computed last.
     status: Option<PodStatus>,
     /// The pod was refused by this node.
@@ -136,11 +153,18 @@ impl Worker {
     }
 
     fn deleting(&self) -> bool {
-        self.vanished.load(Ordering::Acquire) || self.incoming.borrow().metadata.deletion_timestamp.is_some()
+        self.signals.vanished.load(Ordering::Acquire)
+            || self.incoming.borrow().metadata.deletion_timestamp.is_some()
     }
 
     async fn round(&mut self) -> Next {
-        self.pod = self.incoming.borrow_and_update().clone();
+        let newer = self.incoming.borrow_and_update().clone();
+        let edited = newer.metadata.generation != self.pod.metadata.generation || newer.spec != self.pod.spec;
+        self.pod = newer;
+        if self.signals.content_changed.swap(false, Ordering::AcqRel) || edited {
+            self.held.clear();
+            self.mounts.reset(pod_view::uid(&self.pod));
+        }
         let uid = pod_view::uid(&self.pod).to_owned();
         let runtime = match observe(self.context.runtime.as_ref(), &uid).await {
             Ok(runtime) => runtime,
@@ -188,7 +212,7 @@ impl Worker {
             now: Timestamp::now(),
         });
         self.status = Some(status.clone());
-        if !self.vanished.load(Ordering::Acquire) {
+        if !self.signals.vanished.load(Ordering::Acquire) {
             self.context.statuses.set(&self.pod, status);
         }
     }
@@ -306,6 +330,11 @@ impl Worker {
         }
         let key = pod_view::uid(&self.pod).to_owned();
         let now = Timestamp::now();
+        if let Some(last) = self.mounts.last_update(&key)
+            && let Some((_, until)) = self.mounts.waiting(&key, last, now)
+        {
+            return Some(Next::Wait(Some(until)));
+        }
         match context.volumes.set_up(&self.pod, &context.facts(self.pod_ips(runtime))).await {
             Ok(_) => {
                 self.mounts.reset(&key);
@@ -372,14 +401,19 @@ impl Worker {
                 })
             }
             Action::StartContainer { name, restart_count, failed_at } => {
+                if let Some(until) = self.held.get(&name).filter(|until| **until > Timestamp::now()) {
+                    return Err(Some(*until));
+                }
                 let result = self.start_container(&name, restart_count, failed_at, runtime).await;
                 match result {
                     Ok(()) => {
                         self.waiting.remove(&name);
+                        self.held.remove(&name);
                         Ok(())
                     }
                     Err((waiting, retry_at)) => {
-                        self.waiting.insert(name, waiting);
+                        self.waiting.insert(name.clone(), waiting);
+                        self.held.insert(name, retry_at);
                         Err(Some(retry_at))
                     }
                 }
@@ -500,11 +534,12 @@ impl Worker {
 
     /// Ends when the pod is to be deleted.
     fn deletion(&self) -> impl Future<Output = ()> + use<> {
-        let (mut incoming, vanished, wake) =
-            (self.incoming.clone(), Arc::clone(&self.vanished), Arc::clone(&self.wake));
+        let (mut incoming, signals, wake) =
+            (self.incoming.clone(), Arc::clone(&self.signals), Arc::clone(&self.wake));
         async move {
             loop {
-                if vanished.load(Ordering::Acquire) || incoming.borrow().metadata.deletion_timestamp.is_some()
+                if signals.vanished.load(Ordering::Acquire)
+                    || incoming.borrow().metadata.deletion_timestamp.is_some()
                 {
                     // What woke us is still to be looked at.
                     wake.notify_one();
@@ -558,7 +593,7 @@ impl Worker {
             tracing::warn!(pod = pod_view::describe(&self.pod), %error, "cannot remove the pod's containers yet");
             return retry_soon();
         }
-        if self.vanished.load(Ordering::Acquire) {
+        if self.signals.vanished.load(Ordering::Acquire) {
             context.statuses.forget(&uid);
             return Next::Finished;
         }

@@ -6,6 +6,9 @@ pub mod cri;
 pub mod hollow;
 pub mod observe;
 
+#[cfg(test)]
+mod containerd_test;
+
 use std::time::Duration;
 
 use futures::future::BoxFuture;
