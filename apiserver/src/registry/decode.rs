@@ -1,6 +1,8 @@
 //! From a request's bytes to an object of the expected kind: apiVersion and kind, field types, unknown and duplicate fields.
 
+use coracle_api::decode;
 use coracle_api::resource::Resource;
+use coracle_api::schema::{self, Schema};
 use coracle_api::status::ApiError;
 use serde_json::Value;
 
@@ -15,6 +17,14 @@ pub fn expected_kind(request: &RequestInfo) -> (String, &'static str) {
         }
         _ => (resource.api_version(), resource.kind),
     }
+}
+
+/// The schema a request's body has to follow.
+fn expected_schema(request: &RequestInfo) -> &'static Schema {
+    let subresource = request.subresource.filter(|sub| sub.kind != request.resource.kind);
+    subresource
+        .and_then(|sub| schema::of_kind(sub.group, sub.version, sub.kind))
+        .unwrap_or_else(|| schema::of(request.resource))
 }
 
 /// Checks and completes apiVersion and kind.
@@ -60,7 +70,10 @@ pub fn check_schema(
     object: &mut Value,
     mut complaints: Vec<String>,
 ) -> Result<(), ApiError> {
-    let _ = (&object, &mut complaints);
+    let schema = expected_schema(request);
+    schema::check_types(object, schema)
+        .map_err(|error| decode::cannot_be_handled(resource.kind, resource.version, &error))?;
+    complaints.extend(schema::prune(object, schema).into_iter().map(|field| field.to_string()));
     report(request, resource, complaints)
 }
 
@@ -82,19 +95,10 @@ pub fn report(
             }
         }
         FieldValidation::Strict => {
-            let text = format!("strict decoding error: {}", complaints.join(", "));
-            return Err(cannot_be_handled(resource, &text));
+            return Err(decode::strict_decoding_error(resource.kind, resource.version, &complaints));
         }
     }
     Ok(())
-}
-
-fn cannot_be_handled(resource: &Resource, reason: &str) -> ApiError {
-    ApiError::bad_request(format!(
-        "{kind} in version \"{version}\" cannot be handled as a {kind}: {reason}",
-        kind = resource.kind,
-        version = resource.version,
-    ))
 }
 
 #[cfg(test)]

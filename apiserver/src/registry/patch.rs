@@ -1,8 +1,11 @@
 //! The patch types: what each sends, and the object that comes out.
 
-use coracle_api::status::ApiError;
+use coracle_api::status::{ApiError, GroupKind};
+use coracle_api::{decode, field, patch, schema};
 use serde_json::Value;
 
+use super::decode::{check_kind, check_schema, expected_kind};
+use super::meta;
 use crate::server::request_info::RequestInfo;
 
 /// By media type.
@@ -41,23 +44,45 @@ impl PatchType {
     }
 }
 
+/// Server-side apply needs a manager; other patches cannot be forced.
+const OPTIONS_KIND: GroupKind<'_> = GroupKind { group: "meta.k8s.io", kind: "PatchOptions" };
+
 /// A decoded patch.
 pub struct Patch {
     patch_type: PatchType,
     body: Value,
+    /// Fields given twice in an apply.
+    duplicates: Vec<String>,
+    force: bool,
 }
 
 impl Patch {
     /// From the request's body.
     ///
     /// # Errors
-    /// 400 for a body that is no patch.
-    pub fn decode(_request: &RequestInfo, patch_type: PatchType, bytes: &[u8]) -> Result<Self, ApiError> {
-        if matches!(patch_type, PatchType::Strategic | PatchType::Apply) {
-            return Err(ApiError::not_implemented("this patch type is not implemented yet"));
+    /// 400 for a body that is no patch, 422 for options that do not go with the type.
+    pub fn decode(request: &RequestInfo, patch_type: PatchType, bytes: &[u8]) -> Result<Self, ApiError> {
+        let force = request.query.get("force").is_some();
+        let mut errors = Vec::new();
+        if patch_type == PatchType::Apply {
+            if request.query.get("fieldManager").is_none_or(str::is_empty) {
+                errors.push(field::required("fieldManager", "is required for apply patch"));
+            }
+        } else if force {
+            errors.push(field::forbidden("force", "may not be specified for non-apply patch"));
         }
-        let body = serde_json::from_slice(bytes).map_err(|error| ApiError::bad_request(error.to_string()))?;
-        Ok(Self { patch_type, body })
+        if !errors.is_empty() {
+            return Err(ApiError::invalid(OPTIONS_KIND, "", errors));
+        }
+        let decoded = if patch_type == PatchType::Apply { decode::yaml(bytes) } else { decode::json(bytes) };
+        let decoded = decoded.map_err(|error| {
+            ApiError::bad_request(match patch_type {
+                PatchType::Apply => format!("error decoding YAML: {error}"),
+                _ => format!("error decoding patch: {error}"),
+            })
+        })?;
+        let duplicates = decoded.duplicates.iter().map(|path| decode::duplicate_field_text(path)).collect();
+        Ok(Self { patch_type, body: decoded.value, duplicates, force: request.query.flag("force") })
     }
 
     /// Whether it is an apply, which keeps its own account of managers.
@@ -65,29 +90,50 @@ impl Patch {
         self.patch_type == PatchType::Apply
     }
 
-    /// The patched object.
+    /// The patched object, checked against the schema.
     ///
     /// # Errors
-    /// The patch does not fit the object.
-    pub fn apply(&self, _request: &RequestInfo, old: &Value) -> Result<Value, ApiError> {
-        let mut new = old.clone();
-        match self.patch_type {
-            PatchType::Json => {
-                let patch: json_patch::Patch = serde_json::from_value(self.body.clone())
-                    .map_err(|error| ApiError::bad_request(error.to_string()))?;
-                json_patch::patch(&mut new, &patch)
-                    .map_err(|error| ApiError::patch_not_applicable(&error.to_string()))?;
-            }
-            _ => json_patch::merge(&mut new, &self.body),
-        }
+    /// The patch does not fit the object, or the result is not of the kind; 409 for an apply of fields that others manage.
+    pub fn apply(&self, request: &RequestInfo, old: &Value) -> Result<Value, ApiError> {
+        let schema = schema::of(request.resource);
+        let mut new = match self.patch_type {
+            PatchType::Json => patch::json::apply(old, &self.body)?,
+            PatchType::Merge => patch::merge::apply(old, &self.body)?,
+            PatchType::Strategic => patch::strategic::apply(old, &self.body, schema)?,
+            PatchType::Apply => return self.server_side_apply(request, Some(old)),
+        };
+        let (api_version, kind) = expected_kind(request);
+        check_kind(&mut new, &api_version, kind)?;
+        check_schema(request, request.resource, &mut new, self.duplicates.clone())?;
         Ok(new)
     }
 
-    /// The object that an apply to nothing creates.
+    /// The object that an apply to nothing creates; `None` for the other types, which need an object.
     ///
     /// # Errors
     /// As for [`Patch::apply`].
-    pub fn create(&self, _request: &RequestInfo) -> Result<Option<Value>, ApiError> {
-        Ok(None)
+    pub fn create(&self, request: &RequestInfo) -> Result<Option<Value>, ApiError> {
+        if !self.is_apply() {
+            return Ok(None);
+        }
+        let mut new = self.server_side_apply(request, None)?;
+        meta::set_text(&mut new, "name", request.name());
+        Ok(Some(new))
+    }
+
+    fn server_side_apply(&self, request: &RequestInfo, live: Option<&Value>) -> Result<Value, ApiError> {
+        let mut applied = self.body.clone();
+        let (api_version, kind) = expected_kind(request);
+        check_kind(&mut applied, &api_version, kind)?;
+        check_schema(request, request.resource, &mut applied, self.duplicates.clone())?;
+        if !meta::text(&applied, "name").is_empty() && meta::text(&applied, "name") != request.name() {
+            return Err(ApiError::bad_request(format!(
+                "the name of the object ({}) does not match the name on the URL ({})",
+                meta::text(&applied, "name"),
+                request.name()
+            )));
+        }
+        let _ = (live, self.force);
+        Err(ApiError::not_implemented("server-side apply is not implemented yet"))
     }
 }

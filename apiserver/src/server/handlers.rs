@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use coracle_api::decode;
 use coracle_api::status::{self, ApiError};
 use futures::StreamExt;
 use http::header::{ACCEPT, CONTENT_TYPE};
@@ -185,11 +186,15 @@ async fn body_object(info: &RequestInfo, request: Request<Incoming>) -> Result<V
 }
 
 fn decode_bytes(bytes: &Bytes, format: Format) -> Result<(Value, Vec<String>), ApiError> {
-    let value = match format {
-        Format::Json => serde_json::from_slice(bytes).map_err(|e| ApiError::bad_request(e.to_string())),
-        Format::Yaml => serde_yaml_ng::from_slice(bytes).map_err(|e| ApiError::bad_request(e.to_string())),
-    }?;
-    Ok((value, Vec::new()))
+    let decoded = match format {
+        Format::Json => decode::json(bytes),
+        Format::Yaml => decode::yaml(bytes),
+    };
+    let decoded = decoded.map_err(|error| {
+        ApiError::bad_request(format!("the object provided is unrecognized (couldn't be decoded): {error}"))
+    })?;
+    let duplicates = decoded.duplicates.iter().map(|path| decode::duplicate_field_text(path)).collect();
+    Ok((decoded.value, duplicates))
 }
 
 fn written(info: &RequestInfo, written: Written, form: &Form) -> Result<Response, ApiError> {
