@@ -8,6 +8,7 @@ pub mod field;
 pub mod kinds;
 pub mod meta;
 pub mod names;
+pub mod patch;
 pub mod quantity;
 pub mod resource;
 pub mod schema;
