@@ -133,16 +133,6 @@ impl File {
             let period: GoDuration = minimum.parse().context("nftables.minSyncPeriod")?;
             file.min_sync_period = Some(period.get()).filter(|period| !period.is_zero());
         }
-        // Periods of relisting and full rewriting do not exist here, the log level has a flag.
-        for ignored in [
-            "/configSyncPeriod",
-            "/nftables/syncPeriod",
-            "/logging",
-            "/clientConnection/contentType",
-            "/clientConnection/acceptContentTypes",
-        ] {
-            take(&mut value, ignored);
-        }
         // Settings of modes that are not in use have no effect upstream either.
         for other_mode in ["/iptables", "/ipvs", "/winkernel"] {
             take(&mut value, other_mode);

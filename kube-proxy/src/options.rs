@@ -35,6 +35,7 @@ pub const NOT_IMPLEMENTED: &[&str] = &[
     "kube-api-content-type",
     "log-flush-frequency",
     "metrics-port",
+    "nftables-sync-period",
     "oom-score-adj",
     "pod-bridge-interface",
     "pod-interface-name-prefix",
@@ -99,9 +100,6 @@ pub struct Options {
     /// Shortest time between two transactions.
     #[arg(long, default_value = "1s")]
     pub nftables_min_sync_period: GoDuration,
-    /// Longest time between two full transactions.
-    #[arg(long, default_value = "30s")]
-    pub nftables_sync_period: GoDuration,
     /// Remove the table and end.
     #[arg(long, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
           default_missing_value = "true", default_value_t = false)]
