@@ -7,6 +7,7 @@ pub mod impersonation;
 pub mod service_account;
 pub mod static_tokens;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -148,15 +149,15 @@ impl Authenticator {
         connection: &Connection,
         headers: &HeaderMap,
     ) -> Result<UserInfo, AuthenticationError> {
-        if let Some(user) = self.from_front_proxy(connection, headers) {
+        if let Some(user) = self.front_proxy_user(connection, headers) {
             return Ok(user);
         }
-        let certificate = self.from_certificate(connection);
+        let certificate = self.certificate_user(connection);
         if let Some(Ok(user)) = certificate {
             return Ok(user);
         }
         if let Some(token) = bearer_token(headers) {
-            return self.from_token(token, &self.audiences);
+            return self.token_user(&token, &self.audiences);
         }
         match certificate {
             Some(Err(error)) => Err(AuthenticationError::Certificate(error)),
@@ -169,7 +170,7 @@ impl Authenticator {
         }
     }
 
-    fn from_certificate(&self, connection: &Connection) -> Option<Result<UserInfo, String>> {
+    fn certificate_user(&self, connection: &Connection) -> Option<Result<UserInfo, String>> {
         let ca = self.client_ca.as_ref()?;
         if connection.chain.is_empty() {
             return None;
@@ -194,7 +195,7 @@ impl Authenticator {
         })
     }
 
-    fn from_front_proxy(&self, connection: &Connection, headers: &HeaderMap) -> Option<UserInfo> {
+    fn front_proxy_user(&self, connection: &Connection, headers: &HeaderMap) -> Option<UserInfo> {
         let proxy = self.front_proxy.as_ref()?;
         if connection.chain.is_empty() {
             return None;
@@ -233,7 +234,7 @@ impl Authenticator {
     ///
     /// # Errors
     /// [`AuthenticationError::Token`].
-    pub fn from_token(&self, token: &str, audiences: &[String]) -> Result<UserInfo, AuthenticationError> {
+    pub fn token_user(&self, token: &str, audiences: &[String]) -> Result<UserInfo, AuthenticationError> {
         if let Some(user) = self.static_tokens.user(token) {
             return Ok(user.clone());
         }
@@ -335,11 +336,24 @@ fn service_account_user(claims: &Claims) -> UserInfo {
 }
 
 /// The token of `Authorization: Bearer TOKEN`, or of a WebSocket's protocol list, where browsers must put it.
-fn bearer_token(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(http::header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.trim().split_once(' ')?;
+fn bearer_token(headers: &HeaderMap) -> Option<Cow<'_, str>> {
+    let Some(value) = headers.get(http::header::AUTHORIZATION) else { return websocket_token(headers) };
+    let (scheme, token) = value.to_str().ok()?.trim().split_once(' ')?;
     let token = token.trim();
-    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(Cow::Borrowed(token))
+}
+
+fn websocket_token(headers: &HeaderMap) -> Option<Cow<'_, str>> {
+    use base64::Engine;
+    let encoded = headers
+        .get_all(http::header::SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .find_map(|protocol| protocol.trim().strip_prefix("base64url.bearer.authorization.k8s.io."))?;
+    let bytes =
+        base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(encoded.trim_end_matches('=')).ok()?;
+    String::from_utf8(bytes).ok().map(Cow::Owned)
 }
 
 /// `data[key]` of a Secret, decoded.
@@ -359,8 +373,12 @@ mod tests {
         let mut headers = HeaderMap::new();
         assert_eq!(bearer_token(&headers), None);
         headers.insert("authorization", "bearer  abc ".parse().expect("header"));
-        assert_eq!(bearer_token(&headers), Some("abc"));
+        assert_eq!(bearer_token(&headers), Some("abc".into()));
         headers.insert("authorization", "Basic abc".parse().expect("header"));
         assert_eq!(bearer_token(&headers), None);
+        headers.remove("authorization");
+        let protocols = "v5.channel.k8s.io, base64url.bearer.authorization.k8s.io.YWJj";
+        headers.insert("sec-websocket-protocol", protocols.parse().expect("header"));
+        assert_eq!(bearer_token(&headers), Some("abc".into()));
     }
 }

@@ -4,7 +4,7 @@
 use coracle_api::status::{ApiError, GroupResource};
 
 use crate::authn::AUTHENTICATED;
-use crate::server::request_info::{RequestInfo, UserInfo};
+use crate::server::request_info::{RequestInfo, UserInfo, Verb};
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,13 +36,24 @@ pub enum Attributes<'a> {
 impl<'a> Attributes<'a> {
     /// Of a request.
     pub fn of(request: &'a RequestInfo) -> Self {
+        let resource = request.resource;
+        // A collection restricted to one name is that object; a namespace lies in itself.
+        let collection = matches!(request.verb, Verb::List | Verb::Watch | Verb::DeleteCollection);
+        let selected = request
+            .query
+            .get("fieldSelector")
+            .filter(|_| collection)
+            .and_then(|selector| selector.strip_prefix("metadata.name="))
+            .filter(|name| !name.contains([',', '!', '=']));
+        let name = request.name.as_deref().or(selected).unwrap_or_default();
+        let is_namespace = resource.group.is_empty() && resource.plural == "namespaces";
         Self::Resource {
             verb: request.verb.as_str(),
-            group: request.resource.group,
-            resource: request.resource.plural,
+            group: resource.group,
+            resource: resource.plural,
             subresource: request.subresource().unwrap_or_default(),
-            namespace: request.namespace(),
-            name: request.name(),
+            namespace: if is_namespace { name } else { request.namespace() },
+            name,
         }
     }
 }

@@ -57,7 +57,7 @@ pub struct CachedObject {
     line: Bytes,
     /// Where `metadata`'s first field begins in the line, which is resourceVersion.
     version_at: u32,
-    labels: OnceLock<Box<BTreeMap<String, String>>>,
+    labels: OnceLock<BTreeMap<String, String>>,
     fields: OnceLock<Box<[(&'static str, String)]>>,
 }
 
@@ -223,7 +223,7 @@ impl CachedObject {
         self.labels.get_or_init(|| {
             let parsed = serde_json::from_slice::<Envelope<'_>>(self.json_bytes())
                 .and_then(|envelope| serde_json::from_str::<LabelsOnly>(envelope.metadata.get()));
-            Box::new(parsed.ok().and_then(|found| found.labels).unwrap_or_default())
+            parsed.ok().and_then(|found| found.labels).unwrap_or_default()
         })
     }
 

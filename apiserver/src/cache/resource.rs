@@ -1,6 +1,9 @@
 //! The watch cache of one resource: every object's newest version in key order, and the recent events in a bounded ring from which all watchers
 //! read with their own cursors. A watcher that the ring overtakes is cut off; nobody waits for it.
 
+// Objects are ordered by their suffix, which never changes; what they find out lazily does not matter to the order.
+#![allow(clippy::mutable_key_type)]
+
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -379,5 +382,82 @@ impl Drop for Subscription {
                 watchers.fields.remove(field);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::strategy::for_resource;
+    use coracle_api::resource::lookup;
+    use futures::FutureExt;
+
+    fn cache() -> Arc<ResourceCache> {
+        let resource = lookup("", "v1", "configmaps").expect("in the table");
+        let cache = ResourceCache::new(resource, "/registry/configmaps/".into(), for_resource(resource), 4);
+        cache.replace(Vec::new(), 10);
+        Arc::new(cache)
+    }
+
+    fn stored(padding: usize) -> Vec<u8> {
+        format!("{{\"metadata\":{{\"name\":\"x\"}},\"p\":\"{}\"}}", "x".repeat(padding)).into_bytes()
+    }
+
+    fn put(cache: &ResourceCache, suffix: &str, revision: i64, padding: usize) -> Arc<CacheEvent> {
+        cache.put(suffix, &stored(padding), revision).expect("JSON").expect("new")
+    }
+
+    fn read(cache: &ResourceCache, cursor: &mut Cursor) -> Result<Vec<i64>, TooOld> {
+        let mut events = Vec::new();
+        cache.read(cursor, 100, &mut events)?;
+        Ok(events.iter().map(|event| event.revision).collect())
+    }
+
+    #[test]
+    fn readers_get_every_event_after_their_revision_once() {
+        let cache = cache();
+        let mut early = cache.cursor_after(10).expect("the snapshot's revision");
+        assert_eq!(cache.cursor_after(9), Err(TooOld { horizon: 10 }));
+        put(&cache, "a/x", 11, 0);
+        put(&cache, "a/y", 12, 0);
+        assert!(cache.put("a/y", &stored(0), 12).expect("JSON").is_none(), "repeated");
+        let mut late = cache.cursor_after(11).expect("in the ring");
+        assert_eq!((read(&cache, &mut early), read(&cache, &mut late)), (Ok(vec![11, 12]), Ok(vec![12])));
+        let gone = cache.delete("a/x", 13).expect("known");
+        assert_eq!((gone.event_type, gone.object.revision), (EventType::Deleted, 13));
+        assert_eq!(read(&cache, &mut early), Ok(vec![13]));
+        assert_eq!(cache.list("a/", Bound::Unbounded).objects.len(), 1);
+        assert_eq!(cache.list("b/", Bound::Unbounded).objects.len(), 0);
+    }
+
+    #[test]
+    fn the_ring_is_bounded_and_cuts_off_who_falls_behind() {
+        let cache = cache();
+        let mut slow = cache.cursor_after(10).expect("cursor");
+        for n in 0..100 {
+            put(&cache, "a/x", 11 + n, RING_BYTES_MAX / 8);
+        }
+        assert!(cache.state.read().ring_bytes <= RING_BYTES_MAX);
+        assert!(matches!(read(&cache, &mut slow), Err(TooOld { horizon }) if horizon > 11));
+        let mut cursor = cache.cursor_after(110).expect("newest");
+        cache.replace(Vec::new(), 200);
+        assert_eq!(read(&cache, &mut cursor), Err(TooOld { horizon: 200 }), "replaced as a whole");
+    }
+
+    #[test]
+    fn watchers_are_woken_for_what_concerns_them() {
+        let cache = cache();
+        let all = cache.subscribe(WakeKey::All);
+        let one = cache.subscribe(WakeKey::Object("a/x".into()));
+        let elsewhere = cache.subscribe(WakeKey::Namespace("b".into()));
+        cache.wake(&[put(&cache, "a/x", 11, 0)]);
+        let woken = |subscription: &Subscription| subscription.woken().now_or_never().is_some();
+        assert_eq!((woken(&all), woken(&one), woken(&elsewhere)), (true, true, false));
+        drop(one);
+        assert_eq!(cache.watchers.lock().by_key.len(), 2);
+        for n in 0..40 {
+            cache.wake(&[put(&cache, "c/z", 12 + n, 0)]);
+        }
+        assert!(woken(&elsewhere), "now and then everybody is, so that the ring does not pass them by");
     }
 }

@@ -93,7 +93,7 @@ impl Registry {
             if self.fresh(resource, namespace, name).await?.is_some() {
                 return Err(taken());
             }
-            let json = serde_json::to_vec(object).map_err(|error| ApiError::internal(error))?;
+            let json = serde_json::to_vec(object).map_err(ApiError::internal)?;
             return Ok(Written { json: json.into(), created: true });
         }
         let stored = stored_bytes(strategy, object.clone())?;
@@ -155,6 +155,6 @@ pub(super) fn check_name(name: &str) -> Result<(), ApiError> {
 
 fn generate_name(prefix: &str) -> Result<String, ApiError> {
     let mut random = [0_u8; 5];
-    getrandom::fill(&mut random).map_err(|error| ApiError::internal(error))?;
+    getrandom::fill(&mut random).map_err(ApiError::internal)?;
     Ok(coracle_api::meta::generated_name(prefix, random))
 }

@@ -53,7 +53,7 @@ impl Registry {
         name: &str,
     ) -> Result<Value, ApiError> {
         let json = self.get(resource, namespace, name, "").await?;
-        serde_json::from_slice(&json).map_err(|error| ApiError::internal(error))
+        serde_json::from_slice(&json).map_err(ApiError::internal)
     }
 }
 

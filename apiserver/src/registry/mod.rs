@@ -74,7 +74,7 @@ impl Written {
     /// # Errors
     /// Never for what the registry wrote.
     pub fn value(&self) -> Result<Value, ApiError> {
-        serde_json::from_slice(&self.json).map_err(|error| ApiError::internal(error))
+        serde_json::from_slice(&self.json).map_err(ApiError::internal)
     }
 }
 
@@ -175,7 +175,7 @@ fn decode_stored(
 
 /// An object in the form its resource serves.
 fn served_value(strategy: &dyn Strategy, object: &CachedObject) -> Result<Value, ApiError> {
-    let value = object.value().map_err(|error| ApiError::internal(error))?;
+    let value = object.value().map_err(ApiError::internal)?;
     Ok(if strategy.stored_as().is_some() { strategy.from_stored(value) } else { value })
 }
 
@@ -185,19 +185,18 @@ pub(crate) fn served_json(strategy: &dyn Strategy, object: &CachedObject) -> Res
         return Ok(object.json());
     }
     let value = served_value(strategy, object)?;
-    serde_json::to_vec(&value).map(Bytes::from).map_err(|error| ApiError::internal(error))
+    serde_json::to_vec(&value).map(Bytes::from).map_err(ApiError::internal)
 }
 
 /// The bytes that are stored for an object in served form: in stored form and without resourceVersion.
 fn stored_bytes(strategy: &dyn Strategy, mut object: Value) -> Result<Bytes, ApiError> {
     meta::remove_resource_version(&mut object);
     let object = if strategy.stored_as().is_some() { strategy.to_stored(object) } else { object };
-    serde_json::to_vec(&object).map(Bytes::from).map_err(|error| ApiError::internal(error))
+    serde_json::to_vec(&object).map(Bytes::from).map_err(ApiError::internal)
 }
 
 /// The bytes answered for what was stored at `revision`.
 fn answer(strategy: &dyn Strategy, stored: &[u8], revision: i64) -> Result<Bytes, ApiError> {
-    let object = CachedObject::new("", stored, revision, EventType::Modified)
-        .map_err(|error| ApiError::internal(error))?;
+    let object = CachedObject::new("", stored, revision, EventType::Modified).map_err(ApiError::internal)?;
     served_json(strategy, &object)
 }

@@ -182,7 +182,7 @@ impl Registry {
         strategy.before_update(&dependencies, request, &mut new, old).await?;
         if request.dry_run {
             strategy.after_update(&dependencies, &new, old, false).await;
-            let json = serde_json::to_vec(&new).map_err(|error| ApiError::internal(error))?;
+            let json = serde_json::to_vec(&new).map_err(ApiError::internal)?;
             return Ok(Ok(Written { json: json.into(), created: false }));
         }
         let stored = stored_bytes(strategy, new.clone())?;

@@ -224,7 +224,7 @@ impl Watch {
                 Some(previous) => {
                     let last = previous
                         .at_revision(event.revision, EventType::Deleted)
-                        .map_err(|error| ApiError::internal(error))?;
+                        .map_err(ApiError::internal)?;
                     encode(EventType::Deleted, &last)
                 }
                 None => Ok(None),

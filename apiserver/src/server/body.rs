@@ -104,14 +104,14 @@ pub struct ListBody {
 
 impl ListBody {
     /// Bytes of the whole list.
-    pub fn len(&self) -> usize {
+    pub fn length(&self) -> usize {
         let objects: usize = self.objects.iter().map(|object| object.json_bytes().len()).sum();
         self.head.len() + objects + self.objects.len().saturating_sub(1) + self.tail.len()
     }
 
     /// As a body. Gives its length when it is known.
     pub fn into_body(self, gzip: bool) -> (Body, Option<usize>) {
-        let length = self.len();
+        let length = self.length();
         let pieces = Pieces {
             head: Some(self.head),
             objects: self.objects.into_iter(),

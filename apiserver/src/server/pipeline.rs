@@ -9,6 +9,7 @@ use component_base::duration::GoDuration;
 use coracle_api::resource::{Resource, lookup};
 use coracle_api::status::ApiError;
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use http::header::{ACCEPT, CACHE_CONTROL, USER_AGENT, WARNING, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use hyper::body::Incoming;
@@ -140,6 +141,22 @@ async fn answer(
     let result = if *long_running {
         handled.await
     } else {
+        // A change that has begun is brought to its end even if the client goes away or the deadline passes: half of it may be
+        // done (an address taken, say).
+        let handled: BoxFuture<'_, Result<Response, ApiError>> = if mutating {
+            let task = tokio::spawn(handled);
+            Box::pin(async move {
+                match task.await {
+                    Ok(result) => result,
+                    Err(error) => {
+                        tracing::error!(%error, "a request's handler failed");
+                        Err(ApiError::internal("the server failed while it worked on the request"))
+                    }
+                }
+            })
+        } else {
+            Box::pin(handled)
+        };
         match tokio::time::timeout(deadline, handled).await {
             Ok(result) => result,
             Err(_) => Err(ApiError::timeout("request did not complete within the allotted timeout", 0)),

@@ -78,9 +78,8 @@ impl Storage {
         if round.revision > 0 {
             let request = CompactionRequest { revision: round.revision, physical: false };
             let done = self
-                .retry("compact", OPERATION_DEADLINE, |channel| {
-                    let request = request;
-                    async move { Self::kv(channel).compact(request).await }
+                .retry("compact", OPERATION_DEADLINE, |channel| async move {
+                    Self::kv(channel).compact(request).await
                 })
                 .await;
             match done {

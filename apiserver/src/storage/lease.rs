@@ -46,9 +46,8 @@ impl Storage {
             ..Default::default()
         };
         let (granted, _) = self
-            .retry("leaseGrant", OPERATION_DEADLINE, |channel| {
-                let request = request.clone();
-                async move { LeaseClient::new(channel).lease_grant(request).await }
+            .retry("leaseGrant", OPERATION_DEADLINE, |channel| async move {
+                LeaseClient::new(channel).lease_grant(request).await
             })
             .await?;
         *current = Some(Current { id: granted.id, ttl_seconds, granted: Instant::now(), keys: 1 });

@@ -119,6 +119,7 @@ pub trait Strategy: Send + Sync {
     }
 
     /// From the stored form to the served one; only with [`Strategy::stored_as`].
+    #[allow(clippy::wrong_self_convention)]
     fn from_stored(&self, object: Value) -> Value {
         object
     }
