@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use coracle_api::apply::{self, Operation};
 use coracle_api::resource::Resource;
+use coracle_api::schema;
 use coracle_api::status::ApiError;
 use serde_json::Value;
 
@@ -60,6 +62,17 @@ impl Registry {
         self.admit_mutating(request, &mut object, None).await?;
         fill_system_metadata(&mut object, now);
         strategy.prepare_for_create(request, &mut object);
+        if !request.field_manager.is_empty() {
+            object = apply::track_update(
+                None,
+                object,
+                &request.field_manager,
+                Operation::Update,
+                request.subresource().unwrap_or_default(),
+                schema::of(resource),
+                now,
+            );
+        }
         let errors = strategy.validate(&object);
         if !errors.is_empty() {
             return Err(ApiError::invalid(resource.group_kind(), meta::text(&object, "name"), errors));

@@ -1,7 +1,7 @@
 //! The patch types: what each sends, and the object that comes out.
 
 use coracle_api::status::{ApiError, GroupKind};
-use coracle_api::{decode, field, patch, schema};
+use coracle_api::{apply, decode, field, patch, schema};
 use serde_json::Value;
 
 use super::decode::{check_kind, check_schema, expected_kind};
@@ -133,7 +133,14 @@ impl Patch {
                 request.name()
             )));
         }
-        let _ = (live, self.force);
-        Err(ApiError::not_implemented("server-side apply is not implemented yet"))
+        apply::apply(
+            live,
+            &applied,
+            &request.field_manager,
+            request.subresource().unwrap_or_default(),
+            self.force,
+            schema::of(request.resource),
+            meta::now(),
+        )
     }
 }

@@ -4,8 +4,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use coracle_api::apply::{self, Operation};
 use coracle_api::field;
 use coracle_api::resource::Resource;
+use coracle_api::schema;
 use coracle_api::status::ApiError;
 use serde_json::Value;
 
@@ -155,6 +157,18 @@ impl Registry {
         }
         meta::remove(&mut new, "selfLink");
         strategy.prepare_for_update(request, &mut new, old);
+        let applied = matches!(change, Change::Patch(patch) if patch.is_apply());
+        if !applied && !request.field_manager.is_empty() {
+            new = apply::track_update(
+                Some(old),
+                new,
+                &request.field_manager,
+                Operation::Update,
+                request.subresource().unwrap_or_default(),
+                schema::of(resource),
+                meta::now(),
+            );
+        }
         let errors = strategy.validate_update(request, &new, old);
         if !errors.is_empty() {
             return Err(ApiError::invalid(resource.group_kind(), request.name(), errors));
