@@ -3,6 +3,7 @@
 //!
 //! This crate never does IO, never reads a clock and never draws random numbers: times and random bytes are arguments.
 
+pub mod apply;
 pub mod decode;
 pub mod field;
 pub mod kinds;
