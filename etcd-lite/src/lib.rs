@@ -1,7 +1,17 @@
 //! etcd-lite: a replicated key-value store that speaks the etcd v3 API.
+//!
+//! `services` answer clients over a [`member::Member`]; [`raft_member`] is the one there is: `raft` agrees on the log, `wal` keeps it,
+//! `checkpoint` keeps the applied state, `peer` carries messages.
 
+pub mod checkpoint;
 pub mod http_endpoints;
 pub mod lease_keeper;
 pub mod member;
 pub mod metrics;
+pub mod options;
+pub mod peer;
+pub mod raft;
+pub mod raft_member;
+pub mod run;
 pub mod services;
+pub mod wal;

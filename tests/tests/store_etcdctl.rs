@@ -205,7 +205,7 @@ fn large_and_binary_values_come_back_as_they_went() {
     let mut command = store.command(&store.endpoints());
     let mut child =
         command.args(["put", "huge"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("etcdctl");
-    child.stdin.take().expect("stdin").write_all(&vec![b'x'; 2 << 20]).expect("input");
+    child.stdin.take().expect("stdin").write_all(&vec![b'x'; 1_700_000]).expect("input");
     let refused = child.wait_with_output().expect("output");
     assert!(
         !refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("too large"),

@@ -1,0 +1,173 @@
+//! A whole store in one file, with a checksum over everything:
+//!
+//! ```text
+//! "CORSNAP1" | index u64 | term u64 | { key length u32 | value length u32 | key | value }* | 0xffffffff | crc32 u32
+//! ```
+//! Written beside its place, synced, then renamed: a file under its own name is whole. The newest two are kept.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use etcd_lite_core::{Record, Store};
+
+const MAGIC: &[u8; 8] = b"CORSNAP1";
+const END: u32 = u32::MAX;
+const SUFFIX: &str = "snap";
+const KEPT: usize = 2;
+
+/// A snapshot file being written.
+pub struct SnapshotWriter {
+    out: BufWriter<File>,
+    crc: crc32fast::Hasher,
+    temporary: PathBuf,
+    path: PathBuf,
+}
+
+/// Where the snapshot of an index lies.
+pub fn path_of(dir: &Path, index: u64) -> PathBuf {
+    dir.join(format!("{index:016x}.{SUFFIX}"))
+}
+
+impl SnapshotWriter {
+    /// Begins a file for the state after `index`.
+    ///
+    /// # Errors
+    /// The file system refused.
+    pub fn create(dir: &Path, index: u64, term: u64) -> io::Result<Self> {
+        std::fs::create_dir_all(dir)?;
+        let path = path_of(dir, index);
+        let temporary = path.with_extension("part");
+        let out = BufWriter::new(File::create(&temporary)?);
+        let mut writer = Self { out, crc: crc32fast::Hasher::new(), temporary, path };
+        writer.put(MAGIC)?;
+        writer.put(&index.to_le_bytes())?;
+        writer.put(&term.to_le_bytes())?;
+        Ok(writer)
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.crc.update(bytes);
+        self.out.write_all(bytes)
+    }
+
+    /// Adds a record; they come in key order.
+    ///
+    /// # Errors
+    /// The file system refused.
+    pub fn record(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        self.put(&(key.len() as u32).to_le_bytes())?;
+        self.put(&(value.len() as u32).to_le_bytes())?;
+        self.put(key)?;
+        self.put(value)
+    }
+
+    /// Completes the file and gives it its name; removes old ones.
+    ///
+    /// # Errors
+    /// The file system refused.
+    pub fn finish(mut self) -> io::Result<()> {
+        self.put(&END.to_le_bytes())?;
+        let crc = self.crc.clone().finalize();
+        self.out.write_all(&crc.to_le_bytes())?;
+        self.out.flush()?;
+        self.out.get_ref().sync_all()?;
+        std::fs::rename(&self.temporary, &self.path)?;
+        let dir = self.path.parent().unwrap_or(Path::new("."));
+        File::open(dir)?.sync_all()?;
+        let mut all = list(dir)?;
+        all.truncate(all.len().saturating_sub(KEPT));
+        all.iter().try_for_each(std::fs::remove_file)
+    }
+}
+
+/// Writes all records of a store as it was at `index`.
+///
+/// # Errors
+/// The file system refused.
+pub fn write(dir: &Path, index: u64, term: u64, mut records: Vec<Record>) -> io::Result<()> {
+    records.sort_by_key(Record::key);
+    let mut writer = SnapshotWriter::create(dir, index, term)?;
+    for record in &records {
+        writer.record(record.key().as_ref(), &record.value())?;
+    }
+    writer.finish()
+}
+
+fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths: Vec<PathBuf> = match std::fs::read_dir(dir) {
+        Ok(entries) => entries.filter_map(|entry| Some(entry.ok()?.path())).collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == SUFFIX));
+    paths.sort();
+    Ok(paths)
+}
+
+/// Reads one snapshot file.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub fn read(path: &Path) -> Result<Store, String> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|mut file| file.read_to_end(&mut bytes))
+        .map_err(|error| format!("{}: {error}", path.display()))?;
+    let bytes = Bytes::from(bytes);
+    let damaged = || format!("{} is damaged", path.display());
+    let body = bytes.len().checked_sub(4).ok_or_else(damaged)?;
+    let crc = u32::from_le_bytes(bytes[body..].try_into().map_err(|_| damaged())?);
+    if crc != crc32fast::hash(&bytes[..body]) || !bytes.starts_with(MAGIC) {
+        return Err(damaged());
+    }
+    let number =
+        |at: usize| -> Option<u32> { Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?)) };
+    let (mut at, mut pairs) = (MAGIC.len() + 16, Vec::new());
+    loop {
+        let key_length = number(at).ok_or_else(damaged)?;
+        if key_length == END {
+            break;
+        }
+        let value_length = number(at + 4).ok_or_else(damaged)?;
+        let key_end = at + 8 + key_length as usize;
+        let value_end = key_end + value_length as usize;
+        if value_end > body {
+            return Err(damaged());
+        }
+        // A copy for each value: a slice would keep the whole file in memory.
+        pairs.push((bytes.slice(at + 8..key_end), Bytes::copy_from_slice(&bytes[key_end..value_end])));
+        at = value_end;
+    }
+    Store::load(pairs).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// The newest readable snapshot, if any; damaged ones are passed over with a warning.
+pub fn newest(dir: &Path) -> Option<Store> {
+    list(dir)
+        .ok()?
+        .into_iter()
+        .rev()
+        .find_map(|path| read(&path).map_err(|error| tracing::warn!(error, "passing over a snapshot")).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_comes_back_and_damage_is_seen() {
+        let dir = tempfile::tempdir().expect("dir");
+        let mut store = Store::new();
+        store.advance(7, 2);
+        write(dir.path(), 7, 2, store.records().collect()).expect("write");
+        assert_eq!(newest(dir.path()).expect("a snapshot").hash_all(), store.hash_all());
+        let path = path_of(dir.path(), 7);
+        let mut bytes = std::fs::read(&path).expect("read");
+        bytes[20] ^= 1;
+        std::fs::write(&path, bytes).expect("write");
+        assert!(read(&path).expect_err("damage").contains("damaged"));
+        assert!(newest(dir.path()).is_none());
+    }
+}

@@ -1,0 +1,162 @@
+//! What other members send here: raft messages, snapshots, lease questions.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_proto::peer::peer_server::{Peer, PeerServer};
+use coracle_proto::peer::{Ack, Envelope, LeaseId, LeaseTime, SnapshotPart};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use protobuf::Message as _;
+use raft::eraftpb::Message;
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::Peers;
+use crate::checkpoint::snapshot_file::SnapshotWriter;
+use crate::raft::driver::Input;
+
+const MESSAGE_BYTES_MAX: usize = 512 << 20;
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
+
+#[derive(Clone)]
+struct Incoming {
+    peers: Arc<Peers>,
+    snapshot_dir: PathBuf,
+}
+
+/// Serves the peers on one listener until shutdown.
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    peers: Arc<Peers>,
+    snapshot_dir: PathBuf,
+    shutdown: CancellationToken,
+) {
+    let service =
+        PeerServer::new(Incoming { peers, snapshot_dir }).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let acceptor = tls.map(TlsAcceptor::from);
+    loop {
+        let stream = tokio::select! {
+            () = shutdown.cancelled() => return,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "accepting a peer");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
+        };
+        // Fails for a connection that is gone already.
+        let _ = stream.set_nodelay(true);
+        let (service, acceptor, shutdown) =
+            (TowerToHyperService::new(service.clone()), acceptor.clone(), shutdown.clone());
+        tokio::spawn(async move {
+            let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            builder.timer(TokioTimer::new()).max_concurrent_streams(64);
+            let connection = async {
+                let result = match acceptor {
+                    None => builder.serve_connection(TokioIo::new(stream), service).await,
+                    Some(acceptor) => {
+                        match tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream)).await {
+                            Ok(Ok(stream)) => builder.serve_connection(TokioIo::new(stream), service).await,
+                            Ok(Err(error)) => return tracing::warn!(%error, "a peer's TLS handshake failed"),
+                            Err(_) => return,
+                        }
+                    }
+                };
+                if let Err(error) = result {
+                    tracing::debug!(%error, "a peer's connection ended");
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = connection => {}
+            }
+        });
+    }
+}
+
+impl Incoming {
+    fn check(&self, cluster_id: u64) -> Result<(), Status> {
+        if cluster_id == self.peers.cluster_id() {
+            return Ok(());
+        }
+        Err(Status::failed_precondition("cluster ID mismatch"))
+    }
+}
+
+fn decode(bytes: &[u8]) -> Result<Message, Status> {
+    Message::parse_from_bytes(bytes)
+        .map_err(|error| Status::invalid_argument(format!("not a raft message: {error}")))
+}
+
+#[tonic::async_trait]
+impl Peer for Incoming {
+    async fn stream(&self, request: Request<Streaming<Envelope>>) -> Result<Response<Ack>, Status> {
+        let mut envelopes = request.into_inner();
+        while let Some(envelope) = envelopes.message().await? {
+            self.check(envelope.cluster_id)?;
+            for message in &envelope.messages {
+                self.peers.input(Input::Step(Box::new(decode(message)?)));
+            }
+        }
+        Ok(Response::new(Ack {}))
+    }
+
+    async fn install(&self, request: Request<Streaming<SnapshotPart>>) -> Result<Response<Ack>, Status> {
+        let failed = |error: std::io::Error| Status::internal(format!("cannot keep the snapshot: {error}"));
+        let mut parts = request.into_inner();
+        let mut open: Option<(SnapshotWriter, Message)> = None;
+        while let Some(part) = parts.message().await? {
+            if let Some(head) = part.head {
+                self.check(head.cluster_id)?;
+                let writer =
+                    SnapshotWriter::create(&self.snapshot_dir, head.index, head.term).map_err(failed)?;
+                open = Some((writer, decode(&head.message)?));
+            }
+            let (writer, _) =
+                open.as_mut().ok_or_else(|| Status::invalid_argument("records before the head"))?;
+            for record in &part.records {
+                writer.record(&record.key, &record.value).map_err(failed)?;
+            }
+        }
+        let (writer, message) = open.ok_or_else(|| Status::invalid_argument("an empty snapshot"))?;
+        writer.finish().map_err(failed)?;
+        self.peers.input_surely(Input::Step(Box::new(message))).await;
+        Ok(Response::new(Ack {}))
+    }
+
+    async fn renew_lease(&self, request: Request<LeaseId>) -> Result<Response<LeaseTime>, Status> {
+        let LeaseId { cluster_id, id } = request.into_inner();
+        self.check(cluster_id)?;
+        let renewed = self.peers.leases().and_then(|leases| leases.keep_alive(id).ok());
+        Ok(Response::new(match renewed {
+            None => LeaseTime::default(),
+            Some(None) => LeaseTime { leads: true, ..LeaseTime::default() },
+            Some(Some(seconds)) => {
+                LeaseTime { leads: true, found: true, granted_seconds: seconds, remaining_seconds: seconds }
+            }
+        }))
+    }
+
+    async fn time_to_live(&self, request: Request<LeaseId>) -> Result<Response<LeaseTime>, Status> {
+        let LeaseId { cluster_id, id } = request.into_inner();
+        self.check(cluster_id)?;
+        let time = self.peers.leases().and_then(|leases| leases.time_to_live(id).ok());
+        Ok(Response::new(match time {
+            None => LeaseTime::default(),
+            Some(None) => LeaseTime { leads: true, ..LeaseTime::default() },
+            Some(Some(time)) => LeaseTime {
+                leads: true,
+                found: true,
+                granted_seconds: time.granted_seconds,
+                remaining_seconds: time.remaining_seconds,
+            },
+        }))
+    }
+}

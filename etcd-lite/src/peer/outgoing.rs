@@ -1,0 +1,329 @@
+//! Connections to the other members: a stream of raft messages each, snapshots and lease questions as calls of their own.
+
+use std::collections::HashMap;
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use anyhow::Context;
+use bytes::Bytes;
+use coracle_proto::peer::peer_client::PeerClient;
+use coracle_proto::peer::{Envelope, LeaseId, LeaseTime, RawRecord, SnapshotHead, SnapshotPart};
+use etcd_lite_core::Record;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use protobuf::Message as _;
+use raft::eraftpb::{Message, MessageType};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint, Uri};
+
+use crate::lease_keeper::LeaseKeeper;
+use crate::member::{LeaseTimeToLive, MemberInfo, ProposeError};
+use crate::raft::driver::Input;
+
+/// Messages that may wait for a peer; beyond that they are dropped, as on a bad network.
+const QUEUE: usize = 4096;
+/// Messages sent in one envelope.
+const ENVELOPE: usize = 256;
+const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
+const RECONNECT_FIRST: Duration = Duration::from_millis(20);
+const RECONNECT_MAX: Duration = Duration::from_millis(500);
+const CALL_DEADLINE: Duration = Duration::from_secs(2);
+/// A snapshot of the largest store takes this long on a slow network.
+const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(300);
+const SNAPSHOT_PART_BYTES: usize = 1 << 20;
+/// A large value and its envelope.
+const MESSAGE_BYTES_MAX: usize = 512 << 20;
+
+/// How to talk to peers over TLS.
+pub type PeerTls = Arc<rustls::ClientConfig>;
+
+/// The other members.
+pub struct Peers {
+    cluster_id: u64,
+    own_id: u64,
+    peers: HashMap<u64, Peer>,
+    snapshots: Mutex<HashMap<u64, Prepared>>,
+    inputs: OnceLock<SyncSender<Input>>,
+    leases: OnceLock<Arc<LeaseKeeper>>,
+    runtime: tokio::runtime::Handle,
+    shutdown: CancellationToken,
+}
+
+struct Peer {
+    channel: Channel,
+    queue: mpsc::Sender<Message>,
+    receiver: Mutex<Option<mpsc::Receiver<Message>>>,
+}
+
+struct Prepared {
+    index: u64,
+    term: u64,
+    records: Vec<Record>,
+}
+
+impl Peers {
+    /// Prepares connections to all members but the own one; they are made when the member has started.
+    ///
+    /// # Errors
+    /// A peer URL is malformed.
+    pub fn new(
+        cluster_id: u64,
+        own_id: u64,
+        members: &[MemberInfo],
+        tls: Option<PeerTls>,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<Arc<Self>> {
+        let mut peers = HashMap::new();
+        for member in members.iter().filter(|member| member.id != own_id) {
+            let url = member
+                .peer_urls
+                .first()
+                .with_context(|| format!("member {} has no peer URL", member.name))?;
+            let channel =
+                channel(url, tls.clone()).with_context(|| format!("peer URL {url} of {}", member.name))?;
+            let (queue, receiver) = mpsc::channel(QUEUE);
+            peers.insert(member.id, Peer { channel, queue, receiver: Mutex::new(Some(receiver)) });
+        }
+        Ok(Arc::new(Self {
+            cluster_id,
+            own_id,
+            peers,
+            snapshots: Mutex::default(),
+            inputs: OnceLock::new(),
+            leases: OnceLock::new(),
+            runtime: tokio::runtime::Handle::current(),
+            shutdown,
+        }))
+    }
+
+    /// The member has started: begins to send, and gives what arrives to `inputs`.
+    pub fn connect(self: &Arc<Self>, inputs: SyncSender<Input>, leases: Arc<LeaseKeeper>) {
+        // Called once.
+        let _ = (self.inputs.set(inputs), self.leases.set(leases));
+        for (id, peer) in &self.peers {
+            let Some(receiver) = peer.receiver.lock().take() else { continue };
+            let (peers, id, channel) = (Arc::clone(self), *id, peer.channel.clone());
+            self.runtime.spawn(async move {
+                tokio::select! {
+                    () = peers.shutdown.cancelled() => {}
+                    () = peers.stream(id, channel, receiver) => {}
+                }
+            });
+        }
+    }
+
+    /// Keeps a stream to one peer open for ever.
+    async fn stream(&self, id: u64, channel: Channel, mut messages: mpsc::Receiver<Message>) {
+        let mut wait = RECONNECT_FIRST;
+        loop {
+            let (sender, envelopes) = mpsc::channel::<Envelope>(16);
+            let mut client = PeerClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
+            let mut call = std::pin::pin!(client.stream(ReceiverStream::new(envelopes)));
+            let forward = async {
+                let mut batch = Vec::with_capacity(ENVELOPE);
+                while messages.recv_many(&mut batch, ENVELOPE).await > 0 {
+                    let encode = |message: Message| message.write_to_bytes().ok().map(Bytes::from);
+                    let messages = batch.drain(..).filter_map(encode).collect();
+                    let envelope = Envelope { cluster_id: self.cluster_id, from: self.own_id, messages };
+                    if sender.send(envelope).await.is_err() {
+                        return;
+                    }
+                }
+            };
+            let began = tokio::time::Instant::now();
+            tokio::select! {
+                result = &mut call => {
+                    if let Err(status) = result {
+                        tracing::debug!(peer = format!("{id:x}"), %status, "stream to a peer ended");
+                    }
+                }
+                () = forward => {}
+            }
+            self.input(Input::Unreachable(id));
+            wait =
+                if began.elapsed() > RECONNECT_MAX { RECONNECT_FIRST } else { (2 * wait).min(RECONNECT_MAX) };
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Hands over an input; when the driver is behind by so much, messages are dropped as on a bad network.
+    pub(super) fn input(&self, input: Input) {
+        let Some(inputs) = self.inputs.get() else { return };
+        match inputs.try_send(input) {
+            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+            Err(TrySendError::Full(_)) => tracing::debug!("dropped a peer's message: too many wait"),
+        }
+    }
+
+    /// Like [`Peers::input`] for what must not be lost; waits for a place.
+    pub(super) async fn input_surely(self: &Arc<Self>, input: Input) {
+        let peers = Arc::clone(self);
+        // Blocks for as long as the driver needs for one round.
+        let _ =
+            tokio::task::spawn_blocking(move || peers.inputs.get().map(|inputs| inputs.send(input))).await;
+    }
+
+    /// Lease timers of this member.
+    pub(super) fn leases(&self) -> Option<&Arc<LeaseKeeper>> {
+        self.leases.get()
+    }
+
+    /// The cluster all this belongs to.
+    pub(super) fn cluster_id(&self) -> u64 {
+        self.cluster_id
+    }
+
+    /// Sends a message to the member it names.
+    pub fn send(self: &Arc<Self>, message: Message) {
+        let Some(peer) = self.peers.get(&message.to) else { return };
+        if message.get_msg_type() == MessageType::MsgSnapshot {
+            self.send_snapshot(message, peer.channel.clone());
+        } else if peer.queue.try_send(message).is_err() {
+            tracing::debug!("dropped a message to a peer: too many wait");
+        }
+    }
+
+    /// Keeps the records of a snapshot until its announcement is sent to the member.
+    pub fn prepare_snapshot(&self, to: u64, index: u64, term: u64, records: Vec<Record>) {
+        self.snapshots.lock().insert(to, Prepared { index, term, records });
+    }
+
+    fn send_snapshot(self: &Arc<Self>, message: Message, channel: Channel) {
+        let (to, peers) = (message.to, Arc::clone(self));
+        let Some(prepared) = self.snapshots.lock().remove(&to) else { return };
+        self.runtime.spawn(async move {
+            let head = SnapshotHead {
+                cluster_id: peers.cluster_id,
+                index: prepared.index,
+                term: prepared.term,
+                message: message.write_to_bytes().unwrap_or_default().into(),
+            };
+            let (sender, receiver) = mpsc::channel(2);
+            let feed = tokio::spawn(async move {
+                for part in parts(head, prepared.records) {
+                    if sender.send(part).await.is_err() {
+                        return;
+                    }
+                }
+            });
+            let mut client = PeerClient::new(channel);
+            let sent =
+                tokio::time::timeout(SNAPSHOT_DEADLINE, client.install(ReceiverStream::new(receiver))).await;
+            feed.abort();
+            let arrived = matches!(&sent, Ok(Ok(_)));
+            if !arrived {
+                tracing::warn!(peer = format!("{to:x}"), "sending a snapshot failed; consensus tries again");
+            }
+            peers.input_surely(Input::SnapshotSent { to, arrived }).await;
+        });
+    }
+
+    fn client(&self, id: u64) -> Result<PeerClient<Channel>, ProposeError> {
+        let peer = self.peers.get(&id).ok_or(ProposeError::NoLeader)?;
+        Ok(PeerClient::new(peer.channel.clone()))
+    }
+
+    /// Renews a lease at the leader.
+    ///
+    /// # Errors
+    /// No leader, or it does not answer.
+    pub async fn renew_lease(&self, leader: u64, id: i64) -> Result<Option<LeaseTimeToLive>, ProposeError> {
+        let mut client = self.client(leader)?;
+        let request = LeaseId { cluster_id: self.cluster_id, id };
+        answer(tokio::time::timeout(CALL_DEADLINE, client.renew_lease(request)).await)
+    }
+
+    /// Asks the leader for a lease's time.
+    ///
+    /// # Errors
+    /// No leader, or it does not answer.
+    pub async fn time_to_live(&self, leader: u64, id: i64) -> Result<Option<LeaseTimeToLive>, ProposeError> {
+        let mut client = self.client(leader)?;
+        let request = LeaseId { cluster_id: self.cluster_id, id };
+        answer(tokio::time::timeout(CALL_DEADLINE, client.time_to_live(request)).await)
+    }
+}
+
+type Answer = Result<Result<tonic::Response<LeaseTime>, tonic::Status>, tokio::time::error::Elapsed>;
+
+fn answer(result: Answer) -> Result<Option<LeaseTimeToLive>, ProposeError> {
+    match result {
+        Err(_) => Err(ProposeError::Timeout),
+        Ok(Err(_)) => Err(ProposeError::TimeoutConnectionLost),
+        Ok(Ok(response)) => match response.into_inner() {
+            LeaseTime { leads: false, .. } => Err(ProposeError::LeaderChanged),
+            LeaseTime { found: false, .. } => Ok(None),
+            LeaseTime { granted_seconds, remaining_seconds, .. } => {
+                Ok(Some(LeaseTimeToLive { remaining_seconds, granted_seconds }))
+            }
+        },
+    }
+}
+
+/// The snapshot in parts of bounded size, each made when it is sent.
+fn parts(head: SnapshotHead, mut records: Vec<Record>) -> impl Iterator<Item = SnapshotPart> {
+    records.sort_by_key(Record::key);
+    let mut records = records.into_iter().peekable();
+    let mut head = Some(head);
+    std::iter::from_fn(move || {
+        if head.is_none() && records.peek().is_none() {
+            return None;
+        }
+        let (mut part, mut bytes) = (SnapshotPart { head: head.take(), records: Vec::new() }, 0);
+        while bytes < SNAPSHOT_PART_BYTES
+            && let Some(record) = records.next()
+        {
+            let raw = RawRecord {
+                key: Bytes::copy_from_slice(record.key().as_ref()),
+                value: record.value().into(),
+            };
+            bytes += raw.value.len();
+            part.records.push(raw);
+        }
+        Some(part)
+    })
+}
+
+fn channel(url: &str, tls: Option<PeerTls>) -> anyhow::Result<Channel> {
+    let parsed = url::Url::parse(url)?;
+    let host = parsed.host_str().context("no host")?.trim_matches(['[', ']']).to_owned();
+    let port = parsed.port_or_known_default().context("no port")?;
+    let tls = match parsed.scheme() {
+        "https" => Some(tls.context("needs --peer-cert-file, --peer-key-file and --peer-trusted-ca-file")?),
+        "http" => None,
+        other => anyhow::bail!("scheme {other} is not http or https"),
+    };
+    // tonic is given a ready connection, so the URL here only names the authority.
+    let authority = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+    let endpoint = Endpoint::from_shared(format!("http://{authority}:{port}"))?
+        .connect_timeout(CONNECT_DEADLINE)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(Duration::from_secs(5))
+        .keep_alive_timeout(Duration::from_secs(5))
+        .keep_alive_while_idle(true);
+    let connector = tower::service_fn(move |_: Uri| {
+        let (host, tls) = (host.clone(), tls.clone());
+        async move {
+            let stream = TcpStream::connect((host.as_str(), port)).await?;
+            stream.set_nodelay(true)?;
+            let stream: Box<dyn Connection> = match tls {
+                None => Box::new(stream),
+                Some(config) => {
+                    let name =
+                        rustls::pki_types::ServerName::try_from(host).map_err(std::io::Error::other)?;
+                    Box::new(tokio_rustls::TlsConnector::from(config).connect(name, stream).await?)
+                }
+            };
+            Ok::<_, std::io::Error>(TokioIo::new(stream))
+        }
+    });
+    Ok(endpoint.connect_with_connector_lazy(connector))
+}
+
+/// A plain or an encrypted connection.
+trait Connection: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send {}
+impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send> Connection for T {}

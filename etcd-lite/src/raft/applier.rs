@@ -1,0 +1,151 @@
+//! The thread that applies committed entries, in order, and tells everyone concerned: the proposer, watchers, lease timers, the
+//! checkpoint.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::time::Duration;
+
+use etcd_lite_core::{Command, RecordChange, Store};
+use parking_lot::RwLock;
+use prost::Message as _;
+use raft::eraftpb::Entry;
+use tokio::sync::{broadcast, watch};
+
+use super::waiters::Waiters;
+use crate::checkpoint::snapshot_file;
+use crate::checkpoint::writer::Job;
+use crate::lease_keeper::LeaseKeeper;
+use crate::member::Feed;
+
+/// Entries applied under one hold of the store's lock, so that readers get in between.
+const BATCH: usize = 64;
+
+/// Work for the applier.
+pub enum Work {
+    /// Entries in log order.
+    Committed(Vec<Entry>),
+    /// Load this snapshot in place of the store.
+    Snapshot(u64),
+    /// End.
+    Stop,
+}
+
+/// Everything the applier acts on.
+pub struct Applier {
+    /// The state machine.
+    pub store: Arc<RwLock<Store>>,
+    /// Who waits for answers.
+    pub waiters: Arc<Waiters>,
+    /// Watchers' feed.
+    pub feed: broadcast::Sender<Feed>,
+    /// Lease timers, told when this member begins to lead.
+    pub leases: Arc<LeaseKeeper>,
+    /// The term this member leads in, 0 while it does not.
+    pub leading_term: Arc<AtomicU64>,
+    /// What new leaders grant on top of every lease.
+    pub lease_extension: Duration,
+    /// Index applied, for linearizable reads.
+    pub applied: watch::Sender<u64>,
+    /// The checkpoint's writer.
+    pub checkpoint: SyncSender<Job>,
+    /// Where installed snapshots lie.
+    pub snapshot_dir: PathBuf,
+}
+
+impl Applier {
+    /// Works until told to stop.
+    pub fn run(self, work: &Receiver<Work>) {
+        while let Ok(item) = work.recv() {
+            match item {
+                Work::Committed(entries) => {
+                    let mut entries = entries.into_iter().peekable();
+                    while entries.peek().is_some() {
+                        self.apply(entries.by_ref().take(BATCH).collect());
+                    }
+                }
+                Work::Snapshot(index) => self.load(index),
+                Work::Stop => break,
+            }
+        }
+        // The writer may have ended by itself.
+        let _ = self.checkpoint.send(Job::Stop);
+    }
+
+    fn apply(&self, entries: Vec<Entry>) {
+        component_base::failpoint!("applier.before_apply");
+        let mut changes: Vec<RecordChange> = Vec::new();
+        let (mut feeds, mut answers, mut leases) =
+            (Vec::new(), Vec::with_capacity(entries.len()), Vec::new());
+        let mut began_to_lead = false;
+        let index = {
+            let mut store = self.store.write();
+            for entry in entries {
+                if entry.index <= store.applied_index() {
+                    continue;
+                }
+                if entry.data.is_empty() {
+                    changes.push(RecordChange::Set(store.advance(entry.index, entry.term)));
+                    // The first entry of a term is its leader's empty one: everything of earlier terms is applied now.
+                    if self.leading_term.load(Ordering::Acquire) == entry.term {
+                        began_to_lead = true;
+                        self.leases.lead(&store, self.lease_extension);
+                    }
+                    continue;
+                }
+                let command = match Command::decode(entry.data) {
+                    Ok(command) => command,
+                    Err(error) => {
+                        // Going on would make this member differ from those that can read the entry.
+                        tracing::error!(index = entry.index, %error, "a log entry cannot be read; ending. Is this binary older than the other members'?");
+                        std::process::exit(1);
+                    }
+                };
+                let applied = store.apply(entry.index, entry.term, &command);
+                if !applied.events.is_empty() {
+                    feeds.push(Feed::Applied { revision: applied.revision, events: applied.events });
+                }
+                if began_to_lead {
+                    self.leases.applied(&applied.leases);
+                } else {
+                    leases.extend(applied.leases);
+                }
+                changes.extend(applied.changes);
+                answers.push((command.id, applied.response));
+            }
+            store.applied_index()
+        };
+        if !began_to_lead {
+            self.leases.applied(&leases);
+        }
+        for feed in feeds {
+            // Nobody watching is fine.
+            let _ = self.feed.send(feed);
+        }
+        self.waiters.answer(answers);
+        self.applied.send_replace(index);
+        // Fails only when the writer has ended, which ends the process.
+        let _ = self.checkpoint.send(Job::Changes(changes));
+    }
+
+    fn load(&self, index: u64) {
+        let path = snapshot_file::path_of(&self.snapshot_dir, index);
+        let loaded = match snapshot_file::read(&path) {
+            Ok(store) => store,
+            Err(error) => {
+                tracing::error!(
+                    error,
+                    "the snapshot from the leader cannot be read back; ending, the next start asks again"
+                );
+                std::process::exit(1);
+            }
+        };
+        let records = loaded.records().collect();
+        *self.store.write() = loaded;
+        tracing::info!(index, "took over the leader's snapshot");
+        let _ = self.feed.send(Feed::Replaced);
+        self.applied.send_replace(index);
+        let _ = self.checkpoint.send(Job::Replaced { index, records });
+    }
+}

@@ -1,0 +1,423 @@
+//! One running member: the services' [`Member`] on top of the driver, the applier and the peers. Puts the parts together at start and takes
+//! them apart at the end.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, bail};
+use coracle_proto::store::{ClusterVersion, MemberAttributes};
+use etcd_lite_core::{Command, Request, Store};
+use parking_lot::{Mutex, RwLock};
+use prost::Message as _;
+use tokio::sync::{broadcast, oneshot, watch};
+
+use crate::checkpoint::sled_state::SledState;
+use crate::checkpoint::snapshot_file;
+use crate::checkpoint::writer::{self, WriterConfig};
+use crate::lease_keeper::LeaseKeeper;
+use crate::member::{Feed, LeaseTimeToLive, Member, MemberInfo, MemberStatus, ProposeError, Proposed};
+use crate::peer::Peers;
+use crate::raft::applier::Applier;
+use crate::raft::core::{CoreConfig, RaftCore};
+use crate::raft::driver::{Driver, Input, View};
+use crate::raft::log::RaftLog;
+use crate::raft::waiters::Waiters;
+use crate::raft::wal_disk::{to_entry, to_hard_state};
+use crate::wal::Wal;
+
+/// Inputs that may wait for the driver.
+const INPUTS: usize = 16_384;
+/// Batches that may wait for the applier.
+const APPLY_QUEUE: usize = 64;
+/// Proposals of this member that may wait for their answer, as etcd's limit.
+const PROPOSALS_MAX: usize = 5000;
+/// Changes a watch hub may lag behind before it reads history.
+const FEED_CAPACITY: usize = 4096;
+/// A command is larger than its request by its id and tags.
+const COMMAND_OVERHEAD_BYTES: usize = 64;
+
+/// What a member is told at start.
+#[derive(Clone, Debug)]
+pub struct MemberConfig {
+    /// `--data-dir`.
+    pub data_dir: PathBuf,
+    /// Cluster id.
+    pub cluster_id: u64,
+    /// This member.
+    pub id: u64,
+    /// All members with their names and peer URLs.
+    pub members: Vec<MemberInfo>,
+    /// `--heartbeat-interval`.
+    pub heartbeat: Duration,
+    /// `--election-timeout`.
+    pub election: Duration,
+    /// `--snapshot-count`.
+    pub snapshot_count: u64,
+    /// `--max-request-bytes`.
+    pub request_bytes_max: usize,
+}
+
+/// See the module.
+pub struct RaftMember {
+    config: MemberConfig,
+    store: Arc<RwLock<Store>>,
+    waiters: Arc<Waiters>,
+    feed: broadcast::Sender<Feed>,
+    leader: watch::Receiver<u64>,
+    applied: watch::Receiver<u64>,
+    view: Arc<Mutex<View>>,
+    inputs: SyncSender<Input>,
+    /// Lease timers.
+    pub leases: Arc<LeaseKeeper>,
+    peers: Arc<Peers>,
+    next_id: AtomicU64,
+    checkpoint_bytes: Arc<AtomicU64>,
+    wal_bytes: Arc<AtomicU64>,
+    failed: AtomicU64,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl RaftMember {
+    /// Opens the data directory and starts the member's threads. `peers` carries its messages.
+    ///
+    /// # Errors
+    /// The data directory is damaged, foreign or not writable.
+    pub fn start(config: MemberConfig, peers: Arc<Peers>) -> anyhow::Result<Arc<Self>> {
+        let dir = config.data_dir.join("member");
+        let snapshot_dir = dir.join("snap");
+        let (mut wal, replay) = Wal::open(&dir.join("wal"), config.cluster_id, config.id)?;
+        let (sled, checkpointed) = SledState::open(&dir.join("checkpoint"))
+            .context("cannot open the checkpoint; is the disk full or the directory not writable?")?;
+        let last = replay.entries.last().map_or(replay.snapshot.0, |entry| entry.index);
+        let (store, rewrite) = choose_store(checkpointed, &snapshot_dir, replay.snapshot.0, last)?;
+        let applied = store.applied_index();
+        tracing::info!(applied, log_end = last, revision = store.revision(), "state is loaded");
+
+        let wal_bytes = Arc::new(AtomicU64::new(wal.disk_bytes()));
+        let store = Arc::new(RwLock::new(store));
+        let (leader, leader_seen) = watch::channel(0);
+        let (applied_sender, applied_seen) = watch::channel(applied);
+        let (inputs, input_queue) = sync_channel(INPUTS);
+        let (work, work_queue) = sync_channel(APPLY_QUEUE);
+        let leases = Arc::new(LeaseKeeper::new());
+        let waiters = Arc::new(Waiters::default());
+        let view = Arc::new(Mutex::new(View::default()));
+        let leading_term = Arc::new(AtomicU64::new(0));
+        let feed = broadcast::channel(FEED_CAPACITY).0;
+        let checkpoint_bytes = Arc::new(AtomicU64::new(sled.disk_bytes()));
+
+        let covered = inputs.clone();
+        let writer = WriterConfig {
+            snapshot_dir: snapshot_dir.clone(),
+            snapshot_count: config.snapshot_count,
+            // When the queue is full the next snapshot says it again.
+            covered: Box::new(move |index, term| drop(covered.try_send(Input::Covered { index, term }))),
+            disk_bytes: Arc::clone(&checkpoint_bytes),
+        };
+        let (checkpoint, checkpoint_thread) = writer::start(sled, Arc::clone(&store), writer)?;
+        if rewrite {
+            let records = store.read().records().collect();
+            checkpoint
+                .send(writer::Job::Replaced { index: applied, records })
+                .context("the checkpoint writer ended")?;
+        }
+
+        let ticks =
+            |duration: Duration| (duration.as_millis() / config.heartbeat.as_millis().max(1)).max(1) as usize;
+        let voters: Vec<u64> = config.members.iter().map(|member| member.id).collect();
+        let source_store = Arc::clone(&store);
+        let source_peers = Arc::clone(&peers);
+        let log = RaftLog::new(
+            voters.clone(),
+            to_hard_state(replay.hard_state, applied),
+            replay.snapshot,
+            replay.entries.into_iter().map(to_entry).collect(),
+            Box::new(move |to| {
+                let store = source_store.read();
+                let (index, term) = (store.applied_index(), store.applied_term());
+                source_peers.prepare_snapshot(to, index, term, store.records().collect());
+                (index, term)
+            }),
+        );
+        let core = CoreConfig {
+            id: config.id,
+            election_ticks: ticks(config.election),
+            exact_election_ticks: None,
+            heartbeat_ticks: 1,
+            applied,
+        };
+        let mut core = RaftCore::new(core, log)
+            .context("cannot start consensus; check --heartbeat-interval and --election-timeout")?;
+        // A cluster's very first election needs no timeout: one fixed member asks at once.
+        if voters.len() == 1 || (replay.is_new && voters.iter().min() == Some(&config.id)) {
+            core.campaign();
+        }
+        wal.sync().context("cannot write the log")?;
+
+        let applier = Applier {
+            store: Arc::clone(&store),
+            waiters: Arc::clone(&waiters),
+            feed: feed.clone(),
+            leases: Arc::clone(&leases),
+            leading_term: Arc::clone(&leading_term),
+            lease_extension: config.election,
+            applied: applied_sender,
+            checkpoint,
+            snapshot_dir,
+        };
+        let sender = Arc::clone(&peers);
+        let driver = Driver {
+            core,
+            wal,
+            tick: config.heartbeat,
+            send: Box::new(move |message| sender.send(message)),
+            applier: work,
+            leader,
+            view: Arc::clone(&view),
+            leading_term,
+            leases: Arc::clone(&leases),
+            wal_bytes: Arc::clone(&wal_bytes),
+        };
+        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new().name(name.into()).spawn(run)
+        };
+        let threads = vec![
+            spawn("applier", Box::new(move || applier.run(&work_queue)))?,
+            spawn("raft", Box::new(move || driver.run(&input_queue)))?,
+            checkpoint_thread,
+        ];
+        let next_id = AtomicU64::new(first_id(config.id));
+        let member = Arc::new(Self {
+            config,
+            store,
+            waiters,
+            feed,
+            leader: leader_seen,
+            applied: applied_seen,
+            view,
+            inputs: inputs.clone(),
+            leases,
+            peers: Arc::clone(&peers),
+            next_id,
+            checkpoint_bytes,
+            wal_bytes,
+            failed: AtomicU64::new(0),
+            threads: Mutex::new(threads),
+        });
+        peers.connect(inputs, Arc::clone(&member.leases));
+        Ok(member)
+    }
+
+    /// Hands over leadership, finishes what is committed, closes the files.
+    pub fn stop(&self) {
+        // Fails when the driver has ended by itself.
+        let _ = self.inputs.send(Input::Stop);
+        for thread in std::mem::take(&mut *self.threads.lock()) {
+            let _ = thread.join();
+        }
+    }
+
+    /// Time for one request: as etcd's, so that an election fits in.
+    fn deadline(&self) -> Duration {
+        Duration::from_secs(5) + 2 * self.config.election
+    }
+
+    fn enqueue(&self, input: Input) -> Result<(), ProposeError> {
+        self.inputs.try_send(input).map_err(|error| match error {
+            TrySendError::Full(_) => ProposeError::TooManyRequests,
+            TrySendError::Disconnected(_) => ProposeError::Stopped,
+        })
+    }
+
+    async fn propose_within(&self, request: Request) -> Result<Proposed, ProposeError> {
+        if self.waiters.count() >= PROPOSALS_MAX {
+            return Err(ProposeError::TooManyRequests);
+        }
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let data = Command { id, request: Some(request) }.encode_to_vec();
+        if data.len() > self.config.request_bytes_max + COMMAND_OVERHEAD_BYTES {
+            return Err(ProposeError::TooLarge);
+        }
+        let mut place = self.waiters.enter(id);
+        self.enqueue(Input::Propose { data, deadline: Instant::now() + self.deadline() })?;
+        match tokio::time::timeout(self.deadline(), &mut place.answer).await {
+            Ok(Ok(answer)) => Ok(Proposed { response: answer? }),
+            Ok(Err(_)) => Err(ProposeError::Stopped),
+            Err(_) if self.view.lock().leader == 0 => Err(ProposeError::NoLeader),
+            Err(_) => Err(ProposeError::Timeout),
+        }
+    }
+
+    /// Tells the cluster this member's name and client URLs, and the cluster version if there is none, until both are known.
+    pub async fn publish(self: Arc<Self>, client_urls: Vec<String>) {
+        const RETRY: Duration = Duration::from_millis(500);
+        /// The first of the served level, as etcd decides it when all members are of one level.
+        const CLUSTER_VERSION: &str = "3.5.0";
+        let name = self
+            .config
+            .members
+            .iter()
+            .find(|m| m.id == self.config.id)
+            .map(|m| m.name.clone())
+            .unwrap_or_default();
+        let attributes = MemberAttributes { member_id: self.config.id, name, client_urls };
+        loop {
+            let request = {
+                let store = self.store.read();
+                if store.attributes(self.config.id).is_none_or(|known| **known != attributes) {
+                    Request::MemberAttributes(attributes.clone())
+                } else if store.cluster_version().is_none() {
+                    Request::ClusterVersion(ClusterVersion { version: CLUSTER_VERSION.into() })
+                } else {
+                    return;
+                }
+            };
+            match self.propose(request).await {
+                Ok(_) => {}
+                Err(ProposeError::Stopped) => return,
+                Err(error) => {
+                    tracing::debug!(%error, "publishing this member's attributes");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+    }
+}
+
+/// The newest usable state: the checkpoint, or a snapshot file, or nothing if the log has everything. The flag asks to write the checkpoint
+/// anew.
+fn choose_store(
+    checkpointed: Option<Store>,
+    snapshot_dir: &std::path::Path,
+    log_start: u64,
+    log_end: u64,
+) -> anyhow::Result<(Store, bool)> {
+    let fits = |store: &Store| (log_start..=log_end).contains(&store.applied_index());
+    match checkpointed {
+        Some(store) if fits(&store) => return Ok((store, false)),
+        Some(store) if store.applied_index() > log_end => bail!(
+            "the checkpoint is at entry {} but the log ends at {log_end}: acknowledged entries are missing from the log; move the data directory \
+             aside and let this member take the state from the others",
+            store.applied_index()
+        ),
+        _ => {}
+    }
+    if log_start == 0 {
+        return Ok((Store::new(), true));
+    }
+    match snapshot_file::newest(snapshot_dir) {
+        Some(store) if fits(&store) => Ok((store, true)),
+        _ => bail!(
+            "the log begins after entry {log_start} and there is no readable checkpoint or snapshot of what came before; move the data directory \
+             aside and let this member take the state from the others"
+        ),
+    }
+}
+
+/// Ids never repeat: 16 bits of the member, 39 of the time at start, the rest counts. Positive as `i64`.
+fn first_id(member: u64) -> u64 {
+    let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
+    ((member & 0x7fff) << 48) | ((millis & ((1 << 40) - 1)) << 8)
+}
+
+impl Member for RaftMember {
+    async fn propose(&self, request: Request) -> Result<Proposed, ProposeError> {
+        let result = self.propose_within(request).await;
+        if matches!(&result, Err(error) if !matches!(error, ProposeError::Store(_))) {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+        }
+        result
+    }
+
+    async fn read_index(&self) -> Result<(), ProposeError> {
+        let (sender, answer) = oneshot::channel();
+        self.enqueue(Input::ReadIndex(sender))?;
+        let mut applied = self.applied.clone();
+        let wait = async {
+            let index = answer.await.map_err(|_| ProposeError::Stopped)?;
+            applied.wait_for(|applied| *applied >= index).await.map_err(|_| ProposeError::Stopped)?;
+            Ok(())
+        };
+        match tokio::time::timeout(self.deadline(), wait).await {
+            Ok(result) => result,
+            Err(_) if self.view.lock().leader == 0 => Err(ProposeError::NoLeader),
+            Err(_) => Err(ProposeError::Timeout),
+        }
+    }
+
+    async fn lease_keep_alive(&self, id: i64) -> Result<Option<i64>, ProposeError> {
+        if let Ok(renewed) = self.leases.keep_alive(id) {
+            return Ok(renewed);
+        }
+        let leader = self.view.lock().leader;
+        let time = self.peers.renew_lease(leader, id).await?;
+        Ok(time.map(|time| time.granted_seconds))
+    }
+
+    async fn lease_time_to_live(&self, id: i64) -> Result<Option<LeaseTimeToLive>, ProposeError> {
+        if let Ok(time) = self.leases.time_to_live(id) {
+            return Ok(time);
+        }
+        let leader = self.view.lock().leader;
+        self.peers.time_to_live(leader, id).await
+    }
+
+    fn store(&self) -> &RwLock<Store> {
+        &self.store
+    }
+
+    fn status(&self) -> MemberStatus {
+        let view = *self.view.lock();
+        let (checkpoint, wal) =
+            (self.checkpoint_bytes.load(Ordering::Relaxed), self.wal_bytes.load(Ordering::Relaxed));
+        MemberStatus {
+            cluster_id: self.config.cluster_id,
+            member_id: self.config.id,
+            leader: view.leader,
+            term: view.term,
+            raft_index: view.commit,
+            applied_index: *self.applied.borrow(),
+            db_size_bytes: checkpoint + wal,
+            db_size_in_use_bytes: checkpoint,
+            is_learner: false,
+            leader_changes: view.leader_changes,
+            proposals_pending: self.waiters.count() as u64,
+            proposals_failed: self.failed.load(Ordering::Relaxed),
+            errors: if view.leader == 0 { vec!["etcdserver: no leader".into()] } else { Vec::new() },
+        }
+    }
+
+    fn members(&self) -> Vec<MemberInfo> {
+        let store = self.store.read();
+        let complete = |member: &MemberInfo| match store.attributes(member.id) {
+            Some(known) => MemberInfo {
+                name: known.name.clone(),
+                client_urls: known.client_urls.clone(),
+                ..member.clone()
+            },
+            // Not started yet, as far as the cluster knows.
+            None => MemberInfo { name: String::new(), ..member.clone() },
+        };
+        self.config.members.iter().map(complete).collect()
+    }
+
+    fn feed(&self) -> broadcast::Receiver<Feed> {
+        self.feed.subscribe()
+    }
+
+    fn leader(&self) -> watch::Receiver<u64> {
+        self.leader.clone()
+    }
+
+    fn unique_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn lease_ttl_seconds_min(&self) -> i64 {
+        (3 * self.config.election.as_millis() / 2).div_ceil(1000) as i64
+    }
+}

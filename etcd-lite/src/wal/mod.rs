@@ -1,0 +1,401 @@
+//! The write-ahead log on disk: segments of records, synced before anything they hold is acknowledged.
+//!
+//! Owns: files, syncing, replay, release of what snapshots cover. Never here: what entries mean.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+pub mod codec;
+
+use codec::{FileEnd, decode_file};
+pub use codec::{WalEntry, WalHardState, WalRecord};
+
+/// A segment larger than this is followed by a new one.
+const SEGMENT_BYTES: u64 = 64 << 20;
+const SUFFIX: &str = ".wal";
+
+/// Why the log cannot be used. `Display` says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum WalError {
+    /// The file system refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A record that was once whole is damaged.
+    #[error(
+        "{path} is damaged at byte {offset}: entries that were acknowledged may be lost, so this member does not start; move its data \
+         directory aside and let it take the state from the other members"
+    )]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// Where.
+        offset: usize,
+    },
+    /// A segment is missing.
+    #[error(
+        "{path} begins at entry {found}, but the log before it ends at {expected}: a segment is missing; restore it, or move the data directory aside and let this member take the state from the others"
+    )]
+    Gap {
+        /// Which file.
+        path: PathBuf,
+        /// Last index before it.
+        expected: u64,
+        /// Its first index.
+        found: u64,
+    },
+    /// The directory belongs to another member or cluster.
+    #[error(
+        "{path} belongs to member {found_member:x} of cluster {found_cluster:x}, but the flags describe member {member:x} of cluster \
+         {cluster:x}; use the flags it was made with (--name, --initial-cluster, --initial-cluster-token), or another --data-dir"
+    )]
+    Foreign {
+        /// Which file.
+        path: PathBuf,
+        /// Whose it is.
+        found_member: u64,
+        /// Of which cluster.
+        found_cluster: u64,
+        /// Whose it should be.
+        member: u64,
+        /// Of which cluster.
+        cluster: u64,
+    },
+}
+
+/// What the log held when it was opened.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Replay {
+    /// Raft's hard state; all zero for a new log.
+    pub hard_state: WalHardState,
+    /// Index and term the entries follow on: the last snapshot marker, or 0.
+    pub snapshot: (u64, u64),
+    /// Consecutive entries after `snapshot`.
+    pub entries: Vec<WalEntry>,
+    /// Whether there was no log before.
+    pub is_new: bool,
+    /// The first segment held begins in the middle; the marker that covers what came before stands in a later segment.
+    awaits_marker: bool,
+}
+
+struct Segment {
+    path: PathBuf,
+    /// Highest entry index in it, 0 for none.
+    last_index: u64,
+}
+
+/// The open log. Appends are buffered in memory until [`Wal::sync`].
+pub struct Wal {
+    dir: PathBuf,
+    identity: WalRecord,
+    hard_state: WalHardState,
+    snapshot: (u64, u64),
+    segments: Vec<Segment>,
+    file: File,
+    file_bytes: u64,
+    next_sequence: u64,
+    buffer: Vec<u8>,
+}
+
+impl Wal {
+    /// Opens or makes the log of a member in `dir`, and reads what is there. A torn tail is cut off.
+    ///
+    /// # Errors
+    /// See [`WalError`].
+    pub fn open(dir: &Path, cluster_id: u64, member_id: u64) -> Result<(Self, Replay), WalError> {
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| WalError::Io { path, source }
+        };
+        std::fs::create_dir_all(dir).map_err(io(dir))?;
+        let mut paths: Vec<PathBuf> = std::fs::read_dir(dir)
+            .map_err(io(dir))?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| path.extension().is_some_and(|e| e == &SUFFIX[1..]))
+            .collect();
+        paths.sort();
+        let mut replay = Replay { is_new: true, ..Replay::default() };
+        let mut segments = Vec::new();
+        for (position, path) in paths.iter().enumerate() {
+            let bytes = std::fs::read(path).map_err(io(path))?;
+            let mut failure = None;
+            let mut last_index = 0;
+            let end = decode_file(&bytes, |record| {
+                if let WalRecord::Entry(entry) = &record {
+                    last_index = last_index.max(entry.index);
+                }
+                if failure.is_none() {
+                    failure = replay.take(record, path, position == 0, (cluster_id, member_id)).err();
+                }
+            });
+            if let Some(failure) = failure {
+                return Err(failure);
+            }
+            match end {
+                FileEnd::Clean => {}
+                FileEnd::Torn { offset } if position + 1 == paths.len() => {
+                    let lost = bytes.len() - offset;
+                    tracing::warn!(file = %path.display(), bytes = lost, "cut an unfinished write off the log's end; it was never acknowledged");
+                    let file = OpenOptions::new().write(true).open(path).map_err(io(path))?;
+                    file.set_len(offset as u64).and_then(|()| file.sync_all()).map_err(io(path))?;
+                }
+                FileEnd::Torn { offset } | FileEnd::Damaged { offset } => {
+                    return Err(WalError::Damaged { path: path.clone(), offset });
+                }
+            }
+            segments.push(Segment { path: path.clone(), last_index });
+        }
+        if replay.awaits_marker {
+            return Err(WalError::Gap { path: paths[0].clone(), expected: 0, found: replay.snapshot.0 + 1 });
+        }
+        replay.is_new = segments.is_empty();
+        let next_sequence = paths.last().and_then(|path| sequence(path)).map_or(0, |s| s + 1);
+        let identity = WalRecord::Identity { cluster_id, member_id };
+        let placeholder = dir.join("none");
+        // Always a fresh segment: an old one's tail is never written over.
+        let file = OpenOptions::new().read(true).open(dir).map_err(io(&placeholder))?;
+        let mut wal = Self {
+            dir: dir.to_owned(),
+            identity,
+            hard_state: replay.hard_state,
+            snapshot: replay.snapshot,
+            segments,
+            file,
+            file_bytes: 0,
+            next_sequence,
+            buffer: Vec::new(),
+        };
+        wal.cut()?;
+        Ok((wal, replay))
+    }
+
+    /// Begins a new segment, which repeats what a reader needs if all earlier ones are released.
+    fn cut(&mut self) -> Result<(), WalError> {
+        let path = self.dir.join(format!("{:016x}{SUFFIX}", self.next_sequence));
+        let io = |source| WalError::Io { path: path.clone(), source };
+        let mut head = Vec::new();
+        self.identity.encode(&mut head);
+        WalRecord::Snapshot { index: self.snapshot.0, term: self.snapshot.1 }.encode(&mut head);
+        WalRecord::HardState(self.hard_state).encode(&mut head);
+        let mut file = OpenOptions::new().write(true).create_new(true).open(&path).map_err(io)?;
+        file.write_all(&head).and_then(|()| file.sync_all()).map_err(io)?;
+        File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(io)?;
+        self.file = file;
+        self.file_bytes = head.len() as u64;
+        self.next_sequence += 1;
+        self.segments.push(Segment { path, last_index: 0 });
+        Ok(())
+    }
+
+    /// Adds a record; on disk after the next [`Wal::sync`].
+    pub fn append(&mut self, record: &WalRecord) {
+        match record {
+            WalRecord::Entry(entry) => {
+                if let Some(segment) = self.segments.last_mut() {
+                    segment.last_index = segment.last_index.max(entry.index);
+                }
+            }
+            WalRecord::HardState(state) => self.hard_state = *state,
+            WalRecord::Snapshot { index, term } | WalRecord::Reset { index, term } => {
+                self.snapshot = (*index, *term)
+            }
+            WalRecord::Identity { .. } => {}
+        }
+        record.encode(&mut self.buffer);
+    }
+
+    /// Writes what was appended; it is on disk when this returns.
+    ///
+    /// # Errors
+    /// After an error the file's state is unknown: the process must end.
+    pub fn sync(&mut self) -> Result<(), WalError> {
+        let io = |source| WalError::Io {
+            path: self.segments.last().map(|s| s.path.clone()).unwrap_or_default(),
+            source,
+        };
+        component_base::failpoint!("wal.before_write");
+        self.file.write_all(&self.buffer).map_err(io)?;
+        self.file_bytes += self.buffer.len() as u64;
+        self.buffer.clear();
+        component_base::failpoint!("wal.before_sync");
+        self.file.sync_data().map_err(io)?;
+        component_base::failpoint!("wal.after_sync");
+        if self.file_bytes > SEGMENT_BYTES {
+            self.cut()?;
+        }
+        Ok(())
+    }
+
+    /// A snapshot file holds everything up to `index`: notes that, and removes segments that hold nothing later.
+    ///
+    /// # Errors
+    /// The file system refused.
+    pub fn release(&mut self, index: u64, term: u64) -> Result<(), WalError> {
+        self.append(&WalRecord::Snapshot { index, term });
+        self.sync()?;
+        // The newest segment is being written; a later one never holds entries before an earlier one's.
+        while self.segments.len() > 1 && self.segments[0].last_index <= index {
+            let segment = self.segments.remove(0);
+            std::fs::remove_file(&segment.path)
+                .map_err(|source| WalError::Io { path: segment.path, source })?;
+        }
+        Ok(())
+    }
+
+    /// Bytes on disk.
+    pub fn disk_bytes(&self) -> u64 {
+        self.segments.iter().filter_map(|s| std::fs::metadata(&s.path).ok()).map(|meta| meta.len()).sum()
+    }
+}
+
+impl Replay {
+    fn last_index(&self) -> u64 {
+        self.entries.last().map_or(self.snapshot.0, |entry| entry.index)
+    }
+
+    fn take(
+        &mut self,
+        record: WalRecord,
+        path: &Path,
+        is_first_segment: bool,
+        own: (u64, u64),
+    ) -> Result<(), WalError> {
+        match record {
+            WalRecord::Identity { cluster_id, member_id } => {
+                if (cluster_id, member_id) != own {
+                    return Err(WalError::Foreign {
+                        path: path.to_owned(),
+                        found_member: member_id,
+                        found_cluster: cluster_id,
+                        member: own.1,
+                        cluster: own.0,
+                    });
+                }
+            }
+            WalRecord::HardState(state) => self.hard_state = state,
+            WalRecord::Reset { index, term } => {
+                self.entries.clear();
+                self.snapshot = (index, term);
+                self.awaits_marker = false;
+            }
+            WalRecord::Snapshot { index, term } => {
+                if index >= self.last_index() {
+                    self.entries.clear();
+                } else {
+                    self.entries.retain(|entry| entry.index > index);
+                }
+                if index >= self.snapshot.0 {
+                    self.snapshot = (index, term);
+                    self.awaits_marker = false;
+                }
+            }
+            WalRecord::Entry(entry) => {
+                if entry.index <= self.snapshot.0 {
+                    return Ok(());
+                }
+                if self.entries.is_empty() && is_first_segment && entry.index > self.snapshot.0 + 1 {
+                    self.snapshot = (entry.index - 1, 0);
+                    self.awaits_marker = true;
+                }
+                let first = self.snapshot.0 + 1;
+                let expected = self.last_index();
+                if entry.index > expected + 1 {
+                    return Err(WalError::Gap { path: path.to_owned(), expected, found: entry.index });
+                }
+                self.entries.truncate((entry.index - first) as usize);
+                self.entries.push(entry);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn sequence(path: &Path) -> Option<u64> {
+    u64::from_str_radix(path.file_stem()?.to_str()?, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(index: u64, term: u64) -> WalRecord {
+        WalRecord::Entry(WalEntry { index, term, kind: 0, data: format!("{index}@{term}").into() })
+    }
+
+    fn open(dir: &Path) -> (Wal, Replay) {
+        Wal::open(dir, 1, 2).expect("open")
+    }
+
+    fn indexes(replay: &Replay) -> Vec<(u64, u64)> {
+        replay.entries.iter().map(|e| (e.index, e.term)).collect()
+    }
+
+    #[test]
+    fn entries_term_and_vote_come_back() {
+        let dir = tempfile::tempdir().expect("dir");
+        let (mut wal, replay) = open(dir.path());
+        assert!(replay.is_new);
+        let state = WalHardState { term: 3, vote: 2, commit: 1 };
+        for record in [entry(1, 1), entry(2, 1), WalRecord::HardState(state), entry(2, 3)] {
+            wal.append(&record);
+        }
+        wal.sync().expect("sync");
+        drop(wal);
+        let (_, replay) = open(dir.path());
+        assert_eq!(
+            (indexes(&replay), replay.hard_state, replay.is_new),
+            (vec![(1, 1), (2, 3)], state, false)
+        );
+    }
+
+    #[test]
+    fn what_a_snapshot_covers_is_released() {
+        let dir = tempfile::tempdir().expect("dir");
+        let (mut wal, _) = open(dir.path());
+        for index in 1..=4 {
+            wal.append(&entry(index, 1));
+            wal.sync().expect("sync");
+            wal.cut().expect("cut");
+        }
+        wal.release(2, 1).expect("release");
+        assert_eq!(std::fs::read_dir(dir.path()).expect("dir").count(), 3);
+        drop(wal);
+        let (_, replay) = open(dir.path());
+        assert_eq!((replay.snapshot, indexes(&replay)), ((2, 1), vec![(3, 1), (4, 1)]));
+    }
+
+    #[test]
+    fn a_torn_tail_is_cut_and_damage_in_the_middle_is_refused() {
+        let dir = tempfile::tempdir().expect("dir");
+        let (mut wal, _) = open(dir.path());
+        for index in 1..=3 {
+            wal.append(&entry(index, 1));
+        }
+        wal.sync().expect("sync");
+        let path = wal.segments[0].path.clone();
+        drop(wal);
+        let bytes = std::fs::read(&path).expect("read");
+        std::fs::write(&path, &bytes[..bytes.len() - 3]).expect("write");
+        let (wal, replay) = open(dir.path());
+        assert_eq!(indexes(&replay), [(1, 1), (2, 1)]);
+        drop(wal);
+        let mut bytes = std::fs::read(&path).expect("read");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&path, &bytes).expect("write");
+        let error = Wal::open(dir.path(), 1, 2).err().expect("damage").to_string();
+        assert!(error.contains("damaged at byte") && error.contains("move its data"), "{error}");
+    }
+
+    #[test]
+    fn another_members_directory_is_refused() {
+        let dir = tempfile::tempdir().expect("dir");
+        drop(open(dir.path()));
+        assert!(matches!(Wal::open(dir.path(), 1, 3), Err(WalError::Foreign { .. })));
+    }
+}
