@@ -80,7 +80,7 @@ impl Cgroups {
     ///
     /// # Errors
     /// The file system's, with the path.
-    pub fn create(&self, pod: &Pod) -> io::Result<()> {
+    pub fn create(&self, pod: &Pod, pids_max: Option<i64>) -> io::Result<()> {
         let path = self.pod_path(pod);
         for (controller, directory) in self.directories(&path) {
             if matches!(controller, None | Some("cpu" | "memory" | "pids")) {
@@ -88,7 +88,7 @@ impl Cgroups {
                     self.enable_v2_controllers(&path)?;
                 }
                 std::fs::create_dir_all(&directory).map_err(|error| with_path(error, &directory))?;
-                apply(controller, &directory, &resources::pod_values(pod))?;
+                apply(controller, &directory, &resources::pod_values(pod), pids_max)?;
             }
         }
         Ok(())
@@ -210,7 +210,12 @@ fn parse_mounts(table: &str) -> Option<Hierarchy> {
     v2.map(|mount| Hierarchy::V2 { mount })
 }
 
-fn apply(controller: Option<&str>, directory: &Path, values: &CgroupValues) -> io::Result<()> {
+fn apply(
+    controller: Option<&str>,
+    directory: &Path,
+    values: &CgroupValues,
+    pids_max: Option<i64>,
+) -> io::Result<()> {
     let write = |file: &str, text: String| {
         let path = directory.join(file);
         match std::fs::write(&path, text) {
@@ -220,6 +225,9 @@ fn apply(controller: Option<&str>, directory: &Path, values: &CgroupValues) -> i
             Ok(()) => Ok(()),
         }
     };
+    if let (Some(pids), None | Some("pids")) = (pids_max, controller) {
+        write("pids.max", pids.to_string())?;
+    }
     match controller {
         Some("cpu") => {
             write("cpu.shares", values.cpu_shares.to_string())?;
@@ -289,9 +297,10 @@ mod tests {
             serde_json::from_value(serde_json::json!({"metadata": {"uid": "u"}, "spec": {"containers": [
             {"name": "a", "resources": {"limits": {"cpu": "500m", "memory": "64Mi"}}}]}}))
             .unwrap();
-        cgroups.create(&pod).unwrap();
+        cgroups.create(&pod, Some(64)).unwrap();
         let read = |name: &str| std::fs::read_to_string(mount.join("lab/kubepods/podu").join(name)).unwrap();
         assert_eq!(read("cpu.max"), "50000 100000");
+        assert_eq!(read("pids.max"), "64");
         assert_eq!(read("memory.max"), (64 << 20).to_string());
         assert_eq!(cgroups.pod_uids(), BTreeSet::from(["u".to_owned()]));
     }

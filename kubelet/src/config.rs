@@ -171,6 +171,7 @@ pub struct FileConfig {
     image_service_endpoint: String,
     static_pod_path: String,
     max_pods: Option<i64>,
+    pod_pids_limit: Option<i64>,
     pod_logs_dir: String,
     tls_cert_file: String,
     tls_private_key_file: String,
@@ -306,6 +307,8 @@ pub struct Config {
     pub healthz: Option<(String, u16)>,
     /// Most pods.
     pub max_pods: i64,
+    /// Most processes of one pod.
+    pub pod_pids_limit: Option<i64>,
     /// DNS servers for pods.
     pub cluster_dns: Vec<String>,
     /// DNS domain.
@@ -454,6 +457,7 @@ pub fn load(flags: Flags) -> Result<(Config, Vec<String>), String> {
         port: flags.port.or(file.port).unwrap_or(10250),
         healthz: (healthz_port != 0).then_some((healthz_address, healthz_port)),
         max_pods: flags.max_pods.or(file.max_pods).unwrap_or(110),
+        pod_pids_limit: file.pod_pids_limit.filter(|limit| *limit > 0),
         cluster_dns: match flags.cluster_dns {
             Some(list) => list.split(',').map(str::to_owned).collect(),
             None => file.cluster_dns,

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use coracle_client::event_recorder::{EventKind, EventRecorder};
 use coracle_client::informer::Informer;
-use k8s_openapi::api::core::v1::{ObjectReference, Pod, Service};
+use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod, Service};
 use kube::{Client, Resource};
+use kubelet_core::admission::Allocatable;
 use kubelet_core::dns::DnsConfig;
 use kubelet_core::field_ref::NodeFacts;
 use kubelet_core::pod_view;
@@ -36,8 +37,10 @@ pub struct Settings {
     pub host_dns: DnsConfig,
     /// Bytes of memory of the node.
     pub memory_bytes: i64,
-    /// Thousandths of a CPU and bytes that pods may use.
-    pub allocatable: (i64, i64),
+    /// What pods may use.
+    pub allocatable: Allocatable,
+    /// Most processes of one pod.
+    pub pod_pids_limit: Option<i64>,
     /// Bytes at which a container's log is rotated, and how many files are kept.
     pub log_rotation: (u64, usize),
     /// Whether to set CPU quotas.
@@ -64,6 +67,8 @@ pub struct Context {
     pub events: EventRecorder,
     /// Services of the cluster, for environments.
     pub services: Informer<Service>,
+    /// This node as the API server has it.
+    pub nodes: Informer<Node>,
     /// Volumes.
     pub volumes: Volumes,
     /// Pod cgroups; none on hollow nodes.
@@ -85,8 +90,8 @@ impl Context {
             node_name: self.settings.node_name.clone(),
             host_ips: self.node_ips.clone(),
             pod_ips,
-            allocatable_milli_cpu: self.settings.allocatable.0,
-            allocatable_memory: self.settings.allocatable.1,
+            allocatable_milli_cpu: self.settings.allocatable.milli_cpu,
+            allocatable_memory: self.settings.allocatable.memory,
         }
     }
 

@@ -23,6 +23,7 @@ use coracle_client::event_recorder::{EventRecorder, EventStyle};
 use coracle_client::informer::Informer;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret, Service};
 use kube::Api;
+use kubelet_core::admission::Allocatable;
 use kubelet_core::dns;
 use parking_lot::RwLock;
 use tokio::sync::Semaphore;
@@ -133,7 +134,12 @@ async fn run(config: Config, hollow_latency: Duration) -> anyhow::Result<()> {
                 &std::fs::read_to_string(&config.resolv_conf).unwrap_or_default(),
             ),
             memory_bytes,
-            allocatable: (facts::cpus() * 1000, memory_bytes),
+            allocatable: Allocatable {
+                milli_cpu: facts::cpus() * 1000,
+                memory: memory_bytes,
+                pods: config.max_pods,
+            },
+            pod_pids_limit: config.pod_pids_limit,
             log_rotation: config.log_rotation,
             cpu_cfs_quota: config.cpu_cfs_quota,
             serialize_image_pulls: config.serialize_image_pulls,
@@ -144,6 +150,7 @@ async fn run(config: Config, hollow_latency: Duration) -> anyhow::Result<()> {
         runtime_name: version.0.clone(),
         events,
         services,
+        nodes: nodes.clone(),
         volumes,
         cgroups,
         statuses: StatusManager::start(client.clone(), stop.clone()),

@@ -26,6 +26,7 @@ use super::facts;
 use crate::context::Context;
 
 const RETRY: Duration = Duration::from_secs(1);
+const RETRY_STATUS: Duration = Duration::from_secs(2);
 const REPORT_EVERY: SignedDuration = SignedDuration::from_mins(5);
 /// While the network is not ready the runtime is asked more often.
 const NOT_READY_PERIOD: Duration = Duration::from_millis(500);
@@ -120,7 +121,10 @@ pub async fn run(
                         node = register(&context, &settings, &nodes).await;
                         continue;
                     }
-                    Err(error) => tracing::warn!(%error, "cannot write the node's status yet"),
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot write the node's status yet");
+                        tokio::time::sleep(RETRY_STATUS).await;
+                    }
                 }
             }
             let pause = if verdict.is_ok() { settings.period } else { NOT_READY_PERIOD };

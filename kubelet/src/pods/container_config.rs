@@ -23,6 +23,8 @@ use crate::runtime::{
     ANNOTATION_TERMINATION_POLICY, LABEL_CONTAINER_NAME,
 };
 
+/// How long to wait for the first list of Services; without it the environment would lack some.
+const SERVICES_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
 const MASKED_PATHS: [&str; 10] = [
     "/proc/asound",
     "/proc/acpi",
@@ -57,6 +59,9 @@ pub struct Making<'a> {
 /// The text of `CreateContainerConfigError`.
 pub async fn build(context: &Context, making: &Making<'_>) -> Result<ContainerConfig, String> {
     let Making { pod, container, restart_count, pod_ips, image } = *making;
+    tokio::time::timeout(SERVICES_WAIT, context.services.wait_synced())
+        .await
+        .map_err(|_| "services have not yet been read at least once, cannot construct envvars".to_owned())?;
     let services = context.services.store().list();
     let services: Vec<_> = services.iter().map(AsRef::as_ref).collect();
     let objects = context.volumes.environment_objects(pod, container).await?;
@@ -342,9 +347,9 @@ fn security(
         masked_paths: paths(&MASKED_PATHS),
         readonly_paths: paths(&READONLY_PATHS),
         seccomp: if privileged {
-            Some(seccomp(None, false)?)
+            Some(seccomp(&context.settings.root_dir, None, false)?)
         } else {
-            Some(seccomp(profile, context.settings.seccomp_default)?)
+            Some(seccomp(&context.settings.root_dir, profile, context.settings.seccomp_default)?)
         },
         ..LinuxContainerSecurityContext::default()
     })

@@ -10,6 +10,8 @@ use coracle_client::informer::{Change, Informer};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kubelet_core::admission::admit;
+use kubelet_core::pod_status::Waiting;
 use kubelet_core::pod_view;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -111,14 +113,34 @@ impl Manager {
         match workers.get(&uid) {
             Some(worker) => worker.update(pod),
             None => {
-                workers.insert(uid, self.start(pod));
+                let refused = self.refusal(&pod, &workers);
+                workers.insert(uid, self.start(pod, refused));
             }
         }
     }
 
-    fn start(&self, pod: Arc<Pod>) -> WorkerHandle {
+    /// Why the node does not take a new pod. Pods that it has taken before, as after a restart, are not judged again.
+    fn refusal(&self, pod: &Pod, workers: &HashMap<String, WorkerHandle>) -> Option<Waiting> {
+        let taken = pod.status.as_ref().is_some_and(|status| status.start_time.is_some());
+        if taken || pod.metadata.deletion_timestamp.is_some() {
+            return None;
+        }
+        let known = self.pods.store().list();
+        let others: Vec<&Pod> = known
+            .iter()
+            .map(Arc::as_ref)
+            .filter(|other| workers.contains_key(pod_view::uid(other)) && !pod_view::is_terminal(other))
+            .collect();
+        let node = self.context.nodes.store().list().pop();
+        // Without a Node nothing is known of its labels: the scheduler has looked at them.
+        let labels = node.and_then(|node| node.metadata.labels.clone());
+        let labels = labels.unwrap_or_else(|| pod_view::spec(pod).node_selector.clone().unwrap_or_default());
+        admit(pod, &others, self.context.settings.allocatable, &labels).err()
+    }
+
+    fn start(&self, pod: Arc<Pod>, refused: Option<Waiting>) -> WorkerHandle {
         let workers = Arc::downgrade(&self.workers);
-        WorkerHandle::start(Arc::clone(&self.context), pod, move |uid| {
+        WorkerHandle::start(Arc::clone(&self.context), pod, refused, move |uid| {
             if let Some(workers) = workers.upgrade() {
                 workers.lock().remove(uid);
             }
@@ -223,7 +245,7 @@ impl Manager {
                 },
                 ..Pod::default()
             };
-            let worker = self.start(Arc::new(pod));
+            let worker = self.start(Arc::new(pod), None);
             worker.vanished();
             self.workers.lock().insert(uid, worker);
         }

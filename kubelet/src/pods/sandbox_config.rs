@@ -3,6 +3,7 @@
 //! Never here: calls.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use k8s_cri::v1::{
     DnsConfig, LinuxPodSandboxConfig, LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption,
@@ -51,17 +52,21 @@ pub fn namespaces(pod: &Pod) -> NamespaceOption {
     }
 }
 
-/// A seccomp profile for the runtime.
+/// A seccomp profile for the runtime; local ones are below `root`, the kubelet's directory.
 ///
 /// # Errors
 /// Names a profile of an unknown type.
-pub fn seccomp(profile: Option<&SeccompProfile>, default_on: bool) -> Result<SecurityProfile, String> {
+pub fn seccomp(
+    root: &Path,
+    profile: Option<&SeccompProfile>,
+    default_on: bool,
+) -> Result<SecurityProfile, String> {
     let (kind, local) = match profile.map(|profile| profile.type_.as_str()) {
         Some("RuntimeDefault") => (ProfileType::RuntimeDefault, String::new()),
         Some("Unconfined") => (ProfileType::Unconfined, String::new()),
         Some("Localhost") => {
             let name = profile.and_then(|profile| profile.localhost_profile.clone()).unwrap_or_default();
-            (ProfileType::Localhost, format!("/var/lib/kubelet/seccomp/{name}"))
+            (ProfileType::Localhost, root.join("seccomp").join(name).to_string_lossy().into_owned())
         }
         Some(other) => return Err(format!("unknown seccomp profile type {other:?}")),
         None if default_on => (ProfileType::RuntimeDefault, String::new()),
@@ -109,7 +114,7 @@ pub fn build(context: &Context, pod: &Pod, attempt: u32) -> Result<PodSandboxCon
             namespace_options: Some(namespaces(pod)),
             privileged,
             supplemental_groups: groups.unwrap_or_default(),
-            seccomp: Some(seccomp(None, true)?),
+            seccomp: Some(seccomp(&settings.root_dir, None, true)?),
             ..LinuxSandboxSecurityContext::default()
         }),
         sysctls: sysctls.map(|sysctl| (sysctl.name.clone(), sysctl.value.clone())).collect(),

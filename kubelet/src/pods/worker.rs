@@ -46,8 +46,17 @@ struct Signals {
 }
 
 impl WorkerHandle {
-    /// Starts a worker. `finished` is called with the pod's UID when nothing is left of it.
-    pub fn start(context: Arc<Context>, pod: Arc<Pod>, finished: impl FnOnce(&str) + Send + 'static) -> Self {
+    /// Starts a worker. `refused`: the node does not take the pod. `finished` is called with the pod's UID when nothing is
+    /// left of it.
+    pub fn start(
+        context: Arc<Context>,
+        pod: Arc<Pod>,
+        refused: Option<Waiting>,
+        finished: impl FnOnce(&str) + Send + 'static,
+    ) -> Self {
+        if let Some(refused) = &refused {
+            context.pod_event(&pod, EventKind::Warning, &refused.reason, refused.message.clone());
+        }
         let (sender, receiver) = watch::channel(Arc::clone(&pod));
         let wake = Arc::new(Notify::new());
         let signals = Arc::new(Signals::default());
@@ -65,7 +74,7 @@ impl WorkerHandle {
             waiting: BTreeMap::new(),
             held: BTreeMap::new(),
             status: None,
-            failure: None,
+            failure: refused,
             stopped: false,
             torn_down: false,
         };
@@ -318,7 +327,7 @@ impl Worker {
             return None;
         }
         if let Some(cgroups) = &context.cgroups
-            && let Err(error) = cgroups.create(&self.pod)
+            && let Err(error) = cgroups.create(&self.pod, context.settings.pod_pids_limit)
         {
             let text = format!("unable to ensure pod container exists: {error}");
             context.pod_event(&self.pod, EventKind::Warning, "FailedCreatePodContainer", text);

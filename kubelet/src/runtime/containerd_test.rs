@@ -184,7 +184,7 @@ async fn a_pod_lives_and_ends_in_containerd_and_leaves_nothing() {
         "spec": {"containers": [{"name": "web", "resources": {"limits": {"cpu": "500m", "memory": "64Mi"}}}]}}))
     .unwrap();
     let cgroups = Cgroups::detect(&format!("/{uid}")).unwrap();
-    cgroups.create(&pod).unwrap();
+    cgroups.create(&pod, None).unwrap();
     let namespaces = NamespaceOption {
         network: NamespaceMode::Node as i32,
         pid: NamespaceMode::Container as i32,
