@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value};
 
-use super::facts::{ATOMIC_STRUCTS, field_fact};
+use super::facts::{field_fact, is_atomic_type};
 use super::{Field, ListType, PatchStrategy, Schema, StringFormat, Struct};
 use crate::resource::Resource;
 
@@ -117,7 +117,7 @@ fn intern(
         return known;
     }
     let name = leak(type_name);
-    let atomic = type_name.strip_prefix("io.k8s.").is_some_and(|short| ATOMIC_STRUCTS.contains(&short));
+    let atomic = is_atomic_type(type_name);
     let object: &'static Struct =
         Box::leak(Box::new(Struct { type_name: name, atomic, fields: OnceLock::new() }));
     structs.insert(name, object);

@@ -122,7 +122,7 @@ static FIELD_FACTS: &[FieldFact] = &[
 ];
 
 /// Types that are one value for server-side apply, without `io.k8s.`.
-pub(crate) static ATOMIC_STRUCTS: &[&str] = &[
+static ATOMIC_STRUCTS: &[&str] = &[
     "api.autoscaling.v1.CrossVersionObjectReference",
     "api.core.v1.ConfigMapKeySelector",
     "api.core.v1.EndpointAddress",
@@ -149,4 +149,9 @@ pub(crate) static ATOMIC_STRUCTS: &[&str] = &[
 pub(crate) fn field_fact(type_name: &str, field: &str) -> Option<&'static FieldFact> {
     let type_name = type_name.strip_prefix("io.k8s.")?;
     FIELD_FACTS.iter().find(|fact| fact.field == field && fact.type_name == type_name)
+}
+
+/// Whether the type `type_name` (with its `io.k8s.`) is one value for server-side apply.
+pub(crate) fn is_atomic_type(type_name: &str) -> bool {
+    type_name.strip_prefix("io.k8s.").is_some_and(|short| ATOMIC_STRUCTS.contains(&short))
 }

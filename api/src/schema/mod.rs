@@ -10,8 +10,9 @@ mod types;
 
 use std::sync::OnceLock;
 
+pub(crate) use build::definitions;
 pub use build::{of, of_kind};
-
+pub(crate) use facts::{field_fact, is_atomic_type};
 pub use prune::{UnknownField, prune};
 pub use types::check_types;
 
