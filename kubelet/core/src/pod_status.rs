@@ -70,6 +70,8 @@ pub fn compute(input: &StatusInput<'_>) -> PodStatus {
         (None, "Failed") => "Failed",
         (None, _) => phase(input, &init, &containers),
     };
+    // Why a pod ended stays; what others wrote while it ran does not.
+    let kept = pod_view::is_terminal(pod).then_some(&old);
     let ips = input.runtime.ready_sandbox().map(|sandbox| sandbox.ips.clone()).unwrap_or_default();
     let pod_ips: Vec<String> = if pod_view::host_network(pod) {
         if input.runtime.sandboxes.is_empty() { Vec::new() } else { input.host_ips.to_vec() }
@@ -81,8 +83,14 @@ pub fn compute(input: &StatusInput<'_>) -> PodStatus {
     let has_network = input.runtime.ready_sandbox().is_some_and(|_| !pod_ips.is_empty());
     let mut status = PodStatus {
         phase: Some(phase.to_owned()),
-        message: input.failure.map(|failure| failure.message.clone()).or_else(|| old.message.clone()),
-        reason: input.failure.map(|failure| failure.reason.clone()).or_else(|| old.reason.clone()),
+        message: input
+            .failure
+            .map(|failure| failure.message.clone())
+            .or_else(|| kept.and_then(|old| old.message.clone())),
+        reason: input
+            .failure
+            .map(|failure| failure.reason.clone())
+            .or_else(|| kept.and_then(|old| old.reason.clone())),
         host_ip: input.host_ips.first().cloned(),
         host_ips: Some(input.host_ips.iter().map(|ip| HostIP { ip: ip.clone() }).collect()),
         pod_ip: pod_ips.first().cloned(),
