@@ -1,2 +1,96 @@
-//! Placeholder while the workspace is laid out.
-fn main() {}
+//! The controller-manager's process: flags in, shared watches and one task a controller until told to stop. Owns the wiring
+//! only: decisions are `controller-manager-core`'s, the API is reached through `coracle-client`.
+
+mod context;
+mod controllers;
+mod discovery;
+mod executor;
+mod informers;
+mod options;
+mod serving;
+mod settings;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use component_base::health::Health;
+use coracle_client::config::{ClientConfig, connect};
+use coracle_client::leader_election::run_or_exit;
+use coracle_client::metrics::{LeaderElectionMetrics, WorkQueueMetrics};
+use kube::Client;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::options::Options;
+use crate::settings::Settings;
+
+fn main() -> ExitCode {
+    let options: Options = component_base::flags::parse(options::NOT_IMPLEMENTED);
+    component_base::logging::init(&options.log, "controller-manager");
+    component_base::tls::install_provider();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("Error: cannot start the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(options)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("Error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(options: Options) -> anyhow::Result<()> {
+    let shutdown = component_base::shutdown::install();
+    let settings = Arc::new(Settings::load(&options)?);
+    let registry = component_base::metrics::registry();
+    let (queues, election) = {
+        let mut registry = registry.lock();
+        (WorkQueueMetrics::register(&mut registry), LeaderElectionMetrics::register(&mut registry))
+    };
+    let kubeconfig = options.kubeconfig.clone().unwrap_or_default();
+    let config = ClientConfig::new("controller-manager").kubeconfig(kubeconfig).master(options.master.as_deref());
+    let client = connect(&config).await?;
+    let server = serving::start(&options, Health::new(), registry, shutdown.clone()).await?;
+    let (leading, leader_settings) = (client.clone(), Arc::clone(&settings));
+    match settings.leader_election.clone() {
+        Some(config) => {
+            run_or_exit(client, config, &election, &shutdown, |token| lead(leading, leader_settings, queues, token)).await;
+        }
+        None => lead(client, leader_settings, queues, shutdown.clone()).await,
+    }
+    shutdown.cancel();
+    match server {
+        Some(server) => server.await.context("the health server ended abnormally")?.context("the health server failed"),
+        None => Ok(()),
+    }
+}
+
+/// Runs all enabled controllers until `shutdown`.
+async fn lead(client: Client, settings: Arc<Settings>, queues: WorkQueueMetrics, shutdown: CancellationToken) {
+    let context = context::Context::start(client, Arc::clone(&settings), queues, shutdown.clone());
+    let mut tasks = JoinSet::new();
+    for controller in controllers::ALL.iter().filter(|controller| settings.enabled.contains(controller.name)) {
+        let run = (controller.run)(context.clone());
+        tasks.spawn(async move {
+            run.await;
+            controller.name
+        });
+    }
+    while let Some(ended) = tasks.join_next().await {
+        match ended {
+            Ok(name) => tracing::debug!(controller = name, "ended"),
+            Err(error) => {
+                // Half a set of controllers is worse than a fresh start: another instance takes over.
+                tracing::error!(error = %error, "a controller ended abnormally; ending so that a fresh start takes over");
+                std::process::exit(1);
+            }
+        }
+    }
+    shutdown.cancelled().await;
+}

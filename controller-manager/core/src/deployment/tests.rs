@@ -206,8 +206,6 @@ fn a_change_of_size_in_mid_rollout_is_shared_in_proportion() {
     world.settle();
     world.change(|spec| spec.template = template("web", "demo:v2"));
     world.sync();
-    world.report(0, 10);
-    world.sync();
     assert_eq!(world.sizes(), [8, 3]);
     world.report(0, 8);
     world.sync();

@@ -1,0 +1,132 @@
+//! The watches that all controllers share, one per kind, cut down to what decisions need. Owns the informers.
+
+use coracle_client::informer::Informer;
+use coracle_client::store::{Index, index_by_namespace, index_by_node, index_by_owner_uid};
+use controller_manager_core::endpoints::slices::SERVICE_NAME;
+use controller_manager_core::object_meta::controller;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{ConfigMap, Container, Endpoints, Namespace, Node, Pod, PodSpec, Service, ServiceAccount};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::{Api, Client, Resource};
+use tokio_util::sync::CancellationToken;
+
+/// Index of objects that nobody controls, by namespace.
+pub const ORPHANS: &str = "orphans";
+/// Index `label:kubernetes.io/service-name` of slices.
+pub const SLICES_OF: &str = "service";
+/// Name of the ConfigMap with the cluster's root certificate.
+pub const ROOT_CA_NAME: &str = "kube-root-ca.crt";
+
+/// The watches.
+#[derive(Clone)]
+pub struct Informers {
+    /// All pods.
+    pub pods: Informer<Pod>,
+    /// All ReplicaSets.
+    pub replica_sets: Informer<ReplicaSet>,
+    /// All Deployments.
+    pub deployments: Informer<Deployment>,
+    /// All Services.
+    pub services: Informer<Service>,
+    /// All EndpointSlices.
+    pub slices: Informer<EndpointSlice>,
+    /// All Endpoints.
+    pub endpoints: Informer<Endpoints>,
+    /// All nodes.
+    pub nodes: Informer<Node>,
+    /// All Leases.
+    pub leases: Informer<Lease>,
+    /// All namespaces.
+    pub namespaces: Informer<Namespace>,
+    /// The ServiceAccount `default` of each namespace.
+    pub default_accounts: Informer<ServiceAccount>,
+    /// The root certificate's ConfigMap of each namespace.
+    pub root_certificates: Informer<ConfigMap>,
+}
+
+fn orphans<K: Resource>() -> Index<K> {
+    Index::new(ORPHANS, |object: &K| match controller(object.meta()) {
+        Some(_) => Vec::new(),
+        None => object.meta().namespace.clone().into_iter().collect(),
+    })
+}
+
+impl Informers {
+    /// Starts all watches.
+    pub fn start(client: &Client, shutdown: &CancellationToken) -> Self {
+        let all = || client.clone();
+        Self {
+            pods: Informer::builder(Api::all(all()))
+                .index(index_by_owner_uid())
+                .index(index_by_namespace())
+                .index(index_by_node())
+                .index(orphans())
+                .trim(trim_pod)
+                .start(shutdown),
+            replica_sets: Informer::builder(Api::all(all()))
+                .index(index_by_owner_uid())
+                .index(index_by_namespace())
+                .index(orphans())
+                .start(shutdown),
+            deployments: Informer::builder(Api::all(all())).index(index_by_namespace()).start(shutdown),
+            services: Informer::builder(Api::all(all())).index(index_by_namespace()).start(shutdown),
+            slices: Informer::builder(Api::all(all()))
+                .index(coracle_client::store::index_by_label(SLICES_OF, SERVICE_NAME))
+                .start(shutdown),
+            endpoints: Informer::builder(Api::all(all())).start(shutdown),
+            nodes: Informer::builder(Api::all(all())).trim(trim_node).start(shutdown),
+            leases: Informer::builder(Api::all(all())).start(shutdown),
+            namespaces: Informer::builder(Api::all(all())).start(shutdown),
+            default_accounts: Informer::builder(Api::all(all())).fields("metadata.name=default").start(shutdown),
+            root_certificates: Informer::builder(Api::all(all()))
+                .fields(&format!("metadata.name={ROOT_CA_NAME}"))
+                .start(shutdown),
+        }
+    }
+}
+
+fn trim_containers(containers: &mut [Container]) {
+    for container in containers {
+        *container = Container {
+            name: std::mem::take(&mut container.name),
+            ports: container.ports.take(),
+            restart_policy: container.restart_policy.take(),
+            ..Container::default()
+        };
+    }
+}
+
+fn trim_pod(pod: &mut Pod) {
+    if let Some(spec) = pod.spec.take() {
+        let mut kept = PodSpec {
+            containers: spec.containers,
+            init_containers: spec.init_containers,
+            node_name: spec.node_name,
+            hostname: spec.hostname,
+            subdomain: spec.subdomain,
+            tolerations: spec.tolerations,
+            ..PodSpec::default()
+        };
+        trim_containers(&mut kept.containers);
+        kept.init_containers.iter_mut().for_each(|list| trim_containers(list));
+        pod.spec = Some(kept);
+    }
+    if let Some(status) = &mut pod.status {
+        status.init_container_statuses = None;
+        status.ephemeral_container_statuses = None;
+        for container in status.container_statuses.iter_mut().flatten() {
+            container.state = None;
+            container.last_state = None;
+            container.resources = None;
+            container.allocated_resources = None;
+            container.volume_mounts = None;
+        }
+    }
+}
+
+fn trim_node(node: &mut Node) {
+    if let Some(status) = &mut node.status {
+        status.images = None;
+    }
+}

@@ -1,0 +1,201 @@
+//! The command line, under kube-controller-manager's names. Owns the flags and their defaults; what they mean together is
+//! `settings`'.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use component_base::duration::GoDuration;
+use component_base::flags::LogFlags;
+use coracle_client::leader_election::LeaderElectionFlags;
+
+/// Upstream's flags that this controller-manager does not have yet.
+pub const NOT_IMPLEMENTED: &[&str] = &[
+    "allow-metric-labels", "allow-metric-labels-manifest", "allow-untagged-cloud", "attach-detach-reconcile-sync-period",
+    "authentication-skip-lookup", "authentication-token-webhook-cache-ttl", "authentication-tolerate-lookup-failure",
+    "authorization-always-allow-paths", "authorization-webhook-cache-authorized-ttl",
+    "authorization-webhook-cache-unauthorized-ttl", "cidr-allocator-type", "cloud-config", "cloud-provider",
+    "cluster-signing-duration", "cluster-signing-kube-apiserver-client-cert-file",
+    "cluster-signing-kube-apiserver-client-key-file", "cluster-signing-kubelet-client-cert-file",
+    "cluster-signing-kubelet-client-key-file", "cluster-signing-kubelet-serving-cert-file",
+    "cluster-signing-kubelet-serving-key-file", "cluster-signing-legacy-unknown-cert-file",
+    "cluster-signing-legacy-unknown-key-file", "concurrent-cron-job-syncs", "concurrent-daemonset-syncs",
+    "concurrent-deployment-syncs", "concurrent-endpoint-syncs", "concurrent-ephemeralvolume-syncs", "concurrent-gc-syncs",
+    "concurrent-horizontal-pod-autoscaler-syncs", "concurrent-job-syncs", "concurrent-namespace-syncs",
+    "concurrent-rc-syncs", "concurrent-replicaset-syncs", "concurrent-resource-quota-syncs",
+    "concurrent-service-endpoint-syncs", "concurrent-service-syncs", "concurrent-serviceaccount-token-syncs",
+    "concurrent-statefulset-syncs", "concurrent-ttl-after-finished-syncs",
+    "concurrent-validating-admission-policy-status-syncs", "configure-cloud-routes", "contention-profiling",
+    "controller-shutdown-timeout", "controller-start-interval", "disable-attach-detach-reconcile-sync",
+    "disable-force-detach-on-timeout", "disable-http2-serving", "disabled-metrics", "emulated-version",
+    "enable-dynamic-provisioning", "enable-garbage-collector", "enable-hostpath-provisioner", "enable-leader-migration",
+    "endpoint-updates-batch-period", "endpointslice-updates-batch-period", "external-cloud-volume-plugin", "feature-gates",
+    "flex-volume-plugin-dir", "horizontal-pod-autoscaler-cpu-initialization-period",
+    "horizontal-pod-autoscaler-downscale-stabilization", "horizontal-pod-autoscaler-initial-readiness-delay",
+    "horizontal-pod-autoscaler-sync-period", "horizontal-pod-autoscaler-tolerance", "http2-max-streams-per-connection",
+    "kube-api-burst", "kube-api-content-type", "kube-api-qps", "leader-migration-config",
+    "legacy-service-account-token-clean-up-period", "log-flush-frequency", "log-text-info-buffer-size",
+    "log-text-split-stream", "max-endpoints-per-slice", "min-resync-period", "mirroring-concurrent-service-endpoint-syncs",
+    "mirroring-endpointslice-updates-batch-period", "mirroring-max-endpoints-per-subset", "namespace-sync-period",
+    "permit-address-sharing", "permit-port-sharing", "profiling", "pv-recycler-increment-timeout-nfs",
+    "pv-recycler-minimum-timeout-hostpath", "pv-recycler-minimum-timeout-nfs", "pv-recycler-pod-template-filepath-hostpath",
+    "pv-recycler-pod-template-filepath-nfs", "pv-recycler-timeout-increment-hostpath", "pvclaimbinder-sync-period",
+    "requestheader-allowed-names", "requestheader-extra-headers-prefix", "requestheader-group-headers",
+    "requestheader-uid-headers", "requestheader-username-headers", "resource-quota-sync-period", "route-reconciliation-period",
+    "show-hidden-metrics-for-version", "tls-cipher-suites", "tls-min-version", "tls-sni-cert-key",
+    "unsupported-kube-api-over-localhost", "vmodule", "volume-host-allow-local-loopback", "volume-host-cidr-denylist",
+];
+
+/// Keeps the cluster as it was asked to be.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "controller-manager", version, about)]
+pub struct Options {
+    /// Where the API server is and who we are; in-cluster if absent.
+    #[arg(long)]
+    pub kubeconfig: Option<PathBuf>,
+    /// The API server's address, in place of the kubeconfig's.
+    #[arg(long)]
+    pub master: Option<String>,
+    /// Controllers to run: names, `-name` for not, `*` for all.
+    #[arg(long, default_value = "*", value_delimiter = ',', allow_hyphen_values = true)]
+    pub controllers: Vec<String>,
+    /// Kubeconfig for checking the tokens of those who read the metrics. Health and metrics are served to all so far.
+    #[arg(long)]
+    pub authentication_kubeconfig: Option<PathBuf>,
+    /// Kubeconfig for asking whether they may. Health and metrics are served to all so far.
+    #[arg(long)]
+    pub authorization_kubeconfig: Option<PathBuf>,
+    /// Certificates whose holders may read the metrics. They are served to all so far.
+    #[arg(long)]
+    pub client_ca_file: Option<PathBuf>,
+    /// Certificates of proxies that name users in headers. Health and metrics are served to all so far.
+    #[arg(long)]
+    pub requestheader_client_ca_file: Option<PathBuf>,
+    /// The address of the health and metrics port.
+    #[arg(long, default_value = "0.0.0.0")]
+    pub bind_address: std::net::IpAddr,
+    /// The health and metrics port (HTTPS); 0 for none.
+    #[arg(long, default_value_t = 10257)]
+    pub secure_port: u16,
+    /// Where upstream keeps a self-signed certificate; ours is kept in memory only.
+    #[arg(long, default_value = "")]
+    pub cert_dir: String,
+    /// Certificate of the health and metrics port; a self-signed one is made if absent.
+    #[arg(long, requires = "tls_private_key_file")]
+    pub tls_cert_file: Option<PathBuf>,
+    /// Its key.
+    #[arg(long, requires = "tls_cert_file")]
+    pub tls_private_key_file: Option<PathBuf>,
+    /// Give nodes their pod address ranges out of --cluster-cidr.
+    #[arg(long, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", default_value_t = false)]
+    pub allocate_node_cidrs: bool,
+    /// Pod addresses of the cluster: one CIDR, or one of each family.
+    #[arg(long, default_value = "", value_delimiter = ',')]
+    pub cluster_cidr: Vec<String>,
+    /// Addresses of Services: no node gets them.
+    #[arg(long, default_value = "", value_delimiter = ',')]
+    pub service_cluster_ip_range: Vec<String>,
+    /// Prefix length of a node's range in a single-family cluster: 24 for IPv4 and 64 for IPv6 by default.
+    #[arg(long)]
+    pub node_cidr_mask_size: Option<u32>,
+    /// The same for IPv4.
+    #[arg(long)]
+    pub node_cidr_mask_size_ipv4: Option<u32>,
+    /// The same for IPv6.
+    #[arg(long)]
+    pub node_cidr_mask_size_ipv6: Option<u32>,
+    /// The cluster's name, for cloud resources; nothing uses it yet.
+    #[arg(long, default_value = "kubernetes")]
+    pub cluster_name: String,
+    /// Certificate that signs certificate requests; the signing controllers are not there yet.
+    #[arg(long)]
+    pub cluster_signing_cert_file: Option<PathBuf>,
+    /// Its key.
+    #[arg(long)]
+    pub cluster_signing_key_file: Option<PathBuf>,
+    /// Certificates published to each namespace as kube-root-ca.crt.
+    #[arg(long)]
+    pub root_ca_file: Option<PathBuf>,
+    /// Key of ServiceAccount tokens; token Secrets are not made yet (pods get theirs from the TokenRequest API).
+    #[arg(long)]
+    pub service_account_private_key_file: Option<PathBuf>,
+    /// One identity per controller; ours all use the process's own.
+    #[arg(long, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", default_value_t = false)]
+    pub use_service_account_credentials: bool,
+    /// How often nodes are looked at.
+    #[arg(long, default_value = "5s")]
+    pub node_monitor_period: GoDuration,
+    /// Silence after which a node becomes Unknown.
+    #[arg(long, default_value = "50s")]
+    pub node_monitor_grace_period: GoDuration,
+    /// The same for a node that has never reported.
+    #[arg(long, default_value = "1m0s")]
+    pub node_startup_grace_period: GoDuration,
+    /// Nodes of a healthy zone that are emptied a second.
+    #[arg(long, default_value_t = 0.1)]
+    pub node_eviction_rate: f64,
+    /// Nodes of a partly broken large zone that are emptied a second.
+    #[arg(long, default_value_t = 0.01)]
+    pub secondary_node_eviction_rate: f64,
+    /// Share of broken nodes from which a zone counts as partly broken.
+    #[arg(long, default_value_t = 0.55)]
+    pub unhealthy_zone_threshold: f64,
+    /// Nodes from which a zone counts as large.
+    #[arg(long, default_value_t = 50)]
+    pub large_cluster_size_threshold: usize,
+    /// Has no effect any more, upstream as here: tolerations decide.
+    #[arg(long)]
+    pub pod_eviction_timeout: Option<GoDuration>,
+    /// Ended pods that may stay; 0 for all.
+    #[arg(long, default_value_t = 12_500)]
+    pub terminated_pod_gc_threshold: usize,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub leader_election: LeaderElectionFlags,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub log: LogFlags,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Options, String> {
+        let args = std::iter::once("controller-manager").chain(args.iter().copied()).map(Into::into);
+        component_base::flags::try_parse_from(args, NOT_IMPLEMENTED).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn kubeadms_command_line_is_taken() {
+        let options = parse(&[
+            "--allocate-node-cidrs=true",
+            "--authentication-kubeconfig=/etc/kubernetes/controller-manager.conf",
+            "--authorization-kubeconfig=/etc/kubernetes/controller-manager.conf",
+            "--bind-address=127.0.0.1",
+            "--client-ca-file=/etc/kubernetes/pki/ca.crt",
+            "--cluster-cidr=10.244.0.0/16",
+            "--cluster-name=kubernetes",
+            "--cluster-signing-cert-file=/etc/kubernetes/pki/ca.crt",
+            "--cluster-signing-key-file=/etc/kubernetes/pki/ca.key",
+            "--controllers=*,bootstrapsigner,tokencleaner",
+            "--kubeconfig=/etc/kubernetes/controller-manager.conf",
+            "--leader-elect=true",
+            "--requestheader-client-ca-file=/etc/kubernetes/pki/front-proxy-ca.crt",
+            "--root-ca-file=/etc/kubernetes/pki/ca.crt",
+            "--service-account-private-key-file=/etc/kubernetes/pki/sa.key",
+            "--service-cluster-ip-range=10.96.0.0/12",
+            "--use-service-account-credentials=true",
+        ])
+        .expect("parses");
+        assert_eq!(options.controllers, ["*", "bootstrapsigner", "tokencleaner"]);
+        assert_eq!(options.secure_port, 10257);
+    }
+
+    #[test]
+    fn a_flag_that_is_not_there_yet_is_refused_by_name() {
+        let error = parse(&["--concurrent-deployment-syncs=50"]).expect_err("refused");
+        assert!(error.contains("--concurrent-deployment-syncs is not implemented"), "{error}");
+    }
+}

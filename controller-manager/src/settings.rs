@@ -1,0 +1,154 @@
+//! What the flags mean together: checked once at the start, with errors that say what to change.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use controller_manager_core::node_ipam::Cidr;
+use controller_manager_core::node_lifecycle::Patience;
+use controller_manager_core::node_lifecycle::zones::Rates;
+use coracle_client::leader_election::LeaderElectionConfig;
+
+use crate::controllers::{ACCEPTED_BUT_ABSENT, ALL};
+use crate::options::Options;
+
+/// Upstream's name of the Lease.
+const LEASE_NAME: &str = "kube-controller-manager";
+
+/// Checked settings.
+#[derive(Debug)]
+pub struct Settings {
+    /// Names of the controllers to run.
+    pub enabled: HashSet<&'static str>,
+    /// The election; `None` without.
+    pub leader_election: Option<LeaderElectionConfig>,
+    /// Text of `--root-ca-file`.
+    pub root_ca: Option<String>,
+    /// Ranges to cut node ranges from, with their prefix lengths; empty without `--allocate-node-cidrs`.
+    pub node_ranges: Vec<(Cidr, u32)>,
+    /// Ranges of Services.
+    pub service_ranges: Vec<Cidr>,
+    /// How often nodes are looked at.
+    pub node_monitor_period: Duration,
+    /// How patiently.
+    pub patience: Patience,
+    /// How fast they are emptied.
+    pub eviction_rates: Rates,
+    /// Ended pods that may stay.
+    pub terminated_pods_max: usize,
+}
+
+impl Settings {
+    /// Checks the flags and reads the files they name.
+    pub fn load(options: &Options) -> anyhow::Result<Self> {
+        if options.use_service_account_credentials {
+            tracing::warn!("--use-service-account-credentials: all controllers use the process's own identity so far");
+        }
+        let root_ca = match &options.root_ca_file {
+            Some(path) => Some(
+                std::fs::read_to_string(path)
+                    .with_context(|| format!("cannot read --root-ca-file {}; check the path", path.display()))?,
+            ),
+            None => None,
+        };
+        let election = &options.leader_election;
+        let leader_election =
+            if election.leader_elect { Some(election.config(LEASE_NAME).map_err(anyhow::Error::msg)?) } else { None };
+        let seconds = |duration: Duration| jiff::SignedDuration::try_from(duration);
+        ensure!(!options.node_monitor_period.get().is_zero(), "--node-monitor-period must be greater than zero");
+        Ok(Self {
+            enabled: enabled(&options.controllers)?,
+            leader_election,
+            root_ca,
+            node_ranges: node_ranges(options)?,
+            service_ranges: ranges("service-cluster-ip-range", &options.service_cluster_ip_range)?,
+            node_monitor_period: options.node_monitor_period.get(),
+            patience: Patience {
+                grace: seconds(options.node_monitor_grace_period.get())?,
+                startup_grace: seconds(options.node_startup_grace_period.get())?,
+            },
+            eviction_rates: Rates {
+                normal: options.node_eviction_rate,
+                secondary: options.secondary_node_eviction_rate,
+                unhealthy_share: options.unhealthy_zone_threshold,
+                large: options.large_cluster_size_threshold,
+            },
+            terminated_pods_max: options.terminated_pod_gc_threshold,
+        })
+    }
+}
+
+fn ranges(flag: &str, texts: &[String]) -> anyhow::Result<Vec<Cidr>> {
+    let given = texts.iter().filter(|text| !text.is_empty());
+    given.map(|text| text.parse().with_context(|| format!("--{flag}"))).collect()
+}
+
+fn node_ranges(options: &Options) -> anyhow::Result<Vec<(Cidr, u32)>> {
+    let all = ranges("cluster-cidr", &options.cluster_cidr)?;
+    if !options.allocate_node_cidrs {
+        return Ok(Vec::new());
+    }
+    ensure!(!all.is_empty(), "--allocate-node-cidrs needs --cluster-cidr, such as --cluster-cidr=10.244.0.0/16");
+    let dual = all.len() > 1;
+    ensure!(
+        !dual || (all.len() == 2 && all[0].is_ipv6() != all[1].is_ipv6()),
+        "--cluster-cidr takes one range, or one of each address family"
+    );
+    let with_prefix = all.into_iter().map(|range| {
+        let (specific, default, flag) = if range.is_ipv6() {
+            (options.node_cidr_mask_size_ipv6, 64, "--node-cidr-mask-size-ipv6")
+        } else {
+            (options.node_cidr_mask_size_ipv4, 24, "--node-cidr-mask-size-ipv4")
+        };
+        let prefix = specific.or(options.node_cidr_mask_size.filter(|_| !dual)).unwrap_or(default);
+        if range.first_free(prefix, &HashSet::new()).is_none() {
+            bail!("a node range of /{prefix} does not fit into --cluster-cidr {range}; set {flag}");
+        }
+        Ok((range, prefix))
+    });
+    with_prefix.collect()
+}
+
+/// The controllers that `--controllers` asks for. An explicit name wins over `*`.
+fn enabled(wanted: &[String]) -> anyhow::Result<HashSet<&'static str>> {
+    let mut all = false;
+    let mut named: Vec<(&'static str, bool)> = Vec::new();
+    for text in wanted.iter().map(|text| text.trim()).filter(|text| !text.is_empty()) {
+        if text == "*" {
+            all = true;
+            continue;
+        }
+        let (wanted_name, on) = text.strip_prefix('-').map_or((text, true), |rest| (rest, false));
+        if let Some(found) = ALL.iter().find(|c| c.name == wanted_name || c.alias == wanted_name) {
+            named.push((found.name, on));
+        } else if ACCEPTED_BUT_ABSENT.iter().any(|(new, old)| [*new, *old].contains(&wanted_name)) {
+            if on {
+                tracing::warn!("--controllers: {wanted_name} does not exist yet and is not run");
+            }
+        } else {
+            let known: Vec<_> = ALL.iter().map(|controller| controller.name).collect();
+            bail!("--controllers: {wanted_name:?} does not exist; there are {}", known.join(", "));
+        }
+    }
+    let asked = |name: &str| named.iter().rev().find(|(named, _)| *named == name).map_or(all, |(_, on)| *on);
+    Ok(ALL.iter().map(|controller| controller.name).filter(|name| asked(name)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(list: &[&str]) -> anyhow::Result<HashSet<&'static str>> {
+        enabled(&list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn controllers_are_chosen_as_upstream_does() {
+        assert_eq!(names(&["*", "bootstrapsigner", "tokencleaner"]).expect("kubeadm's").len(), ALL.len());
+        let without = names(&["*", "-podgc"]).expect("valid");
+        assert!(!without.contains("pod-garbage-collector-controller") && without.len() == ALL.len() - 1);
+        assert_eq!(names(&["deployment"]).expect("valid"), HashSet::from(["deployment-controller"]));
+        let error = names(&["*", "cronjob-controller"]).expect_err("refused").to_string();
+        assert!(error.contains("\"cronjob-controller\" does not exist"), "{error}");
+    }
+}
