@@ -5,6 +5,7 @@
 
 pub mod apply;
 pub mod decode;
+pub mod event_versions;
 pub mod field;
 pub mod kinds;
 pub mod meta;
