@@ -2,6 +2,8 @@
 //!
 //! Never here: decisions about restarts, phases or conditions; those are the core's.
 
+mod start;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,17 +19,15 @@ use kubelet_core::pod_status::{self, StatusInput, Waiting};
 use kubelet_core::pod_view;
 use tokio::sync::{Notify, watch};
 
-use super::container_config::{self, Making};
 use super::prober::Prober;
 use super::status_manager::OWN_CONDITIONS;
-use super::{images, sandbox_config, termination};
+use super::termination;
 use crate::context::Context;
 use crate::runtime::observe::observe;
 
 const RETRY: Duration = Duration::from_secs(1);
 /// After a container could not be made; a change of what it needs comes first.
 const RETRY_CONTAINER: SignedDuration = SignedDuration::from_secs(10);
-const HOOK_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// How the others reach a worker.
 #[derive(Clone)]
@@ -312,52 +312,6 @@ impl Worker {
         runtime.ready_sandbox().map(|sandbox| sandbox.ips.clone()).unwrap_or_default()
     }
 
-    /// What a pod needs before its sandbox: network on the node, cgroup, directories, volumes. `Some` when it must wait.
-    async fn prepare(&mut self, runtime: &RuntimePod) -> Option<Next> {
-        let context = Arc::clone(&self.context);
-        if !pod_view::host_network(&self.pod) {
-            let ready = context.network_ready.read().clone();
-            if let Err(why) = ready {
-                let text = format!("network is not ready: {why}");
-                context.pod_event(&self.pod, EventKind::Warning, "NetworkNotReady", text);
-                return Some(Next::Wait(Some(later(SignedDuration::from_secs(1)))));
-            }
-        }
-        if context.runtime.is_hollow() {
-            return None;
-        }
-        if let Some(cgroups) = &context.cgroups
-            && let Err(error) = cgroups.create(&self.pod, context.settings.pod_pids_limit)
-        {
-            let text = format!("unable to ensure pod container exists: {error}");
-            context.pod_event(&self.pod, EventKind::Warning, "FailedCreatePodContainer", text);
-            return Some(Next::Wait(Some(later(RETRY_CONTAINER))));
-        }
-        if let Err(error) = std::fs::create_dir_all(context.log_directory(&self.pod)) {
-            tracing::error!(%error, "cannot make the pod's log directory");
-            return Some(retry_soon());
-        }
-        let key = pod_view::uid(&self.pod).to_owned();
-        let now = Timestamp::now();
-        if let Some(last) = self.mounts.last_update(&key)
-            && let Some((_, until)) = self.mounts.waiting(&key, last, now)
-        {
-            return Some(Next::Wait(Some(until)));
-        }
-        match context.volumes.set_up(&self.pod, &context.facts(self.pod_ips(runtime))).await {
-            Ok(_) => {
-                self.mounts.reset(&key);
-                None
-            }
-            Err(error) => {
-                context.pod_event(&self.pod, EventKind::Warning, "FailedMount", error.to_string());
-                self.mounts.advance(&key, now, now);
-                let until = self.mounts.waiting(&key, now, now).map(|(_, until)| until);
-                Some(Next::Wait(until))
-            }
-        }
-    }
-
     /// Does one action. The error is when to try again, if it is known.
     async fn execute(&mut self, action: Action, runtime: &RuntimePod) -> Result<(), Option<Timestamp>> {
         let context = Arc::clone(&self.context);
@@ -428,117 +382,6 @@ impl Worker {
                 }
             }
         }
-    }
-
-    async fn create_sandbox(&mut self, attempt: u32) -> Result<(), Option<Timestamp>> {
-        let context = Arc::clone(&self.context);
-        let key = pod_view::uid(&self.pod).to_owned();
-        let now = Timestamp::now();
-        if let Some(last) = self.sandboxes.last_update(&key)
-            && let Some((_, until)) = self.sandboxes.waiting(&key, last, now)
-        {
-            return Err(Some(until));
-        }
-        let permit = context.starts.acquire().await.ok();
-        let result = match sandbox_config::build(&context, &self.pod, attempt) {
-            Ok(config) => context.runtime.run_sandbox(config).await.map_err(|error| error.to_string()),
-            Err(error) => Err(error),
-        };
-        drop(permit);
-        // A success counts too: a sandbox that dies at once must not be made again and again without a pause.
-        self.sandboxes.advance(&key, now, now);
-        match result {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                let text = format!("Failed to create pod sandbox: {error}");
-                context.pod_event(&self.pod, EventKind::Warning, "FailedCreatePodSandBox", text);
-                Err(self.sandboxes.waiting(&key, now, now).map(|(_, until)| until))
-            }
-        }
-    }
-
-    async fn start_container(
-        &mut self,
-        name: &str,
-        restart_count: u32,
-        failed_at: Option<Timestamp>,
-        runtime: &RuntimePod,
-    ) -> Result<(), (Waiting, Timestamp)> {
-        let context = Arc::clone(&self.context);
-        let pod = Arc::clone(&self.pod);
-        let failed = |reason: &str, message: String| {
-            context.container_event(&pod, name, EventKind::Warning, "Failed", format!("Error: {message}"));
-            (Waiting { reason: reason.to_owned(), message }, later(RETRY_CONTAINER))
-        };
-        let Some(container) = pod_view::container(&pod, name) else { return Ok(()) };
-        let Some(sandbox) = runtime.ready_sandbox() else { return Ok(()) };
-        let sandbox_config = sandbox_config::build(&context, &pod, sandbox.attempt)
-            .map_err(|error| failed("CreateContainerConfigError", error))?;
-        let deletion = self.deletion();
-        let image = tokio::select! {
-            image = images::ensure(&context, &pod, container, &sandbox_config, &mut self.pulls) => {
-                image.map_err(|problem| {
-                    let at = problem.retry_at.unwrap_or_else(|| later(RETRY_CONTAINER));
-                    (problem.waiting, at)
-                })?
-            }
-            () = deletion => return Ok(()),
-        };
-        let pod_ips = self.pod_ips(runtime);
-        let making = Making { pod: &pod, container, restart_count, pod_ips: &pod_ips, image: &image };
-        let config = container_config::build(&context, &making)
-            .await
-            .map_err(|error| failed("CreateContainerConfigError", error))?;
-        if let Some(failed_at) = failed_at {
-            self.restarts.advance(&pod_actions::backoff_key(&pod, container), failed_at, Timestamp::now());
-        }
-        let id = context
-            .runtime
-            .create_container(&sandbox.id, config, sandbox_config)
-            .await
-            .map_err(|error| failed("CreateContainerError", error.message))?;
-        context.container_event(
-            &pod,
-            name,
-            EventKind::Normal,
-            "Created",
-            format!("Created container: {name}"),
-        );
-        context
-            .runtime
-            .start_container(&id)
-            .await
-            .map_err(|error| failed("RunContainerError", error.message))?;
-        context.container_event(
-            &pod,
-            name,
-            EventKind::Normal,
-            "Started",
-            format!("Started container {name}"),
-        );
-        let post_start = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref());
-        if let Some(hook) = post_start.filter(|_| !context.runtime.is_hollow()) {
-            let ip = pod_ips.first().cloned().unwrap_or_default();
-            let deletion = self.deletion();
-            let result = tokio::select! {
-                result = termination::run_hook(&context, hook, container, &id, &ip, HOOK_TIMEOUT) => result,
-                () = deletion => Ok(()),
-            };
-            if let Err(error) = result {
-                let text = format!("PostStartHook failed: {error}");
-                context.container_event(&pod, name, EventKind::Warning, "FailedPostStartHook", text.clone());
-                let grace =
-                    Duration::from_secs(u64::try_from(pod_view::grace_period_seconds(&pod)).unwrap_or(0));
-                if let Err(error) = context.runtime.stop_container(&id, grace).await {
-                    tracing::warn!(%error, "cannot stop a container whose postStart hook failed");
-                }
-                return Err((
-                    Waiting { reason: "PostStartHookError".to_owned(), message: text },
-                    later(RETRY_CONTAINER),
-                ));
-            }
-        }
-        Ok(())
     }
 
     /// Ends when the pod is to be deleted.

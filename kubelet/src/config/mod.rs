@@ -2,15 +2,16 @@
 //!
 //! Never here: acting on them.
 
+mod file;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use component_base::duration::GoDuration;
 use component_base::flags::{LogFlags, parse_key_values};
+use file::{FileConfig, parse_file};
 use k8s_openapi::api::core::v1::Taint;
-use serde::Deserialize;
-use serde_json::Value;
 
 /// Upstream flags that are refused by name.
 pub const NOT_IMPLEMENTED: &[&str] = &[
@@ -38,7 +39,7 @@ pub const NOT_IMPLEMENTED: &[&str] = &[
 
 /// The kubelet: runs the pods that are bound to its node.
 #[derive(Parser, Debug)]
-#[command(name = "kubelet", version = component_base::version::KUBERNETES)]
+#[command(name = "kubelet", display_name = "Kubernetes", version = component_base::version::KUBERNETES)]
 pub struct Flags {
     /// Kubeconfig for asking for a first certificate. Only accepted when --kubeconfig exists already.
     #[arg(long, value_name = "FILE")]
@@ -149,118 +150,6 @@ pub struct Flags {
     #[command(flatten)]
     pub log: LogFlags,
 }
-
-/// The fields of `KubeletConfiguration` that are honoured; `rest` holds the others.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct FileConfig {
-    api_version: String,
-    kind: String,
-    address: String,
-    port: Option<u16>,
-    healthz_bind_address: String,
-    healthz_port: Option<u16>,
-    authentication: Authentication,
-    authorization: Authorization,
-    cgroup_driver: String,
-    cgroup_root: String,
-    #[serde(rename = "clusterDNS")]
-    cluster_dns: Vec<String>,
-    cluster_domain: String,
-    container_runtime_endpoint: String,
-    image_service_endpoint: String,
-    static_pod_path: String,
-    max_pods: Option<i64>,
-    pod_pids_limit: Option<i64>,
-    pod_logs_dir: String,
-    tls_cert_file: String,
-    tls_private_key_file: String,
-    resolv_conf: Option<String>,
-    container_log_max_size: String,
-    container_log_max_files: Option<usize>,
-    serialize_image_pulls: Option<bool>,
-    #[serde(rename = "cpuCFSQuota")]
-    cpu_cfs_quota: Option<bool>,
-    seccomp_default: Option<bool>,
-    eviction_hard: BTreeMap<String, String>,
-    register_node: Option<bool>,
-    #[serde(rename = "providerID")]
-    provider_id: String,
-    register_with_taints: Vec<Taint>,
-    node_status_update_frequency: String,
-    #[serde(flatten)]
-    rest: BTreeMap<String, Value>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Authentication {
-    anonymous: Enabled,
-    webhook: Enabled,
-    x509: X509,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Enabled {
-    enabled: Option<bool>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct X509 {
-    #[serde(rename = "clientCAFile")]
-    client_ca_file: String,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Authorization {
-    mode: String,
-}
-
-/// Fields that change nothing here: rotation is the certificate issuer's, the rest tunes what is not there.
-const HARMLESS: &[&str] = &[
-    "rotateCertificates",
-    "serverTLSBootstrap",
-    "logging",
-    "memorySwap",
-    "failSwapOn",
-    "hairpinMode",
-    "featureGates",
-    "kubeletCgroups",
-    "runtimeCgroups",
-    "containerLogMaxWorkers",
-    "containerLogMonitorInterval",
-    "crashLoopBackOff",
-    "enableServer",
-    "contentType",
-    "kubeAPIQPS",
-    "kubeAPIBurst",
-    "eventRecordQPS",
-    "eventBurst",
-    "syncFrequency",
-    "streamingConnectionIdleTimeout",
-    "runtimeRequestTimeout",
-    "volumeStatsAggPeriod",
-    "cpuManagerReconcilePeriod",
-];
-
-/// Fields that would change what a user relies on: refused unless at their default.
-const REFUSED: &[(&str, &str)] = &[
-    ("systemReserved", "{}"),
-    ("kubeReserved", "{}"),
-    ("cpuManagerPolicy", "none"),
-    ("memoryManagerPolicy", "None"),
-    ("topologyManagerPolicy", "none"),
-    ("staticPodURL", ""),
-    ("reservedSystemCPUs", ""),
-    ("reservedMemory", "[]"),
-    ("shutdownGracePeriod", "0s"),
-    ("shutdownGracePeriodCriticalPods", "0s"),
-    ("allowedUnsafeSysctls", "[]"),
-    ("evictionSoft", "{}"),
-];
 
 /// Everything settled.
 #[derive(Debug)]
@@ -488,36 +377,6 @@ fn duration_seconds(text: &str) -> Result<Option<u64>, String> {
     let duration: GoDuration =
         text.parse().map_err(|_| format!("nodeStatusUpdateFrequency {text:?} is not a duration"))?;
     Ok(Some(duration.get().as_secs()).filter(|seconds| *seconds > 0))
-}
-
-fn parse_file(text: &str, warnings: &mut Vec<String>) -> Result<FileConfig, String> {
-    let file: FileConfig = serde_yaml_ng::from_str(text).map_err(|error| error.to_string())?;
-    if file.kind != "KubeletConfiguration" || file.api_version != "kubelet.config.k8s.io/v1beta1" {
-        return Err(format!(
-            "kind {:?} of apiVersion {:?}; must be KubeletConfiguration of kubelet.config.k8s.io/v1beta1",
-            file.kind, file.api_version
-        ));
-    }
-    for (name, value) in &file.rest {
-        let text = match value {
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
-        // What kubeadm writes for "use the default".
-        if HARMLESS.contains(&name.as_str())
-            || matches!(text.as_str(), "0s" | "0" | "" | "null" | "{}" | "[]" | "false")
-        {
-            continue;
-        }
-        match REFUSED.iter().find(|(refused, _)| refused == name) {
-            Some((_, default)) if text == *default => {}
-            Some(_) => return Err(format!("field {name} is not implemented by Coracle yet; remove it")),
-            None => warnings.push(format!(
-                "field {name} of the KubeletConfiguration is not implemented and has no effect"
-            )),
-        }
-    }
-    Ok(file)
 }
 
 /// `key=value:effect` or `key:effect`.
