@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::update::is_finished;
 use super::{Registry, Written, answer, decode_stored, meta, served_value, stored_bytes};
-use crate::cache::object::CachedObject;
+use crate::cache::object::{CachedObject, EventType};
 use crate::server::request_info::{Query, RequestInfo};
 use crate::storage::Swap;
 use crate::strategy::{self, Propagation, Strategy};
@@ -283,17 +283,17 @@ impl Registry {
         old: &Value,
         options: &DeleteOptions,
     ) -> Result<Result<Deleted, Option<Arc<CachedObject>>>, ApiError> {
-        let stored = stored_bytes(strategy, old.clone())?;
+        let last_state = |revision: i64| -> Result<Deleted, ApiError> {
+            let last = known.at_revision(revision, EventType::Deleted).map_err(ApiError::internal)?;
+            Ok(Deleted::Gone(Written { json: super::served_json(strategy, &last)?, created: false }))
+        };
         if options.dry_run || request.dry_run {
-            let json = answer(strategy, &stored, known.revision)?;
-            return Ok(Ok(Deleted::Gone(Written { json, created: false })));
+            return Ok(Ok(last_state(known.revision)?));
         }
         let removed =
             self.remove(request.resource, request.namespace(), request.name(), known.revision, old).await?;
         Ok(match removed {
-            Ok(revision) => {
-                Ok(Deleted::Gone(Written { json: answer(strategy, &stored, revision)?, created: false }))
-            }
+            Ok(revision) => Ok(last_state(revision)?),
             Err(newest) => Err(newest),
         })
     }

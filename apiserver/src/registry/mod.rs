@@ -76,6 +76,24 @@ impl Written {
     pub fn value(&self) -> Result<Value, ApiError> {
         serde_json::from_slice(&self.json).map_err(ApiError::internal)
     }
+
+    /// `metadata.uid`, without parsing the rest.
+    ///
+    /// # Errors
+    /// Never for what the registry wrote.
+    pub fn uid(&self) -> Result<String, ApiError> {
+        #[derive(serde::Deserialize)]
+        struct Envelope {
+            metadata: Metadata,
+        }
+        #[derive(serde::Deserialize)]
+        struct Metadata {
+            #[serde(default)]
+            uid: String,
+        }
+        let envelope: Envelope = serde_json::from_slice(&self.json).map_err(ApiError::internal)?;
+        Ok(envelope.metadata.uid)
+    }
 }
 
 impl Registry {

@@ -263,8 +263,7 @@ async fn delete(
     if strategy::for_resource(info.resource).returns_deleted_object() {
         return respond::object(StatusCode::OK, info.resource, gone.json, form);
     }
-    let object = gone.value()?;
-    let status = status::success(info.resource.group_resource(), info.name(), meta::text(&object, "uid"));
+    let status = status::success(info.resource.group_resource(), info.name(), &gone.uid()?);
     Ok(respond::value(StatusCode::OK, &status, form))
 }
 

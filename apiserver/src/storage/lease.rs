@@ -41,16 +41,22 @@ impl Storage {
             lease.keys += 1;
             return Ok(lease.id);
         }
-        let request = LeaseGrantRequest {
-            ttl: ttl_seconds.saturating_add(REUSE.as_secs() as i64),
-            ..Default::default()
-        };
+        let id = self.grant(ttl_seconds.saturating_add(REUSE.as_secs() as i64)).await?;
+        *current = Some(Current { id, ttl_seconds, granted: Instant::now(), keys: 1 });
+        Ok(id)
+    }
+
+    /// A lease of its own.
+    ///
+    /// # Errors
+    /// See [`StorageError`].
+    pub async fn grant(&self, ttl_seconds: i64) -> Result<i64, StorageError> {
+        let request = LeaseGrantRequest { ttl: ttl_seconds, ..Default::default() };
         let (granted, _) = self
             .retry("leaseGrant", OPERATION_DEADLINE, |channel| async move {
                 LeaseClient::new(channel).lease_grant(request).await
             })
             .await?;
-        *current = Some(Current { id: granted.id, ttl_seconds, granted: Instant::now(), keys: 1 });
         Ok(granted.id)
     }
 }
