@@ -20,6 +20,8 @@ use tokio::task::JoinHandle;
 use super::http_action;
 use crate::context::Context;
 
+/// A process needs a moment before it can answer; a probe that comes sooner costs a whole period.
+const FIRST_PROBE_DELAY: Duration = Duration::from_millis(150);
 const OUTPUT_BYTES_MAX: usize = 10 * 1024;
 
 /// Results by container id, shared with the probe tasks.
@@ -154,6 +156,7 @@ impl ProbeTask {
         let mut state = ProbeState::default();
         let age = Timestamp::now().duration_since(self.started_at);
         let delay = Duration::from_secs(timing.initial_delay_seconds)
+            .max(FIRST_PROBE_DELAY)
             .saturating_sub(Duration::try_from(age).unwrap_or_default());
         tokio::time::sleep(delay).await;
         let mut ticks = tokio::time::interval(Duration::from_secs(timing.period_seconds));
