@@ -73,7 +73,10 @@ impl Manager {
 
     /// Runs until shutdown. Containers are left as they are.
     pub async fn run(self: &Arc<Self>, shutdown: CancellationToken) {
-        self.pods.wait_synced().await;
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = self.pods.wait_synced() => {}
+        }
         let weak = Arc::downgrade(self);
         self.pods.on_change(move |change| {
             if let Some(manager) = Weak::upgrade(&weak) {
