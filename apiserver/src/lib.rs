@@ -1,9 +1,14 @@
 //! The Kubernetes API server of Coracle: speaks upstream's REST API (level v1.35) to clients and the etcd v3 API to its store. Holds no state of its own
 //! beyond caches, so any number of instances serve side by side.
 
+pub mod admission;
+pub mod allocator;
 pub mod authn;
 pub mod authz;
+pub mod bootstrap;
 pub mod cache;
+pub mod discovery;
+pub mod openapi;
 pub mod options;
 pub mod registry;
 pub mod run;

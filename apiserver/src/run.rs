@@ -9,8 +9,10 @@ use component_base::health::Health;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::Chain;
 use crate::authn::Authenticator;
 use crate::authz::Authorizer;
+use crate::bootstrap;
 use crate::cache::{Cache, feed};
 use crate::options::Options;
 use crate::registry::Registry;
@@ -65,6 +67,8 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Vec<St
     });
 
     let registry = Registry::new(storage, cache, Arc::clone(&options));
+    registry.set_admission(Chain::new(Arc::clone(&registry), &options).map_err(one)?);
+    let bootstrap = bootstrap::start(Arc::clone(&registry), stop.clone()).map_err(one)?;
     let app = Arc::new(App {
         registry,
         authenticator,
@@ -88,6 +92,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Vec<St
     draining.cancel();
     accepting.cancel();
     let _ = server.await;
+    let _ = bootstrap.await;
     background.cancel();
     for task in [feed, probe, compaction] {
         let _ = task.await;

@@ -18,6 +18,8 @@ use super::negotiate::{self, Format};
 use super::pipeline::{Target, has_table};
 use super::request_info::{Query, RequestInfo, UserInfo, Verb};
 use super::respond::{self, Form};
+use crate::discovery;
+use crate::openapi;
 use crate::registry::Written;
 use crate::registry::decode::{check_kind, check_schema, expected_kind};
 use crate::registry::delete::{DeleteOptions, Deleted};
@@ -41,17 +43,23 @@ pub async fn handle(
 ) -> Result<Response, ApiError> {
     match target {
         Target::Resource(info) => resource(app, *info, request).await,
-        Target::Path => path(&app, &user, &request, &query),
+        Target::Path => path(&app, &user, &request, &query).await,
     }
 }
 
 /// Paths that are no resources.
-fn path(
+async fn path(
     app: &App,
     _user: &UserInfo,
     request: &Request<Incoming>,
-    _query: &Query,
+    query: &Query,
 ) -> Result<Response, ApiError> {
+    if let Some(answer) = discovery::handle(&app.options, request) {
+        return answer;
+    }
+    if let Some(answer) = openapi::handle(request, query).await {
+        return answer;
+    }
     if let Some(answer) = component_base::admin::respond(request, &app.health, &app.metrics) {
         let (parts, body) = answer.into_parts();
         let body =

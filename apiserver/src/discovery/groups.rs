@@ -1,0 +1,131 @@
+//! The old discovery documents: versions of the core group, groups, resources of a group and version. Pure.
+
+use base64::Engine;
+use coracle_api::resource::{self, Resource, Subresource};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+/// `/api`.
+pub fn core_versions(server_address: &str) -> Value {
+    json!({
+        "kind": "APIVersions",
+        "versions": ["v1"],
+        "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": server_address}],
+    })
+}
+
+fn group_entry(group: &str, version: &str) -> Value {
+    let version = json!({"groupVersion": format!("{group}/{version}"), "version": version});
+    json!({"name": group, "versions": [version], "preferredVersion": version})
+}
+
+/// `/apis`.
+pub fn group_list() -> Value {
+    let groups: Vec<Value> = resource::groups()
+        .into_iter()
+        .filter(|(group, _)| !group.is_empty())
+        .map(|(group, version)| group_entry(group, version))
+        .collect();
+    json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
+}
+
+/// `/apis/GROUP`.
+pub fn group(name: &str) -> Option<Value> {
+    let (group, version) =
+        resource::groups().into_iter().find(|(group, _)| !group.is_empty() && *group == name)?;
+    let mut entry = group_entry(group, version);
+    entry["kind"] = "APIGroup".into();
+    entry["apiVersion"] = "v1".into();
+    Some(entry)
+}
+
+/// `/api/VERSION` and `/apis/GROUP/VERSION`.
+pub fn resource_list(group: &str, version: &str) -> Option<Value> {
+    let mut resources = Vec::new();
+    for row in resource::table().iter().filter(|row| row.group == group && row.version == version) {
+        resources.push(entry(row));
+        resources.extend(row.subresources.iter().map(|subresource| part(row, subresource)));
+    }
+    if resources.is_empty() {
+        return None;
+    }
+    let mut list = json!({
+        "kind": "APIResourceList",
+        "groupVersion": coracle_api::meta::join_api_version(group, version),
+        "resources": resources,
+    });
+    if !group.is_empty() {
+        list["apiVersion"] = "v1".into();
+    }
+    Some(list)
+}
+
+fn entry(row: &Resource) -> Value {
+    let mut entry = Map::new();
+    entry.insert("name".into(), row.plural.into());
+    entry.insert("singularName".into(), row.singular.into());
+    entry.insert("namespaced".into(), row.namespaced.into());
+    entry.insert("kind".into(), row.kind.into());
+    entry.insert("verbs".into(), json!(row.verbs));
+    for (key, values) in [("shortNames", row.short_names), ("categories", row.categories)] {
+        if !values.is_empty() {
+            entry.insert(key.into(), json!(values));
+        }
+    }
+    if row.is_stored() {
+        // Eight bytes that change with the form in which objects are stored.
+        let digest = Sha256::digest(format!("{}/{}", row.storage_api_version, row.kind));
+        let hash = base64::engine::general_purpose::STANDARD.encode(&digest[..8]);
+        entry.insert("storageVersionHash".into(), hash.into());
+    }
+    Value::Object(entry)
+}
+
+fn part(row: &Resource, subresource: &Subresource) -> Value {
+    let mut entry = json!({
+        "name": format!("{}/{}", row.plural, subresource.name),
+        "singularName": "",
+        "namespaced": row.namespaced,
+        "kind": subresource.kind,
+        "verbs": subresource.verbs,
+    });
+    if (subresource.group, subresource.version) != (row.group, row.version) {
+        entry["group"] = subresource.group.into();
+        entry["version"] = subresource.version.into();
+    }
+    entry
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named<'a>(list: &'a Value, name: &str) -> &'a Value {
+        let found = list["resources"].as_array().and_then(|all| all.iter().find(|r| r["name"] == name));
+        found.unwrap_or_else(|| panic!("{name} is listed"))
+    }
+
+    #[test]
+    fn resources_carry_names_verbs_and_parts_with_their_own_kind() {
+        let core = resource_list("", "v1").expect("core");
+        let pods = named(&core, "pods");
+        assert_eq!((&pods["shortNames"], &pods["categories"]), (&json!(["po"]), &json!(["all"])));
+        assert_eq!(pods["singularName"], "pod");
+        let eviction = named(&core, "pods/eviction");
+        assert_eq!((&eviction["group"], &eviction["kind"]), (&json!("policy"), &json!("Eviction")));
+        assert_eq!(core["groupVersion"], "v1");
+        let apps = resource_list("apps", "v1").expect("apps");
+        assert_eq!(apps["groupVersion"], "apps/v1");
+        assert_eq!(named(&apps, "deployments/scale")["group"], "autoscaling");
+        assert!(resource_list("apps", "v2").is_none() && group("").is_none());
+    }
+
+    #[test]
+    fn groups_prefer_their_version() {
+        let apps = group("apps").expect("apps");
+        assert_eq!(apps["preferredVersion"]["groupVersion"], "apps/v1");
+        assert!(
+            group_list()["groups"].as_array().is_some_and(|groups| groups.iter().all(|g| g["name"] != ""))
+        );
+    }
+}
