@@ -37,7 +37,12 @@ pub struct Context {
 
 impl Context {
     /// Starts the shared watches.
-    pub fn start(client: Client, settings: Arc<Settings>, metrics: WorkQueueMetrics, shutdown: CancellationToken) -> Self {
+    pub fn start(
+        client: Client,
+        settings: Arc<Settings>,
+        metrics: WorkQueueMetrics,
+        shutdown: CancellationToken,
+    ) -> Self {
         Self {
             informers: Informers::start(&client, &shutdown),
             discovery: Discovery::new(client.clone()),
@@ -56,7 +61,9 @@ impl Context {
             .recorders
             .lock()
             .entry(component)
-            .or_insert_with(|| EventRecorder::start(self.client.clone(), component, EventStyle::Core, &self.shutdown))
+            .or_insert_with(|| {
+                EventRecorder::start(self.client.clone(), component, EventStyle::Core, &self.shutdown)
+            })
             .clone();
         Executor::new(self.client.clone(), events, Arc::clone(&self.calls))
     }

@@ -82,7 +82,9 @@ async fn read(client: &Client) -> Result<Catalogue, kube::Error> {
     add(&mut catalogue, "", "v1", within(CALL_DEADLINE, client.list_core_api_resources("v1")).await?);
     let groups = within(CALL_DEADLINE, client.list_api_groups()).await?;
     for group in groups.groups {
-        let Some(preferred) = group.preferred_version.or_else(|| group.versions.into_iter().next()) else { continue };
+        let Some(preferred) = group.preferred_version.or_else(|| group.versions.into_iter().next()) else {
+            continue;
+        };
         match within(CALL_DEADLINE, client.list_api_group_resources(&preferred.group_version)).await {
             Ok(list) => add(&mut catalogue, &group.name, &preferred.version, list),
             Err(error) => catalogue.errors.push(format!("{}: {error}", preferred.group_version)),

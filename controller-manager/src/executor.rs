@@ -40,7 +40,8 @@ pub struct Executor {
 
 /// The URL of a resource's collection, or of one object with a subresource.
 pub fn path(resource: &ResourceId, namespace: &str, name: &str, subresource: &str) -> String {
-    let mut path = if resource.group.is_empty() { "/api/".to_owned() } else { format!("/apis/{}/", resource.group) };
+    let mut path =
+        if resource.group.is_empty() { "/api/".to_owned() } else { format!("/apis/{}/", resource.group) };
     path.push_str(&resource.version);
     if !namespace.is_empty() {
         path.push_str("/namespaces/");
@@ -99,14 +100,25 @@ impl Executor {
     }
 
     /// Creates an object from its JSON text and returns its metadata.
-    pub async fn create_raw(&self, resource: &ResourceId, namespace: &str, body: Vec<u8>) -> Result<ObjectMeta, kube::Error> {
+    pub async fn create_raw(
+        &self,
+        resource: &ResourceId,
+        namespace: &str,
+        body: Vec<u8>,
+    ) -> Result<ObjectMeta, kube::Error> {
         let path = path(resource, namespace, "", "");
-        let answer: Answer = self.call(Method::POST, &path, "application/json", "application/json", body).await?;
+        let answer: Answer =
+            self.call(Method::POST, &path, "application/json", "application/json", body).await?;
         Ok(answer.metadata)
     }
 
     /// Creates an object; `apiVersion` and `kind` are filled in.
-    pub async fn create(&self, resource: &ResourceId, namespace: &str, object: &Value) -> Result<ObjectMeta, kube::Error> {
+    pub async fn create(
+        &self,
+        resource: &ResourceId,
+        namespace: &str,
+        object: &Value,
+    ) -> Result<ObjectMeta, kube::Error> {
         self.create_raw(resource, namespace, body(resource, object)).await
     }
 
@@ -153,7 +165,14 @@ impl Executor {
                     options["gracePeriodSeconds"] = json!(seconds);
                 }
                 let body = options.to_string().into_bytes();
-                self.call(Method::DELETE, &target_path(target, ""), "application/json", "application/json", body).await
+                self.call(
+                    Method::DELETE,
+                    &target_path(target, ""),
+                    "application/json",
+                    "application/json",
+                    body,
+                )
+                .await
             }
             Action::Event { regarding, warning, reason, message } => {
                 let kind = if *warning { EventKind::Warning } else { EventKind::Normal };

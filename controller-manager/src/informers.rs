@@ -1,12 +1,14 @@
 //! The watches that all controllers share, one per kind, cut down to what decisions need. Owns the informers.
 
-use coracle_client::informer::Informer;
-use coracle_client::store::{Index, index_by_namespace, index_by_node, index_by_owner_uid};
 use controller_manager_core::endpoints::slices::SERVICE_NAME;
 use controller_manager_core::object_meta::controller;
+use coracle_client::informer::Informer;
+use coracle_client::store::{Index, index_by_namespace, index_by_node, index_by_owner_uid};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Container, Endpoints, Namespace, Node, Pod, PodSpec, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Container, Endpoints, Namespace, Node, Pod, PodSpec, Service, ServiceAccount,
+};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Api, Client, Resource};
 use tokio_util::sync::CancellationToken;
@@ -78,7 +80,9 @@ impl Informers {
             nodes: Informer::builder(Api::all(all())).trim(trim_node).start(shutdown),
             leases: Informer::builder(Api::all(all())).start(shutdown),
             namespaces: Informer::builder(Api::all(all())).start(shutdown),
-            default_accounts: Informer::builder(Api::all(all())).fields("metadata.name=default").start(shutdown),
+            default_accounts: Informer::builder(Api::all(all()))
+                .fields("metadata.name=default")
+                .start(shutdown),
             root_certificates: Informer::builder(Api::all(all()))
                 .fields(&format!("metadata.name={ROOT_CA_NAME}"))
                 .start(shutdown),

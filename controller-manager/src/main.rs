@@ -54,28 +54,40 @@ async fn run(options: Options) -> anyhow::Result<()> {
         (WorkQueueMetrics::register(&mut registry), LeaderElectionMetrics::register(&mut registry))
     };
     let kubeconfig = options.kubeconfig.clone().unwrap_or_default();
-    let config = ClientConfig::new("controller-manager").kubeconfig(kubeconfig).master(options.master.as_deref());
+    let config =
+        ClientConfig::new("controller-manager").kubeconfig(kubeconfig).master(options.master.as_deref());
     let client = connect(&config).await?;
     let server = serving::start(&options, Health::new(), registry, shutdown.clone()).await?;
     let (leading, leader_settings) = (client.clone(), Arc::clone(&settings));
     match settings.leader_election.clone() {
         Some(config) => {
-            run_or_exit(client, config, &election, &shutdown, |token| lead(leading, leader_settings, queues, token)).await;
+            run_or_exit(client, config, &election, &shutdown, |token| {
+                lead(leading, leader_settings, queues, token)
+            })
+            .await;
         }
         None => lead(client, leader_settings, queues, shutdown.clone()).await,
     }
     shutdown.cancel();
     match server {
-        Some(server) => server.await.context("the health server ended abnormally")?.context("the health server failed"),
+        Some(server) => {
+            server.await.context("the health server ended abnormally")?.context("the health server failed")
+        }
         None => Ok(()),
     }
 }
 
 /// Runs all enabled controllers until `shutdown`.
-async fn lead(client: Client, settings: Arc<Settings>, queues: WorkQueueMetrics, shutdown: CancellationToken) {
+async fn lead(
+    client: Client,
+    settings: Arc<Settings>,
+    queues: WorkQueueMetrics,
+    shutdown: CancellationToken,
+) {
     let context = context::Context::start(client, Arc::clone(&settings), queues, shutdown.clone());
     let mut tasks = JoinSet::new();
-    for controller in controllers::ALL.iter().filter(|controller| settings.enabled.contains(controller.name)) {
+    for controller in controllers::ALL.iter().filter(|controller| settings.enabled.contains(controller.name))
+    {
         let run = (controller.run)(context.clone());
         tasks.spawn(async move {
             run.await;

@@ -39,7 +39,9 @@ pub async fn start(
         _ => self_signed(address).context("cannot make a self-signed certificate")?,
     };
     let listener = TcpListener::bind(address).await.with_context(|| {
-        format!("cannot listen on {address}; is another controller-manager running? choose another --secure-port")
+        format!(
+            "cannot listen on {address}; is another controller-manager running? choose another --secure-port"
+        )
     })?;
     Ok(Some(tokio::spawn(component_base::admin::serve(listener, Some(tls), health, registry, shutdown))))
 }

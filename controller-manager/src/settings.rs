@@ -42,20 +42,28 @@ impl Settings {
     /// Checks the flags and reads the files they name.
     pub fn load(options: &Options) -> anyhow::Result<Self> {
         if options.use_service_account_credentials {
-            tracing::warn!("--use-service-account-credentials: all controllers use the process's own identity so far");
+            tracing::warn!(
+                "--use-service-account-credentials: all controllers use the process's own identity so far"
+            );
         }
-        let root_ca = match &options.root_ca_file {
-            Some(path) => Some(
-                std::fs::read_to_string(path)
-                    .with_context(|| format!("cannot read --root-ca-file {}; check the path", path.display()))?,
-            ),
-            None => None,
-        };
+        let root_ca =
+            match &options.root_ca_file {
+                Some(path) => Some(std::fs::read_to_string(path).with_context(|| {
+                    format!("cannot read --root-ca-file {}; check the path", path.display())
+                })?),
+                None => None,
+            };
         let election = &options.leader_election;
-        let leader_election =
-            if election.leader_elect { Some(election.config(LEASE_NAME).map_err(anyhow::Error::msg)?) } else { None };
+        let leader_election = if election.leader_elect {
+            Some(election.config(LEASE_NAME).map_err(anyhow::Error::msg)?)
+        } else {
+            None
+        };
         let seconds = |duration: Duration| jiff::SignedDuration::try_from(duration);
-        ensure!(!options.node_monitor_period.get().is_zero(), "--node-monitor-period must be greater than zero");
+        ensure!(
+            !options.node_monitor_period.get().is_zero(),
+            "--node-monitor-period must be greater than zero"
+        );
         Ok(Self {
             enabled: enabled(&options.controllers)?,
             leader_election,
@@ -88,7 +96,10 @@ fn node_ranges(options: &Options) -> anyhow::Result<Vec<(Cidr, u32)>> {
     if !options.allocate_node_cidrs {
         return Ok(Vec::new());
     }
-    ensure!(!all.is_empty(), "--allocate-node-cidrs needs --cluster-cidr, such as --cluster-cidr=10.244.0.0/16");
+    ensure!(
+        !all.is_empty(),
+        "--allocate-node-cidrs needs --cluster-cidr, such as --cluster-cidr=10.244.0.0/16"
+    );
     let dual = all.len() > 1;
     ensure!(
         !dual || (all.len() == 2 && all[0].is_ipv6() != all[1].is_ipv6()),

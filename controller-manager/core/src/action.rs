@@ -21,12 +21,7 @@ pub struct ResourceId {
 }
 
 impl ResourceId {
-    const fn known(
-        group: &'static str,
-        kind: &'static str,
-        plural: &'static str,
-        namespaced: bool,
-    ) -> Self {
+    const fn known(group: &'static str, kind: &'static str, plural: &'static str, namespaced: bool) -> Self {
         Self {
             group: Cow::Borrowed(group),
             version: Cow::Borrowed("v1"),

@@ -44,10 +44,7 @@ mod tests {
     fn removed_fields_become_null_and_lists_are_replaced() {
         let old = json!({ "a": 1, "b": { "c": 1, "d": 2 }, "l": [1, 2] });
         let new = json!({ "b": { "c": 1, "e": 3 }, "l": [2] });
-        assert_eq!(
-            merge_diff(&old, &new),
-            Some(json!({ "a": null, "b": { "d": null, "e": 3 }, "l": [2] }))
-        );
+        assert_eq!(merge_diff(&old, &new), Some(json!({ "a": null, "b": { "d": null, "e": 3 }, "l": [2] })));
         assert_eq!(merge_diff(&old, &old), None);
     }
 }

@@ -1,9 +1,7 @@
 //! Small objects for the tests of this crate.
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, ReplicaSet, ReplicaSetSpec};
-use k8s_openapi::api::core::v1::{
-    Container, Pod, PodCondition, PodIP, PodSpec, PodStatus, PodTemplateSpec,
-};
+use k8s_openapi::api::core::v1::{Container, Pod, PodCondition, PodIP, PodSpec, PodStatus, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, Time};
 
 fn labels(app: &str) -> std::collections::BTreeMap<String, String> {
@@ -51,11 +49,7 @@ pub fn template(app: &str, image: &str) -> PodTemplateSpec {
     PodTemplateSpec {
         metadata: Some(ObjectMeta { labels: Some(labels(app)), ..Default::default() }),
         spec: Some(PodSpec {
-            containers: vec![Container {
-                name: "c".into(),
-                image: Some(image.into()),
-                ..Default::default()
-            }],
+            containers: vec![Container { name: "c".into(), image: Some(image.into()), ..Default::default() }],
             ..Default::default()
         }),
     }

@@ -32,7 +32,8 @@ struct Shared {
 
 /// Runs until shutdown.
 pub async fn run(context: Context) {
-    let shared = Shared { informers: context.informers.clone(), executor: context.executor("deployment-controller") };
+    let shared =
+        Shared { informers: context.informers.clone(), executor: context.executor("deployment-controller") };
     let (for_sets, for_pods) = (shared.clone(), shared.clone());
     context
         .controller("deployment", WORKERS)
@@ -102,9 +103,16 @@ impl Shared {
                 }
                 (Action::Create { object, .. }, Err(error)) => {
                     let set = object["metadata"]["name"].as_str().unwrap_or_default();
-                    let text = format!("Failed to create new replica set \"{set}\": {}", super::message(&error));
+                    let text =
+                        format!("Failed to create new replica set \"{set}\": {}", super::message(&error));
                     let regarding = object_reference(&DEPLOYMENTS, &deployment.metadata);
-                    self.executor.events().record(regarding, EventKind::Warning, "FailedCreate", "Create", text);
+                    self.executor.events().record(
+                        regarding,
+                        EventKind::Warning,
+                        "FailedCreate",
+                        "Create",
+                        text,
+                    );
                     Err(error)
                 }
                 (_, result) => result,
@@ -144,7 +152,11 @@ impl Shared {
         let target = Target::new(&REPLICA_SETS, namespace(&deployment.metadata), set_name);
         let found: ReplicaSet = serde_json::from_value(self.executor.get(&target).await?)?;
         let template = found.spec.as_ref().and_then(|spec| spec.template.as_ref());
-        let same = deployment.spec.as_ref().zip(template).is_some_and(|(spec, t)| template::same_template(&spec.template, t));
+        let same = deployment
+            .spec
+            .as_ref()
+            .zip(template)
+            .is_some_and(|(spec, t)| template::same_template(&spec.template, t));
         if same && is_controlled_by(&found.metadata, uid(&deployment.metadata)) {
             return Ok(Outcome::Done);
         }

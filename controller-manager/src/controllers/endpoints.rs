@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use controller_manager_core::action::Action;
 use controller_manager_core::endpoints::{is_managed, legacy, slices};
 use controller_manager_core::expectations::{EXPIRY, Expectations};
-use controller_manager_core::action::Action;
 use controller_manager_core::label_selector::matches_map;
 use controller_manager_core::object_meta::namespace;
 use controller_manager_core::pod_state::{is_finished, is_ready, is_terminating};
@@ -25,7 +25,8 @@ const WORKERS: usize = 5;
 
 /// The Services that select a pod, before or after the change; none if nothing changed that endpoints show.
 fn services_of_pod(informers: &Informers, change: &Change<Pod>) -> Vec<ObjectKey> {
-    type Shown<'a> = (Option<&'a Vec<k8s_openapi::api::core::v1::PodIP>>, Option<&'a String>, bool, bool, bool);
+    type Shown<'a> =
+        (Option<&'a Vec<k8s_openapi::api::core::v1::PodIP>>, Option<&'a String>, bool, bool, bool);
     fn shown(pod: &Pod) -> (Shown<'_>, Option<&std::collections::BTreeMap<String, String>>) {
         let ips = pod.status.as_ref().and_then(|status| status.pod_ips.as_ref());
         let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref());
@@ -47,7 +48,9 @@ fn services_of_pod(informers: &Informers, change: &Change<Pod>) -> Vec<ObjectKey
 }
 
 fn selected_pods(informers: &Informers, service: &Service) -> Vec<Arc<Pod>> {
-    let Some(selector) = service.spec.as_ref().and_then(|spec| spec.selector.as_ref()) else { return Vec::new() };
+    let Some(selector) = service.spec.as_ref().and_then(|spec| spec.selector.as_ref()) else {
+        return Vec::new();
+    };
     let mut pods = informers.pods.store().indexed("namespace", namespace(&service.metadata));
     pods.retain(|pod| matches_map(selector, pod.metadata.labels.as_ref()));
     pods
@@ -79,7 +82,10 @@ pub async fn run_slices(context: Context) {
         .watch(&informers.nodes, move |change| {
             // A zone that becomes known concerns the Services with pods there.
             let zone = |node: &k8s_openapi::api::core::v1::Node| {
-                node.metadata.labels.as_ref().and_then(|labels| labels.get("topology.kubernetes.io/zone").cloned())
+                node.metadata
+                    .labels
+                    .as_ref()
+                    .and_then(|labels| labels.get("topology.kubernetes.io/zone").cloned())
             };
             if change.is_deleted() || change.old().is_some_and(|old| zone(old) == zone(change.object())) {
                 return Vec::new();
@@ -90,7 +96,8 @@ pub async fn run_slices(context: Context) {
             keys.into_iter().collect()
         })
         .run(&context.shutdown, move |key| {
-            let (informers, executor, expectations) = (informers.clone(), executor.clone(), Arc::clone(&expectations));
+            let (informers, executor, expectations) =
+                (informers.clone(), executor.clone(), Arc::clone(&expectations));
             async move {
                 let key_text = key.to_string();
                 if !expectations.lock().satisfied(&key_text, started.elapsed()) {
@@ -101,11 +108,14 @@ pub async fn run_slices(context: Context) {
                 if service.as_ref().is_some_and(|service| !is_managed(service)) {
                     return Ok(Outcome::Done);
                 }
-                let existing = informers.slices.store().indexed(SLICES_OF, &format!("{}/{}", key.namespace, key.name));
-                let pods = service.as_deref().map(|service| selected_pods(&informers, service)).unwrap_or_default();
+                let existing =
+                    informers.slices.store().indexed(SLICES_OF, &format!("{}/{}", key.namespace, key.name));
+                let pods =
+                    service.as_deref().map(|service| selected_pods(&informers, service)).unwrap_or_default();
                 let nodes = |name: &str| informers.nodes.store().get_named("", name);
                 let actions = slices::plan(service.as_deref(), &pods, nodes, &existing);
-                let creations = actions.iter().filter(|action| matches!(action, Action::Create { .. })).count();
+                let creations =
+                    actions.iter().filter(|action| matches!(action, Action::Create { .. })).count();
                 if creations > 0 {
                     expectations.lock().expect_creations(&key_text, creations, started.elapsed());
                 } else if service.is_none() {
@@ -149,14 +159,17 @@ pub async fn run_legacy(context: Context) {
                 let existing = informers.endpoints.store().get(&key);
                 let ours = existing.as_ref().is_some_and(|endpoints| {
                     let labels = endpoints.metadata.labels.as_ref();
-                    labels.and_then(|labels| labels.get(legacy::MANAGED_BY)).is_some_and(|by| by == legacy::MANAGER)
+                    labels
+                        .and_then(|labels| labels.get(legacy::MANAGED_BY))
+                        .is_some_and(|by| by == legacy::MANAGER)
                 });
                 match &service {
                     Some(service) if !is_managed(service) => return Ok(Outcome::Done),
                     None if !ours => return Ok(Outcome::Done),
                     _ => {}
                 }
-                let pods = service.as_deref().map(|service| selected_pods(&informers, service)).unwrap_or_default();
+                let pods =
+                    service.as_deref().map(|service| selected_pods(&informers, service)).unwrap_or_default();
                 let Some(action) = legacy::plan(service.as_deref(), &pods, existing.as_deref()) else {
                     return Ok(Outcome::Done);
                 };

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use controller_manager_core::action::{
-    DEPLOYMENTS, ENDPOINT_SLICES, ENDPOINTS, NAMESPACES, NODES, PODS, REPLICA_SETS, ResourceId, SERVICES, Target,
+    DEPLOYMENTS, ENDPOINT_SLICES, ENDPOINTS, NAMESPACES, NODES, PODS, REPLICA_SETS, ResourceId, SERVICES,
+    Target,
 };
 use controller_manager_core::garbage_collector::graph::{Graph, Work};
 use controller_manager_core::garbage_collector::{Decision, decide, orphan};
@@ -28,6 +29,8 @@ use crate::informers::Informers;
 const WORKERS: usize = 20;
 /// How often new kinds are looked for.
 const RESYNC: Duration = Duration::from_secs(30);
+/// The same after the server could not say which kinds there are.
+const RESYNC_AFTER_ERROR: Duration = Duration::from_secs(2);
 /// How long the first lists may take before work begins without those that are missing.
 const SYNC_MAX: Duration = Duration::from_secs(30);
 /// Absent owners remembered; more, and all are forgotten and looked up again.
@@ -55,13 +58,18 @@ pub async fn run(context: Context) {
     };
     let mut monitors = Monitors::new(&context, shared.clone());
     let first = async {
-        monitors.sync_kinds().await;
+        let next = monitors.sync_kinds().await;
         monitors.wait_synced().await;
+        next
     };
+    let mut next = RESYNC_AFTER_ERROR;
     tokio::select! {
         () = context.shutdown.cancelled() => return,
-        synced = tokio::time::timeout(SYNC_MAX, first) => if synced.is_err() {
-            tracing::warn!("the garbage collector starts before all kinds are listed; absent owners are looked up one by one");
+        synced = tokio::time::timeout(SYNC_MAX, first) => match synced {
+            Ok(after) => next = after,
+            Err(_) => {
+                tracing::warn!("the garbage collector starts before all kinds are listed; absent owners are looked up one by one");
+            }
         }
     }
     tracing::info!(objects = shared.graph.lock().len(), "garbage collector started");
@@ -78,7 +86,7 @@ pub async fn run(context: Context) {
     loop {
         tokio::select! {
             () = context.shutdown.cancelled() => break,
-            () = tokio::time::sleep(RESYNC) => monitors.sync_kinds().await,
+            () = tokio::time::sleep(next) => next = monitors.sync_kinds().await,
         }
     }
     tasks.abort_all();
@@ -94,7 +102,10 @@ impl Shared {
             let work = if change.is_deleted() {
                 graph.forget(meta.uid.as_deref().unwrap_or_default())
             } else {
-                let old = change.old().and_then(|old| old.meta().uid.clone()).filter(|old| Some(old) != meta.uid.as_ref());
+                let old = change
+                    .old()
+                    .and_then(|old| old.meta().uid.clone())
+                    .filter(|old| Some(old) != meta.uid.as_ref());
                 let mut work = old.map(|replaced| graph.forget(&replaced)).unwrap_or_default();
                 work.extend(graph.observe(&resource, meta));
                 work
@@ -118,7 +129,11 @@ impl Shared {
             Ok(()) => self.queue.forget(work),
             Err(error) => {
                 if !is_conflict(&error) {
-                    tracing::warn!(error = %error, ?work, "collecting garbage failed, trying again");
+                    tracing::warn!(
+                        error = super::message(&error),
+                        ?work,
+                        "collecting garbage failed, trying again"
+                    );
                 }
                 self.queue.add_rate_limited(work.clone());
             }
@@ -140,7 +155,8 @@ impl Shared {
                 }
                 Decision::CheckExists => return self.check_virtual(uid).await,
                 Decision::CheckOwners(owners) => {
-                    let namespace = self.graph.lock().get(uid).map(|object| object.namespace.clone()).unwrap_or_default();
+                    let namespace =
+                        self.graph.lock().get(uid).map(|object| object.namespace.clone()).unwrap_or_default();
                     let mut unknown = false;
                     for owner in owners {
                         match self.owner_exists(&owner, &namespace).await? {
@@ -187,11 +203,21 @@ impl Shared {
     }
 
     /// Whether the server has the owner; `None` if the kind is unknown or the reference can never hold.
-    async fn owner_exists(&self, owner: &OwnerReference, namespace: &str) -> Result<Option<bool>, kube::Error> {
+    async fn owner_exists(
+        &self,
+        owner: &OwnerReference,
+        namespace: &str,
+    ) -> Result<Option<bool>, kube::Error> {
         let group = ResourceId::group_of(&owner.api_version);
-        let Some(resource) = self.discovery.resource_of_kind(group, &owner.kind).await? else { return Ok(None) };
+        let Some(resource) = self.discovery.resource_of_kind(group, &owner.kind).await? else {
+            return Ok(None);
+        };
         if resource.namespaced && namespace.is_empty() {
-            tracing::warn!(kind = owner.kind, name = owner.name, "a cluster-scoped object names a namespaced owner: it is left alone");
+            tracing::warn!(
+                kind = owner.kind,
+                name = owner.name,
+                "a cluster-scoped object names a namespaced owner: it is left alone"
+            );
             return Ok(None);
         }
         let namespace = if resource.namespaced { namespace } else { "" };
@@ -213,8 +239,18 @@ struct Monitors {
 
 impl Monitors {
     fn new(context: &Context, shared: Shared) -> Self {
-        let Informers { pods, replica_sets, deployments, services, slices, endpoints, nodes, leases, namespaces, .. } =
-            &context.informers;
+        let Informers {
+            pods,
+            replica_sets,
+            deployments,
+            services,
+            slices,
+            endpoints,
+            nodes,
+            leases,
+            namespaces,
+            ..
+        } = &context.informers;
         let lease = ResourceId {
             group: "coordination.k8s.io".into(),
             version: "v1".into(),
@@ -232,7 +268,8 @@ impl Monitors {
         shared.feed(leases, lease.clone());
         shared.feed(namespaces, NAMESPACES);
         let common =
-            [PODS, REPLICA_SETS, DEPLOYMENTS, SERVICES, ENDPOINT_SLICES, ENDPOINTS, NODES, lease, NAMESPACES].into();
+            [PODS, REPLICA_SETS, DEPLOYMENTS, SERVICES, ENDPOINT_SLICES, ENDPOINTS, NODES, lease, NAMESPACES]
+                .into();
         Self { context: context.clone(), shared, common, own: HashMap::new() }
     }
 
@@ -252,13 +289,16 @@ impl Monitors {
         }
     }
 
-    /// Watches kinds that are new, lets go of those that are gone.
-    async fn sync_kinds(&mut self) {
+    /// Watches kinds that are new, lets go of those that are gone. Returns when to do so again.
+    async fn sync_kinds(&mut self) -> Duration {
         let catalogue = match self.context.discovery.catalogue(RESYNC / 2).await {
             Ok(catalogue) => catalogue,
             Err(error) => {
-                tracing::warn!(error = %error, "cannot find out which kinds there are, trying again");
-                return;
+                tracing::warn!(
+                    error = super::message(&error),
+                    "cannot find out which kinds there are, trying again"
+                );
+                return RESYNC_AFTER_ERROR;
             }
         };
         let watchable = |id: &ResourceId| !self.common.contains(id) && !IGNORED.contains(&&*id.plural);
@@ -288,7 +328,7 @@ impl Monitors {
             self.own.insert(id, (informer, stop));
         }
         if !catalogue.errors.is_empty() {
-            return;
+            return RESYNC_AFTER_ERROR;
         }
         let gone: Vec<_> = self.own.keys().filter(|id| !wanted.contains(*id)).cloned().collect();
         for id in gone {
@@ -302,5 +342,6 @@ impl Monitors {
                 self.shared.queue.add(item);
             }
         }
+        RESYNC
     }
 }

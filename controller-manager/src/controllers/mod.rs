@@ -59,7 +59,11 @@ pub const ACCEPTED_BUT_ABSENT: [(&str, &str); 2] =
     [("bootstrap-signer-controller", "bootstrapsigner"), ("token-cleaner-controller", "tokencleaner")];
 
 /// Whether an object that adopts others is still the one we know and not being deleted, by the server's word.
-async fn still_there(executor: &Executor, resource: &ResourceId, meta: &ObjectMeta) -> Result<bool, kube::Error> {
+async fn still_there(
+    executor: &Executor,
+    resource: &ResourceId,
+    meta: &ObjectMeta,
+) -> Result<bool, kube::Error> {
     let live = executor.metadata(&Target::new(resource, namespace_of(meta), name(meta))).await?;
     Ok(live.is_some_and(|live| live.uid == meta.uid && live.deletion_timestamp.is_none()))
 }

@@ -65,8 +65,10 @@ pub async fn run(context: Context) {
             // The last pod is gone: the rest may follow.
             let namespace = change.key().namespace;
             let key = ObjectKey::new("", namespace.clone());
-            let last = change.is_deleted() && for_pods.pods.store().indexed_count("namespace", &namespace) == 0;
-            let waits = last && for_pods.namespaces.store().get(&key).is_some_and(|found| is_terminating(&found));
+            let last =
+                change.is_deleted() && for_pods.pods.store().indexed_count("namespace", &namespace) == 0;
+            let waits =
+                last && for_pods.namespaces.store().get(&key).is_some_and(|found| is_terminating(&found));
             waits.then_some(key).into_iter().collect()
         })
         .run(&context.shutdown, move |key| {
@@ -104,10 +106,16 @@ impl Shared {
         let mut body = finalized(namespace);
         let path = path(&NAMESPACES, "", name(&namespace.metadata), "finalize");
         let live = self.executor.metadata(target).await?;
-        let Some(live) = live.filter(|live| live.uid == namespace.metadata.uid) else { return Ok(Outcome::Done) };
+        let Some(live) = live.filter(|live| live.uid == namespace.metadata.uid) else {
+            return Ok(Outcome::Done);
+        };
         body["metadata"]["resourceVersion"] = json!(live.resource_version);
         let body = body.to_string().into_bytes();
-        match self.executor.call::<IgnoredAny>(Method::PUT, &path, "application/json", "application/json", body).await {
+        match self
+            .executor
+            .call::<IgnoredAny>(Method::PUT, &path, "application/json", "application/json", body)
+            .await
+        {
             Ok(_) => Ok(Outcome::Done),
             Err(error) if is_not_found(&error) => Ok(Outcome::Done),
             Err(error) if is_conflict(&error) => Ok(Outcome::RequeueAfter(Duration::from_millis(20))),
@@ -132,7 +140,8 @@ impl Shared {
         for stage in deletion_order(&ids) {
             let results: Vec<_> = stream::iter(stage)
                 .map(|id| {
-                    let collection = kinds.iter().any(|kind| kind.id == id && kind.can(&["deletecollection"]));
+                    let collection =
+                        kinds.iter().any(|kind| kind.id == id && kind.can(&["deletecollection"]));
                     async move {
                         let result = self.empty_kind(&id, namespace, collection).await;
                         (id, result)
@@ -144,7 +153,9 @@ impl Shared {
             for (id, result) in results {
                 match result {
                     Ok(left) => note(&mut content, &id, &left),
-                    Err(error) => content.deletion_errors.push(format!("{}: {}", id.plural, super::message(&error))),
+                    Err(error) => {
+                        content.deletion_errors.push(format!("{}: {}", id.plural, super::message(&error)))
+                    }
                 }
             }
             if !content.remaining.is_empty() {
@@ -155,9 +166,15 @@ impl Shared {
     }
 
     /// Asks for the deletion of all objects of a kind and returns those that are still there.
-    async fn empty_kind(&self, id: &ResourceId, namespace: &str, collection: bool) -> Result<Vec<ObjectMeta>, kube::Error> {
+    async fn empty_kind(
+        &self,
+        id: &ResourceId,
+        namespace: &str,
+        collection: bool,
+    ) -> Result<Vec<ObjectMeta>, kube::Error> {
         let url = path(id, namespace, "", "");
-        let options = || br#"{"apiVersion":"v1","kind":"DeleteOptions","propagationPolicy":"Background"}"#.to_vec();
+        let options =
+            || br#"{"apiVersion":"v1","kind":"DeleteOptions","propagationPolicy":"Background"}"#.to_vec();
         if collection {
             let deleted: Result<IgnoredAny, _> =
                 self.executor.call(Method::DELETE, &url, "application/json", METADATA_LIST, options()).await;
@@ -167,7 +184,8 @@ impl Shared {
                 Err(error) => return Err(error),
             }
         }
-        let listed: Result<Listed, _> = self.executor.call(Method::GET, &url, "", METADATA_LIST, Vec::new()).await;
+        let listed: Result<Listed, _> =
+            self.executor.call(Method::GET, &url, "", METADATA_LIST, Vec::new()).await;
         let mut left: Vec<_> = match listed {
             Ok(listed) => listed.items.into_iter().map(|item| item.metadata).collect(),
             Err(error) if matches!(api_code(&error), Some(404 | 405)) => return Ok(Vec::new()),

@@ -14,7 +14,8 @@ use crate::informers::{Informers, ROOT_CA_NAME};
 const WORKERS: usize = 2;
 /// The annotation with words for people.
 const DESCRIPTION: &str = "kubernetes.io/description";
-const ROOT_CA_DESCRIPTION: &str = "The certificates by which pods know the API server. Kept up to date; do not edit.";
+const ROOT_CA_DESCRIPTION: &str =
+    "The certificates by which pods know the API server. Kept up to date; do not edit.";
 
 fn is_active(informers: &Informers, namespace: &str) -> bool {
     let found = informers.namespaces.store().get_named("", namespace);
@@ -44,7 +45,9 @@ pub async fn run_service_accounts(context: Context) {
         .run(&context.shutdown, move |key| {
             let (informers, executor) = (informers.clone(), executor.clone());
             async move {
-                if !is_active(&informers, &key.name) || informers.default_accounts.store().get_named(&key.name, "default").is_some() {
+                if !is_active(&informers, &key.name)
+                    || informers.default_accounts.store().get_named(&key.name, "default").is_some()
+                {
                     return Ok(Outcome::Done);
                 }
                 let object = json!({ "metadata": { "name": "default", "namespace": &*key.name } });
@@ -74,17 +77,20 @@ pub async fn run_root_ca(context: Context) {
         .watch(&informers.namespaces, |change| vec![ObjectKey::new("", change.key().name)])
         .watch(&informers.root_certificates, |change| vec![ObjectKey::new("", change.key().namespace)])
         .run(&context.shutdown, move |key| {
-            let (informers, executor, certificates) = (informers.clone(), executor.clone(), certificates.clone());
+            let (informers, executor, certificates) =
+                (informers.clone(), executor.clone(), certificates.clone());
             async move {
                 if !is_active(&informers, &key.name) {
                     return Ok(Outcome::Done);
                 }
                 let wanted = root_ca(&key.name, &certificates);
-                let Some(found) = informers.root_certificates.store().get_named(&key.name, ROOT_CA_NAME) else {
+                let Some(found) = informers.root_certificates.store().get_named(&key.name, ROOT_CA_NAME)
+                else {
                     return forgiving(executor.create(&CONFIG_MAPS, &key.name, &wanted).await.map(|_| ()));
                 };
                 let data = found.data.as_ref();
-                let same = data.is_some_and(|data| data.len() == 1 && data.get("ca.crt") == Some(&certificates));
+                let same =
+                    data.is_some_and(|data| data.len() == 1 && data.get("ca.crt") == Some(&certificates));
                 if same {
                     return Ok(Outcome::Done);
                 }
@@ -93,7 +99,11 @@ pub async fn run_root_ca(context: Context) {
                     data[key] = Value::Null;
                 }
                 let target = Target::new(&CONFIG_MAPS, &key.name, ROOT_CA_NAME);
-                forgiving(executor.execute(&Action::Patch { target, subresource: "", patch: json!({ "data": data }) }).await)
+                forgiving(
+                    executor
+                        .execute(&Action::Patch { target, subresource: "", patch: json!({ "data": data }) })
+                        .await,
+                )
             }
         })
         .await;

@@ -10,9 +10,9 @@ use controller_manager_core::node_lifecycle::{
     Readiness, SignOfLife, mark_pod_not_ready, mark_silent, observe, readiness,
 };
 use controller_manager_core::object_meta::{name, object_reference};
+use coracle_client::ObjectKey;
 use coracle_client::controller::Outcome;
 use coracle_client::informer::Change;
-use coracle_client::ObjectKey;
 use k8s_openapi::api::core::v1::Node;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -25,7 +25,9 @@ const ZONE: &str = "topology.kubernetes.io/zone";
 const REGION: &str = "topology.kubernetes.io/region";
 
 fn zone(node: &Node) -> String {
-    let label = |key: &str| node.metadata.labels.as_ref().and_then(|labels| labels.get(key)).map_or("", String::as_str);
+    let label = |key: &str| {
+        node.metadata.labels.as_ref().and_then(|labels| labels.get(key)).map_or("", String::as_str)
+    };
     format!("{}:{}", label(REGION), label(ZONE))
 }
 
@@ -89,7 +91,12 @@ async fn run_monitor(context: Context) {
         () = context.shutdown.cancelled() => return,
         () = synced => {}
     }
-    let mut monitor = Monitor { signs: HashMap::new(), known: HashMap::new(), limiter: Limiter::default(), started: Instant::now() };
+    let mut monitor = Monitor {
+        signs: HashMap::new(),
+        known: HashMap::new(),
+        limiter: Limiter::default(),
+        started: Instant::now(),
+    };
     let mut ticks = interval(settings.node_monitor_period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -134,7 +141,8 @@ impl Monitor {
                 Evicting::Remove
             } else if taints::lacks_evicting(node) {
                 let count = zones.get(&zone).copied().unwrap_or_default();
-                let allowed = self.limiter.allow(&zone, count, context.settings.eviction_rates, self.started.elapsed());
+                let allowed =
+                    self.limiter.allow(&zone, count, context.settings.eviction_rates, self.started.elapsed());
                 if allowed { Evicting::Add } else { Evicting::Keep }
             } else {
                 Evicting::Keep
@@ -163,7 +171,10 @@ impl Monitor {
                 executor.events().record(*regarding, kind, reason, reason, message);
             };
             match self.known.get(&node_name) {
-                None => say("RegisteredNode", format!("Node {node_name} event: Registered Node {node_name} in Controller")),
+                None => say(
+                    "RegisteredNode",
+                    format!("Node {node_name} event: Registered Node {node_name} in Controller"),
+                ),
                 Some((_, Readiness::Ready)) if state != Readiness::Ready => {
                     say("NodeNotReady", format!("Node {node_name} status is now: NodeNotReady"));
                 }

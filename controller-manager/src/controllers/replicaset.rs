@@ -5,7 +5,9 @@ use std::sync::Arc;
 use controller_manager_core::action::{Action, PODS, REPLICA_SETS, Target};
 use controller_manager_core::expectations::{EXPIRY, Expectations};
 use controller_manager_core::label_selector;
-use controller_manager_core::object_meta::{Claim, claim, controller, name, namespace, object_reference, uid};
+use controller_manager_core::object_meta::{
+    Claim, claim, controller, name, namespace, object_reference, uid,
+};
 use controller_manager_core::replicaset::status::{self, ReplicaFailure};
 use controller_manager_core::replicaset::{Scale, plan, pod_from_template, slow_start_batches};
 use coracle_client::ObjectKey;
@@ -81,7 +83,9 @@ impl Shared {
         if keys.is_empty() && controller(meta).is_none() && !change.is_deleted() {
             let sets = self.informers.replica_sets.store().indexed("namespace", namespace(meta));
             let fits = |set: &Arc<ReplicaSet>| {
-                set.spec.as_ref().is_some_and(|spec| label_selector::matches(&spec.selector, meta.labels.as_ref()))
+                set.spec
+                    .as_ref()
+                    .is_some_and(|spec| label_selector::matches(&spec.selector, meta.labels.as_ref()))
             };
             keys.extend(sets.into_iter().filter(fits).map(|set| ObjectKey::of(&*set)));
         }
@@ -194,7 +198,13 @@ impl Shared {
                     return Ok(());
                 }
                 let message = format!("Error creating: {}", super::message(&error));
-                self.executor.events().record(regarding, EventKind::Warning, "FailedCreate", "Create", message);
+                self.executor.events().record(
+                    regarding,
+                    EventKind::Warning,
+                    "FailedCreate",
+                    "Create",
+                    message,
+                );
                 return Err(error);
             }
         }
@@ -245,7 +255,10 @@ impl Shared {
     }
 }
 
-fn failed(reason: &'static str, result: Result<(), kube::Error>) -> (Option<ReplicaFailure>, Option<kube::Error>) {
+fn failed(
+    reason: &'static str,
+    result: Result<(), kube::Error>,
+) -> (Option<ReplicaFailure>, Option<kube::Error>) {
     match result {
         Ok(()) => (None, None),
         Err(error) => (Some(ReplicaFailure { reason, message: super::message(&error) }), Some(error)),
@@ -256,6 +269,7 @@ fn failed(reason: &'static str, result: Result<(), kube::Error>) -> (Option<Repl
 fn shown_failure(set: &ReplicaSet, keep: bool) -> Option<ReplicaFailure> {
     let conditions = set.status.as_ref()?.conditions.as_ref()?;
     let shown = conditions.iter().find(|condition| condition.type_ == "ReplicaFailure").filter(|_| keep)?;
-    let reason = if shown.reason.as_deref() == Some("FailedDelete") { "FailedDelete" } else { "FailedCreate" };
+    let reason =
+        if shown.reason.as_deref() == Some("FailedDelete") { "FailedDelete" } else { "FailedCreate" };
     Some(ReplicaFailure { reason, message: shown.message.clone().unwrap_or_default() })
 }

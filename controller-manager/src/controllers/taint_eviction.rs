@@ -49,7 +49,9 @@ pub async fn run(context: Context) {
             let (informers, executor, pending) = (informers.clone(), executor.clone(), Arc::clone(&pending));
             async move {
                 let Some(pod) = informers.pods.store().get(&key) else { return Ok(Outcome::Done) };
-                let Some(node) = informers.nodes.store().get_named("", node_name(&pod)) else { return Ok(Outcome::Done) };
+                let Some(node) = informers.nodes.store().get_named("", node_name(&pod)) else {
+                    return Ok(Outcome::Done);
+                };
                 let now = jiff::Timestamp::now();
                 match due(&pod, &node, now) {
                     None => {

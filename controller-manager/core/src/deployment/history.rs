@@ -14,7 +14,8 @@ pub fn revision(meta: &ObjectMeta) -> i64 {
 
 /// Deletions of the oldest ReplicaSets beyond the limit. Those with pods, or whose status is behind, stay.
 pub fn to_delete<'a>(limit: Option<i32>, old: impl Iterator<Item = &'a Working>) -> Vec<Action> {
-    let Some(limit) = limit.filter(|limit| *limit != i32::MAX).and_then(|limit| usize::try_from(limit).ok()) else {
+    let Some(limit) = limit.filter(|limit| *limit != i32::MAX).and_then(|limit| usize::try_from(limit).ok())
+    else {
         return Vec::new();
     };
     let mut sets: Vec<_> = old.filter(|set| set.object.metadata.deletion_timestamp.is_none()).collect();

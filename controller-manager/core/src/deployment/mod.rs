@@ -21,7 +21,9 @@ use serde_json::json;
 
 use crate::action::{Action, DEPLOYMENTS, Target};
 use crate::label_selector;
-use crate::object_meta::{annotation, is_controlled_by, name, namespace, object_reference, preconditions, uid};
+use crate::object_meta::{
+    annotation, is_controlled_by, name, namespace, object_reference, preconditions, uid,
+};
 use crate::pod_state::is_finished;
 use working_set::{Sets, Working};
 
@@ -67,7 +69,11 @@ pub fn plan(deployment: &Deployment, sets: &[Arc<ReplicaSet>], pods: &[Arc<Pod>]
         actions: Vec::new(),
     };
     if label_selector::is_empty(&spec.selector) {
-        sync.event(true, "SelectingAll", "This deployment is selecting all pods. A non-empty selector is required.".into());
+        sync.event(
+            true,
+            "SelectingAll",
+            "This deployment is selecting all pods. A non-empty selector is required.".into(),
+        );
         return sync.finish_observed_only();
     }
     if deployment.metadata.deletion_timestamp.is_some() {
@@ -85,7 +91,11 @@ pub fn plan(deployment: &Deployment, sets: &[Arc<ReplicaSet>], pods: &[Arc<Pod>]
         sync.scale();
         return sync.finish(false);
     }
-    if numbers::is_recreate(spec) { sync.rollout_recreate(pods) } else { sync.rollout_rolling() }
+    if numbers::is_recreate(spec) {
+        sync.rollout_recreate(pods)
+    } else {
+        sync.rollout_rolling()
+    }
     sync.finish(true)
 }
 
@@ -102,14 +112,16 @@ impl Sync<'_> {
     /// A size change by the user in mid-rollout is carried out before the rollout goes on.
     fn is_scaling_event(&self) -> bool {
         self.sets.active().any(|set| {
-            let desired = annotation(&set.object.metadata, DESIRED_REPLICAS).and_then(|n| n.parse::<i32>().ok());
+            let desired =
+                annotation(&set.object.metadata, DESIRED_REPLICAS).and_then(|n| n.parse::<i32>().ok());
             desired.is_some_and(|desired| desired != self.wanted())
         })
     }
 
     /// Finds the new ReplicaSet and brings its revision up to date; makes it if `create` and there is none.
     fn sync_revision(&mut self, create: bool) {
-        let revision = self.sets.old().map(|set| history::revision(&set.object.metadata)).max().unwrap_or(0) + 1;
+        let revision =
+            self.sets.old().map(|set| history::revision(&set.object.metadata)).max().unwrap_or(0) + 1;
         if let Some(set) = self.sets.new_mut() {
             template::annotate_new(self.deployment, self.spec, &mut set.object, revision, true);
             if let Some(set_spec) = &mut set.object.spec {
@@ -130,7 +142,11 @@ impl Sync<'_> {
             self.status.created_new_set(self.spec, &set_name, self.now);
             self.sets.push_new(Working::created(set));
             if replicas > 0 {
-                self.event(false, "ScalingReplicaSet", format!("Scaled up replica set {set_name} to {replicas} from 0"));
+                self.event(
+                    false,
+                    "ScalingReplicaSet",
+                    format!("Scaled up replica set {set_name} to {replicas} from 0"),
+                );
             }
         }
     }
@@ -149,8 +165,10 @@ impl Sync<'_> {
             set_spec.replicas = Some(replicas);
         }
         let direction = if before < replicas { "up" } else { "down" };
-        let message =
-            format!("Scaled {direction} replica set {} to {replicas} from {before}", name(&set.object.metadata));
+        let message = format!(
+            "Scaled {direction} replica set {} to {replicas} from {before}",
+            name(&set.object.metadata)
+        );
         self.event(false, "ScalingReplicaSet", message);
         true
     }
@@ -195,7 +213,8 @@ impl Sync<'_> {
         actions.append(&mut self.actions);
         self.actions = actions;
         let status = self.status.calculate(self.deployment, self.spec, &self.sets, rollout, self.now);
-        let requeue_after = rollout.then(|| status::recheck_after(self.spec, &status, self.deployment, self.now)).flatten();
+        let requeue_after =
+            rollout.then(|| status::recheck_after(self.spec, &status, self.deployment, self.now)).flatten();
         let meta = &self.deployment.metadata;
         let target = Target::new(&DEPLOYMENTS, namespace(meta), name(meta));
         let mut guarded = true;

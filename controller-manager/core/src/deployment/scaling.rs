@@ -31,8 +31,11 @@ impl Sync<'_> {
     /// Whether the new ReplicaSet has all the pods it was to have and they are available.
     fn is_saturated(&self) -> bool {
         self.sets.new_set().is_some_and(|set| {
-            let desired = annotation(&set.object.metadata, super::DESIRED_REPLICAS).and_then(|n| n.parse().ok());
-            set.replicas() == self.wanted() && desired == Some(self.wanted()) && set.available() == self.wanted()
+            let desired =
+                annotation(&set.object.metadata, super::DESIRED_REPLICAS).and_then(|n| n.parse().ok());
+            set.replicas() == self.wanted()
+                && desired == Some(self.wanted())
+                && set.available() == self.wanted()
         })
     }
 

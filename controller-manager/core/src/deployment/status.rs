@@ -75,7 +75,9 @@ impl Progress {
         }
         let shown = reason.as_deref() == Some(PAUSED_REASON);
         let next = match (spec.paused.unwrap_or(false), shown) {
-            (true, false) => condition(PROGRESSING, "Unknown", PAUSED_REASON, "Deployment is paused".into(), now),
+            (true, false) => {
+                condition(PROGRESSING, "Unknown", PAUSED_REASON, "Deployment is paused".into(), now)
+            }
             (false, true) => {
                 condition(PROGRESSING, "Unknown", "DeploymentResumed", "Deployment is resumed".into(), now)
             }
@@ -162,8 +164,13 @@ impl Progress {
             let message = format!("{subject} has successfully progressed.");
             set(status, condition(PROGRESSING, "True", AVAILABLE_REASON, message, now));
         } else if has_progressed(deployment.status.as_ref().unwrap_or(&DeploymentStatus::default()), status) {
-            let mut next =
-                condition(PROGRESSING, "True", "ReplicaSetUpdated", format!("{subject} is progressing."), now);
+            let mut next = condition(
+                PROGRESSING,
+                "True",
+                "ReplicaSetUpdated",
+                format!("{subject} is progressing."),
+                now,
+            );
             if let Some(current) = current.filter(|current| current.status == "True") {
                 next.last_transition_time = current.last_transition_time;
             }

@@ -42,7 +42,8 @@ pub fn same_template(a: &PodTemplateSpec, b: &PodTemplateSpec) -> bool {
 pub fn hash(template: &PodTemplateSpec, collision_count: Option<i32>) -> String {
     let mut bytes = serde_json::to_vec(&without_hash(template)).unwrap_or_default();
     bytes.extend(collision_count.into_iter().flat_map(i32::to_le_bytes));
-    let fnv = bytes.iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+    let fnv =
+        bytes.iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
     fnv.to_string().bytes().map(|digit| char::from(ALPHABET[usize::from(digit) % ALPHABET.len()])).collect()
 }
 
@@ -83,7 +84,13 @@ pub fn annotate_size(meta: &mut ObjectMeta, desired: i32, max: i32) {
 
 /// Brings the new ReplicaSet's annotations up to date: those of the Deployment, and its revision (a higher number than all
 /// old ones; the number it had goes to its history).
-pub fn annotate_new(deployment: &Deployment, spec: &DeploymentSpec, set: &mut ReplicaSet, revision: i64, exists: bool) {
+pub fn annotate_new(
+    deployment: &Deployment,
+    spec: &DeploymentSpec,
+    set: &mut ReplicaSet,
+    revision: i64,
+    exists: bool,
+) {
     let inherited: BTreeMap<_, _> = deployment
         .metadata
         .annotations
@@ -134,7 +141,12 @@ mod tests {
         assert_ne!(first, hash(&template("web", "demo:v2"), None));
         assert_ne!(first, hash(&plain, Some(1)));
         let mut labelled = plain.clone();
-        labelled.metadata.get_or_insert_default().labels.get_or_insert_default().insert(TEMPLATE_HASH.into(), "x".into());
+        labelled
+            .metadata
+            .get_or_insert_default()
+            .labels
+            .get_or_insert_default()
+            .insert(TEMPLATE_HASH.into(), "x".into());
         assert_eq!(first, hash(&labelled, None));
         assert!(same_template(&plain, &labelled));
         assert!(first.bytes().all(|byte| ALPHABET.contains(&byte)));

@@ -44,7 +44,8 @@ impl World {
 
     fn change(&mut self, change: impl FnOnce(&mut DeploymentSpec)) {
         change(self.deployment.spec.as_mut().expect("spec"));
-        self.deployment.metadata.generation = self.deployment.metadata.generation.map(|generation| generation + 1);
+        self.deployment.metadata.generation =
+            self.deployment.metadata.generation.map(|generation| generation + 1);
     }
 
     fn sync(&mut self) -> Plan {
@@ -73,7 +74,8 @@ impl World {
                 self.deployment = serde_json::from_value(value).expect("a Deployment");
             }
             Action::Patch { target, patch, .. } => {
-                let set = self.sets.iter_mut().find(|set| name(&set.metadata) == target.name).expect("exists");
+                let set =
+                    self.sets.iter_mut().find(|set| name(&set.metadata) == target.name).expect("exists");
                 let mut value = serde_json::to_value(&*set).expect("JSON");
                 merge(&mut value, patch);
                 *set = serde_json::from_value(value).expect("a ReplicaSet");
@@ -145,7 +147,10 @@ fn a_new_deployment_creates_its_set_and_reports_completion() {
     assert_eq!(world.reason("Progressing"), "NewReplicaSetAvailable");
     assert_eq!(world.reason("Available"), "MinimumReplicasAvailable");
     let status = world.deployment.status.clone().expect("status");
-    assert_eq!((status.replicas, status.available_replicas, status.unavailable_replicas), (Some(3), Some(3), None));
+    assert_eq!(
+        (status.replicas, status.available_replicas, status.unavailable_replicas),
+        (Some(3), Some(3), None)
+    );
     assert_eq!(annotation(&world.sets[0].metadata, MAX_REPLICAS), Some("4"));
 }
 
@@ -241,7 +246,8 @@ fn a_rollout_without_progress_is_reported_at_its_deadline_and_looked_at_then() {
     world.sync();
     assert_eq!(world.reason("Progressing"), "ProgressDeadlineExceeded");
     let status = world.deployment.status.clone().expect("status");
-    let message = status.conditions.into_iter().flatten().find(|c| c.type_ == "Progressing").and_then(|c| c.message);
+    let message =
+        status.conditions.into_iter().flatten().find(|c| c.type_ == "Progressing").and_then(|c| c.message);
     assert!(message.expect("message").ends_with("has timed out progressing."));
     world.settle();
     assert_eq!(world.reason("Progressing"), "NewReplicaSetAvailable");

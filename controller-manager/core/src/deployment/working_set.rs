@@ -61,7 +61,11 @@ impl Sets {
             created(a).cmp(&created(b)).then_with(|| name(a).cmp(name(b)))
         });
         let new = all.iter().position(|set| {
-            set.object.spec.as_ref().and_then(|spec| spec.template.as_ref()).is_some_and(|t| same_template(t, template))
+            set.object
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.template.as_ref())
+                .is_some_and(|t| same_template(t, template))
         });
         Self { all, new }
     }
@@ -155,7 +159,10 @@ impl Sets {
 }
 
 fn change(before: &ReplicaSet, after: &ReplicaSet) -> Option<Action> {
-    let annotations = merge_diff_of(&before.metadata.annotations.clone().unwrap_or_default(), &after.metadata.annotations.clone().unwrap_or_default());
+    let annotations = merge_diff_of(
+        &before.metadata.annotations.clone().unwrap_or_default(),
+        &after.metadata.annotations.clone().unwrap_or_default(),
+    );
     let size = |set: &ReplicaSet| {
         let spec = set.spec.as_ref();
         json!({

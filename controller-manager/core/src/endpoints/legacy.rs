@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Pod, Service, ServiceSpec};
+use k8s_openapi::api::core::v1::{
+    EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Pod, Service, ServiceSpec,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
@@ -104,7 +106,8 @@ fn subsets(service: &Service, spec: &ServiceSpec, pods: &[Arc<Pod>]) -> (Vec<End
         if ports.is_empty() && spec.ports.as_ref().is_some_and(|ports| !ports.is_empty()) {
             continue;
         }
-        let key = ports.iter().map(|p| format!("{:?}/{}/{:?}", p.name, p.port, p.protocol)).collect::<String>();
+        let key =
+            ports.iter().map(|p| format!("{:?}/{}/{:?}", p.name, p.port, p.protocol)).collect::<String>();
         let (_, subset) = groups.entry(key).or_insert_with(|| (ports, EndpointSubset::default()));
         let address = EndpointAddress {
             ip: pod.address.clone(),
@@ -115,10 +118,9 @@ fn subsets(service: &Service, spec: &ServiceSpec, pods: &[Arc<Pod>]) -> (Vec<End
         let list = if pod.ready { &mut subset.addresses } else { &mut subset.not_ready_addresses };
         list.get_or_insert_default().push(address);
     }
-    let subsets = groups.into_values().map(|(ports, subset)| EndpointSubset {
-        ports: (!ports.is_empty()).then_some(ports),
-        ..subset
-    });
+    let subsets = groups
+        .into_values()
+        .map(|(ports, subset)| EndpointSubset { ports: (!ports.is_empty()).then_some(ports), ..subset });
     (subsets.collect(), over)
 }
 
@@ -131,15 +133,22 @@ mod tests {
     #[test]
     fn ready_and_not_ready_addresses_are_kept_apart_and_nothing_is_written_twice() {
         let service = Service {
-            metadata: ObjectMeta { name: Some("web".into()), namespace: Some("default".into()), ..Default::default() },
+            metadata: ObjectMeta {
+                name: Some("web".into()),
+                namespace: Some("default".into()),
+                ..Default::default()
+            },
             spec: Some(ServiceSpec {
                 ports: Some(vec![ServicePort { port: 80, ..Default::default() }]),
                 ..Default::default()
             }),
             status: None,
         };
-        let pods = vec![Arc::new(pod("a", "Running", true, "n1")), Arc::new(pod("b", "Running", false, "n1"))];
-        let Some(Action::Create { object, .. }) = plan(Some(&service), &pods, None) else { panic!("must create") };
+        let pods =
+            vec![Arc::new(pod("a", "Running", true, "n1")), Arc::new(pod("b", "Running", false, "n1"))];
+        let Some(Action::Create { object, .. }) = plan(Some(&service), &pods, None) else {
+            panic!("must create")
+        };
         let endpoints: Endpoints = serde_json::from_value(object).expect("Endpoints");
         let subset = &endpoints.subsets.as_ref().expect("subsets")[0];
         assert_eq!(subset.addresses.as_ref().map(Vec::len), Some(1));

@@ -63,7 +63,8 @@ impl<'a> ServicePod<'a> {
     /// The pod's own DNS name, if this Service gives it one.
     pub fn hostname(&self, service: &Service) -> Option<String> {
         let spec = self.pod.spec.as_ref()?;
-        let named = spec.subdomain == service.metadata.name && self.pod.metadata.namespace == service.metadata.namespace;
+        let named = spec.subdomain == service.metadata.name
+            && self.pod.metadata.namespace == service.metadata.namespace;
         spec.hostname.clone().filter(|name| named && !name.is_empty())
     }
 
@@ -86,11 +87,17 @@ impl<'a> ServicePod<'a> {
             Some(IntOrString::String(name)) => {
                 let protocol = port.protocol.as_deref().unwrap_or("TCP");
                 let spec = self.pod.spec.as_ref()?;
-                let sidecars = spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
+                let sidecars = spec
+                    .init_containers
+                    .iter()
+                    .flatten()
+                    .filter(|c| c.restart_policy.as_deref() == Some("Always"));
                 let containers = spec.containers.iter().chain(sidecars);
                 let mut ports = containers.flat_map(|container| container.ports.iter().flatten());
                 ports
-                    .find(|p| p.name.as_ref() == Some(name) && p.protocol.as_deref().unwrap_or("TCP") == protocol)
+                    .find(|p| {
+                        p.name.as_ref() == Some(name) && p.protocol.as_deref().unwrap_or("TCP") == protocol
+                    })
                     .map(|p| p.container_port)
             }
         }

@@ -1,7 +1,7 @@
 //! EndpointSlices: per Service and address family, per set of ports, at most a hundred endpoints each. [`plan`] keeps existing
 //! slices as they are where it can, so that a change of one pod changes one slice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Pod, Service, ServiceSpec};
@@ -40,7 +40,8 @@ pub fn plan(
     existing: &[Arc<EndpointSlice>],
 ) -> Vec<Action> {
     let ours: Vec<_> = existing.iter().filter(|slice| is_ours(slice)).collect();
-    let spec = service.filter(|service| service.metadata.deletion_timestamp.is_none()).and_then(|s| s.spec.as_ref());
+    let spec =
+        service.filter(|service| service.metadata.deletion_timestamp.is_none()).and_then(|s| s.spec.as_ref());
     let (Some(service), Some(spec)) = (service, spec) else {
         return ours.into_iter().map(|slice| delete(slice)).collect();
     };
@@ -77,7 +78,9 @@ fn plan_family(
 ) {
     let mut wanted: BTreeMap<PortKey, (Vec<EndpointPort>, BTreeMap<String, Endpoint>)> = BTreeMap::new();
     for pod in pods {
-        let Some(found) = ServicePod::read(pod, family == "IPv6", spec.publish_not_ready_addresses.unwrap_or(false)) else {
+        let Some(found) =
+            ServicePod::read(pod, family == "IPv6", spec.publish_not_ready_addresses.unwrap_or(false))
+        else {
             continue;
         };
         let ports = ports(spec, &found);
@@ -87,53 +90,66 @@ fn plan_family(
     }
     let mut unused = existing.to_vec();
     let mut free: Vec<&Arc<EndpointSlice>> = Vec::new();
-    let mut placements: Vec<(Option<&Arc<EndpointSlice>>, Vec<EndpointPort>, Vec<Endpoint>)> = Vec::new();
-    for (key, (ports, mut endpoints)) in wanted {
+    let mut placements: Vec<Placement<'_>> = Vec::new();
+    for (key, (ports, endpoints)) in wanted {
         let (same, rest): (Vec<_>, Vec<_>) =
             unused.into_iter().partition(|slice| port_key(slice.ports.as_deref().unwrap_or_default()) == key);
         unused = rest;
-        let mut kept: Vec<(&Arc<EndpointSlice>, Vec<Endpoint>)> = Vec::new();
-        for slice in same {
-            let mut list: Vec<_> = slice
-                .endpoints
-                .iter()
-                .filter_map(|old| endpoints.remove(old.target_ref.as_ref()?.uid.as_ref()?))
-                .collect();
-            list.truncate(ENDPOINTS_MAX);
-            if list.is_empty() { free.push(slice) } else { kept.push((slice, list)) }
-        }
-        let mut left: std::collections::VecDeque<_> = endpoints.into_values().collect();
-        // Fill the fullest slices first, then reuse empty ones, then make new ones.
-        kept.sort_by_key(|(_, list)| std::cmp::Reverse(list.len()));
-        for (_, list) in &mut kept {
-            let room = ENDPOINTS_MAX.saturating_sub(list.len()).min(left.len());
-            list.extend(left.drain(..room));
-        }
-        placements.extend(kept.into_iter().map(|(slice, list)| (Some(slice), ports.clone(), list)));
-        while !left.is_empty() {
-            let list = left.drain(..ENDPOINTS_MAX.min(left.len())).collect();
-            placements.push((free.pop(), ports.clone(), list));
-        }
+        placements.extend(distribute(&ports, endpoints, same, &mut free));
     }
     free.extend(unused);
     if placements.is_empty() {
         // A Service without endpoints keeps one empty slice, so that watchers see that there are none.
         free.sort_by_key(|slice| std::cmp::Reverse(slice.metadata.name.clone()));
-        placements.push((free.pop(), Vec::new(), Vec::new()));
+        placements.push(Placement { slice: free.pop(), ports: Vec::new(), endpoints: Vec::new() });
     }
-    for (slice, ports, list) in placements {
-        actions.extend(place(service, spec, family, slice, ports, list));
-    }
+    actions.extend(placements.into_iter().filter_map(|placement| place(service, spec, family, placement)));
     actions.extend(free.into_iter().map(|slice| delete(slice)));
+}
+
+/// What one slice is to hold; `slice` is `None` for a new one.
+struct Placement<'a> {
+    slice: Option<&'a Arc<EndpointSlice>>,
+    ports: Vec<EndpointPort>,
+    endpoints: Vec<Endpoint>,
+}
+
+/// Puts endpoints with equal ports into slices: each stays where it is; new ones fill the fullest slices first, then
+/// empty ones, then new ones. Slices that are left over go to `free`.
+fn distribute<'a>(
+    ports: &[EndpointPort],
+    mut endpoints: BTreeMap<String, Endpoint>,
+    slices: Vec<&'a Arc<EndpointSlice>>,
+    free: &mut Vec<&'a Arc<EndpointSlice>>,
+) -> Vec<Placement<'a>> {
+    let mut placements: Vec<Placement<'a>> = Vec::new();
+    for slice in slices {
+        let known = slice.endpoints.iter().filter_map(|old| old.target_ref.as_ref()?.uid.as_ref());
+        let kept: Vec<_> = known.filter_map(|uid| endpoints.remove(uid)).take(ENDPOINTS_MAX).collect();
+        if kept.is_empty() {
+            free.push(slice);
+        } else {
+            placements.push(Placement { slice: Some(slice), ports: ports.to_vec(), endpoints: kept });
+        }
+    }
+    let mut left: VecDeque<_> = endpoints.into_values().collect();
+    placements.sort_by_key(|placement| std::cmp::Reverse(placement.endpoints.len()));
+    for placement in &mut placements {
+        let room = ENDPOINTS_MAX.saturating_sub(placement.endpoints.len()).min(left.len());
+        placement.endpoints.extend(left.drain(..room));
+    }
+    while !left.is_empty() {
+        let list = left.drain(..ENDPOINTS_MAX.min(left.len())).collect();
+        placements.push(Placement { slice: free.pop(), ports: ports.to_vec(), endpoints: list });
+    }
+    placements
 }
 
 fn place(
     service: &Service,
     spec: &ServiceSpec,
     family: &str,
-    existing: Option<&Arc<EndpointSlice>>,
-    ports: Vec<EndpointPort>,
-    endpoints: Vec<Endpoint>,
+    placement: Placement<'_>,
 ) -> Option<Action> {
     let mut labels = service.metadata.labels.clone().unwrap_or_default();
     labels.insert(SERVICE_NAME.to_owned(), name(&service.metadata).to_owned());
@@ -152,10 +168,10 @@ fn place(
             ..Default::default()
         },
         address_type: family.to_owned(),
-        ports: Some(ports),
-        endpoints,
+        ports: Some(placement.ports),
+        endpoints: placement.endpoints,
     };
-    let Some(old) = existing else {
+    let Some(old) = placement.slice else {
         return Some(Action::Create {
             resource: ENDPOINT_SLICES,
             namespace: namespace(&service.metadata).to_owned(),
@@ -203,7 +219,15 @@ fn ports(spec: &ServiceSpec, pod: &ServicePod<'_>) -> Vec<EndpointPort> {
 fn port_key(ports: &[EndpointPort]) -> PortKey {
     let mut parts: Vec<_> = ports
         .iter()
-        .map(|p| format!("{:?}/{:?}/{:?}/{:?}", p.name.as_deref().unwrap_or_default(), p.port, p.protocol, p.app_protocol))
+        .map(|p| {
+            format!(
+                "{:?}/{:?}/{:?}/{:?}",
+                p.name.as_deref().unwrap_or_default(),
+                p.port,
+                p.protocol,
+                p.app_protocol
+            )
+        })
         .collect();
     parts.sort();
     parts.join(",")
@@ -211,7 +235,8 @@ fn port_key(ports: &[EndpointPort]) -> PortKey {
 
 fn endpoint(service: &Service, pod: &ServicePod<'_>, nodes: &impl Fn(&str) -> Option<Arc<Node>>) -> Endpoint {
     let node = pod.node();
-    let zone = node.as_deref().and_then(nodes).and_then(|node| node.metadata.labels.as_ref()?.get(ZONE).cloned());
+    let zone =
+        node.as_deref().and_then(nodes).and_then(|node| node.metadata.labels.as_ref()?.get(ZONE).cloned());
     Endpoint {
         addresses: vec![pod.address.clone()],
         conditions: Some(EndpointConditions {
@@ -235,7 +260,12 @@ mod tests {
 
     fn service() -> Service {
         Service {
-            metadata: ObjectMeta { name: Some("web".into()), namespace: Some("default".into()), uid: Some("s".into()), ..Default::default() },
+            metadata: ObjectMeta {
+                name: Some("web".into()),
+                namespace: Some("default".into()),
+                uid: Some("s".into()),
+                ..Default::default()
+            },
             spec: Some(ServiceSpec {
                 cluster_ip: Some("10.96.0.9".into()),
                 ports: Some(vec![ServicePort { port: 80, ..Default::default() }]),
@@ -271,11 +301,14 @@ mod tests {
         assert_eq!(sizes, [50, 100, 100]);
         assert!(plan(Some(&service()), &pods(250), none, &slices).is_empty(), "nothing changed");
         let mut fewer = pods(250);
-        Arc::make_mut(&mut fewer[3]).metadata.deletion_timestamp = Some(crate::object_meta::seconds(jiff::Timestamp::UNIX_EPOCH));
+        Arc::make_mut(&mut fewer[3]).metadata.deletion_timestamp =
+            Some(crate::object_meta::seconds(jiff::Timestamp::UNIX_EPOCH));
         let actions = plan(Some(&service()), &fewer, none, &slices);
         assert_eq!(actions.len(), 1);
         let Action::Patch { patch, .. } = &actions[0] else { panic!("must patch") };
-        let ended = patch["endpoints"].as_array().and_then(|list| list.iter().find(|e| e["conditions"]["terminating"] == true));
+        let ended = patch["endpoints"]
+            .as_array()
+            .and_then(|list| list.iter().find(|e| e["conditions"]["terminating"] == true));
         let conditions = &ended.expect("is there")["conditions"];
         assert_eq!((&conditions["ready"], &conditions["serving"]), (&json!(false), &json!(true)));
     }
@@ -293,7 +326,10 @@ mod tests {
     fn pods_that_are_not_ready_are_published_only_on_request() {
         let unready = vec![Arc::new(pod("p", "Running", false, "n1"))];
         let ready = |service: &Service| {
-            created(&plan(Some(service), &unready, |_| None, &[]))[0].endpoints[0].conditions.clone().and_then(|c| c.ready)
+            created(&plan(Some(service), &unready, |_| None, &[]))[0].endpoints[0]
+                .conditions
+                .clone()
+                .and_then(|c| c.ready)
         };
         let mut service = service();
         assert_eq!(ready(&service), Some(false));

@@ -122,10 +122,10 @@ impl Graph {
         } else if object.is_deleting_dependents() {
             // Also its blocking dependents, for it may have seen none of their events before.
             work.push(Work::Decide(id));
-        } else if object.deleting {
-            // Whoever waits for it is told when it is gone.
-        } else if old.as_ref().is_none_or(|old| old.is_virtual || old.owners != object.owners) && !object.owners.is_empty() {
-            work.push(Work::Decide(id));
+        } else if !object.deleting && !object.owners.is_empty() {
+            // One that is being deleted needs no decision: whoever waits for it is told when it is gone.
+            let changed = old.as_ref().is_none_or(|old| old.is_virtual || old.owners != object.owners);
+            work.extend(changed.then_some(Work::Decide(id)));
         }
         work
     }
@@ -141,7 +141,9 @@ impl Graph {
         }
         for owner in &owners {
             self.dependents.entry(owner.uid.clone()).or_default().insert(id.to_owned());
-            let unblocked = |was: &OwnerReference| was.uid == owner.uid && was.block_owner_deletion != owner.block_owner_deletion;
+            let unblocked = |was: &OwnerReference| {
+                was.uid == owner.uid && was.block_owner_deletion != owner.block_owner_deletion
+            };
             if old.is_some_and(|old| old.owners.iter().any(unblocked)) {
                 work.extend(self.waiting_owner(&owner.uid));
             }

@@ -112,7 +112,10 @@ pub fn decide(graph: &Graph, uid: &str, absent: &HashSet<String>) -> Decision {
 
 fn decide_foreground(graph: &Graph, object: &Object) -> Decision {
     let blocks = |dependent: &&Object| {
-        dependent.owners.iter().any(|owner| owner.uid == object.uid && owner.block_owner_deletion == Some(true))
+        dependent
+            .owners
+            .iter()
+            .any(|owner| owner.uid == object.uid && owner.block_owner_deletion == Some(true))
     };
     let mut blocked = false;
     let mut next = Vec::new();

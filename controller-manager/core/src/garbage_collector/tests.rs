@@ -113,7 +113,8 @@ fn orphaning_lets_go_of_dependents_then_of_the_owner() {
     let work = see(&mut graph, &DEPLOYMENTS, &deleting(meta("d", &[]), ORPHAN));
     assert_eq!(work, [Work::Orphan("d".into())]);
     let actions = orphan(&graph, "d");
-    let [Action::Patch { target: first, patch, .. }, Action::Patch { target: last, .. }] = &actions[..] else {
+    let [Action::Patch { target: first, patch, .. }, Action::Patch { target: last, .. }] = &actions[..]
+    else {
         panic!("{actions:?}")
     };
     assert_eq!((first.name.as_str(), last.name.as_str()), ("r", "d"));
@@ -154,7 +155,10 @@ fn an_owner_in_another_namespace_owns_nothing() {
     far.namespace = Some("other".into());
     see(&mut graph, &REPLICA_SETS, &far);
     see(&mut graph, &PODS, &meta("p", &["r"]));
-    assert!(matches!(decide(&graph, "p", &none()), Decision::CheckOwners(_)), "looked for in default, where it is not");
+    assert!(
+        matches!(decide(&graph, "p", &none()), Decision::CheckOwners(_)),
+        "looked for in default, where it is not"
+    );
     let mut node = meta("n", &[]);
     node.namespace = None;
     see(&mut graph, &NODES, &node);

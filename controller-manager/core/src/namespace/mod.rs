@@ -46,15 +46,23 @@ pub fn is_terminating(namespace: &Namespace) -> bool {
 }
 
 /// The new list of conditions, if it differs from what is reported.
-pub fn conditions(namespace: &Namespace, content: &Content, now: Timestamp) -> Option<Vec<NamespaceCondition>> {
+pub fn conditions(
+    namespace: &Namespace,
+    content: &Content,
+    now: Timestamp,
+) -> Option<Vec<NamespaceCondition>> {
     let before = namespace.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
     let mut after = before.clone();
-    let mut say = |kind: &str, bad: bool, (bad_reason, bad_message): (&str, String), (reason, message): (&str, &str)| {
+    let mut say = |kind: &str,
+                   bad: bool,
+                   (bad_reason, bad_message): (&str, String),
+                   (reason, message): (&str, &str)| {
         let (status, reason, message) =
             if bad { ("True", bad_reason, bad_message) } else { ("False", reason, message.to_owned()) };
         let old = after.iter().position(|condition| condition.type_ == kind);
         let same = old.filter(|at| after[*at].status == status);
-        let since = same.and_then(|at| after[at].last_transition_time.clone()).unwrap_or_else(|| seconds(now));
+        let since =
+            same.and_then(|at| after[at].last_transition_time.clone()).unwrap_or_else(|| seconds(now));
         let condition = NamespaceCondition {
             type_: kind.to_owned(),
             status: status.to_owned(),
@@ -70,7 +78,14 @@ pub fn conditions(namespace: &Namespace, content: &Content, now: Timestamp) -> O
     say(
         "NamespaceDeletionDiscoveryFailure",
         !content.discovery_errors.is_empty(),
-        ("DiscoveryFailed", format!("Discovery failed for some groups, {} failing: {}", content.discovery_errors.len(), content.discovery_errors.join("; "))),
+        (
+            "DiscoveryFailed",
+            format!(
+                "Discovery failed for some groups, {} failing: {}",
+                content.discovery_errors.len(),
+                content.discovery_errors.join("; ")
+            ),
+        ),
         ("ResourcesDiscovered", "All resources successfully discovered"),
     );
     say(
@@ -82,11 +97,22 @@ pub fn conditions(namespace: &Namespace, content: &Content, now: Timestamp) -> O
     say(
         "NamespaceDeletionContentFailure",
         !content.deletion_errors.is_empty(),
-        ("ContentDeletionFailed", format!("Failed to delete all resource types, {} remaining: {}", content.deletion_errors.len(), content.deletion_errors.join(", "))),
+        (
+            "ContentDeletionFailed",
+            format!(
+                "Failed to delete all resource types, {} remaining: {}",
+                content.deletion_errors.len(),
+                content.deletion_errors.join(", ")
+            ),
+        ),
         ("ContentDeleted", "All content successfully deleted, may be waiting on finalization"),
     );
     let list = |counts: &BTreeMap<String, usize>, what: &str| {
-        counts.iter().map(|(name, count)| format!("{name} {what} {count} resource instances")).collect::<Vec<_>>().join(", ")
+        counts
+            .iter()
+            .map(|(name, count)| format!("{name} {what} {count} resource instances"))
+            .collect::<Vec<_>>()
+            .join(", ")
     };
     say(
         "NamespaceContentRemaining",
@@ -97,7 +123,13 @@ pub fn conditions(namespace: &Namespace, content: &Content, now: Timestamp) -> O
     say(
         "NamespaceFinalizersRemaining",
         !content.finalizers.is_empty(),
-        ("SomeFinalizersRemain", format!("Some content in the namespace has finalizers remaining: {}", list(&content.finalizers, "in"))),
+        (
+            "SomeFinalizersRemain",
+            format!(
+                "Some content in the namespace has finalizers remaining: {}",
+                list(&content.finalizers, "in")
+            ),
+        ),
         ("ContentHasNoFinalizers", "All content-preserving finalizers finished"),
     );
     (after != before).then_some(after)
@@ -139,7 +171,10 @@ mod tests {
         let content = Content { remaining: [("pods.".to_owned(), 2)].into(), ..Default::default() };
         let list = conditions(&namespace, &content, Timestamp::UNIX_EPOCH).expect("new");
         let remaining = list.iter().find(|c| c.type_ == "NamespaceContentRemaining").expect("is there");
-        assert_eq!(remaining.message.as_deref(), Some("Some resources are remaining: pods. has 2 resource instances"));
+        assert_eq!(
+            remaining.message.as_deref(),
+            Some("Some resources are remaining: pods. has 2 resource instances")
+        );
         namespace.status = Some(NamespaceStatus { conditions: Some(list), ..Default::default() });
         let later = Timestamp::from_second(9).expect("valid");
         assert_eq!(conditions(&namespace, &content, later), None);

@@ -75,7 +75,8 @@ impl Cidr {
             return None;
         }
         let size = self.width() - prefix;
-        let odd: Vec<_> = used.iter().filter(|cidr| cidr.prefix != prefix && cidr.ipv6 == self.ipv6).collect();
+        let odd: Vec<_> =
+            used.iter().filter(|cidr| cidr.prefix != prefix && cidr.ipv6 == self.ipv6).collect();
         (0..1u128 << (prefix - self.prefix))
             .map(|index| Cidr { ipv6: self.ipv6, base: self.base + (index << size), prefix })
             .find(|cidr| !used.contains(cidr) && !odd.iter().any(|other| other.overlaps(cidr)))
@@ -98,7 +99,10 @@ mod tests {
         assert_eq!(given, ["10.244.0.0/24", "10.244.2.0/24", "10.244.3.0/24"]);
         assert_eq!(range.first_free(16, &HashSet::new()), None, "larger than the range");
         let six: Cidr = "fd00:10:244::/56".parse().expect("valid");
-        assert_eq!(six.first_free(64, &HashSet::new()).map(|c| c.to_string()), Some("fd00:10:244::/64".into()));
+        assert_eq!(
+            six.first_free(64, &HashSet::new()).map(|c| c.to_string()),
+            Some("fd00:10:244::/64".into())
+        );
     }
 
     #[test]

@@ -57,11 +57,19 @@ pub fn readiness(node: &Node) -> Readiness {
 }
 
 /// Takes note of a sign of life, if there is a new one.
-pub fn observe(before: Option<&SignOfLife>, node: &Node, lease: Option<&Lease>, now: Timestamp) -> SignOfLife {
-    let heartbeat = condition(node, "Ready").and_then(|ready| ready.last_heartbeat_time.as_ref()).map(|time| time.0);
+pub fn observe(
+    before: Option<&SignOfLife>,
+    node: &Node,
+    lease: Option<&Lease>,
+    now: Timestamp,
+) -> SignOfLife {
+    let heartbeat =
+        condition(node, "Ready").and_then(|ready| ready.last_heartbeat_time.as_ref()).map(|time| time.0);
     let renewed = lease.and_then(|lease| lease.spec.as_ref()?.renew_time.as_ref()).map(|time| time.0);
     match before {
-        Some(before) if before.heartbeat == heartbeat && (renewed.is_none() || before.renewed == renewed) => before.clone(),
+        Some(before) if before.heartbeat == heartbeat && (renewed.is_none() || before.renewed == renewed) => {
+            before.clone()
+        }
         None if heartbeat.is_none() && renewed.is_none() => {
             SignOfLife { heartbeat, renewed, seen: created(&node.metadata).min(now) }
         }
@@ -75,7 +83,8 @@ pub fn mark_silent(node: &Node, sign: &SignOfLife, patience: Patience, now: Time
     if now.duration_since(sign.seen) <= grace {
         return None;
     }
-    let mut conditions = node.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
+    let mut conditions =
+        node.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
     let mut changed = false;
     for kind in ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"] {
         match conditions.iter_mut().find(|condition| condition.type_ == kind) {
@@ -97,7 +106,8 @@ pub fn mark_silent(node: &Node, sign: &SignOfLife, patience: Patience, now: Time
         }
         changed = true;
     }
-    let patch = json!({ "metadata": preconditions(&node.metadata, true), "status": { "conditions": conditions } });
+    let patch =
+        json!({ "metadata": preconditions(&node.metadata, true), "status": { "conditions": conditions } });
     let target = Target::new(&NODES, "", name(&node.metadata));
     changed.then_some(Action::Patch { target, subresource: "status", patch })
 }
@@ -105,10 +115,12 @@ pub fn mark_silent(node: &Node, sign: &SignOfLife, patience: Patience, now: Time
 /// Marks a pod of a lost node not ready, so that no traffic goes there. `None` if it is marked already.
 pub fn mark_pod_not_ready(pod: &Pod, now: Timestamp) -> Option<[Action; 2]> {
     let mut conditions = pod.status.as_ref()?.conditions.clone()?;
-    let ready = conditions.iter_mut().find(|condition| condition.type_ == "Ready" && condition.status == "True")?;
+    let ready =
+        conditions.iter_mut().find(|condition| condition.type_ == "Ready" && condition.status == "True")?;
     ready.status = "False".into();
     ready.last_transition_time = Some(seconds(now));
-    let patch = json!({ "metadata": preconditions(&pod.metadata, true), "status": { "conditions": conditions } });
+    let patch =
+        json!({ "metadata": preconditions(&pod.metadata, true), "status": { "conditions": conditions } });
     let target = Target::new(&PODS, namespace(&pod.metadata), name(&pod.metadata));
     let event = Action::Event {
         regarding: Box::new(object_reference(&PODS, &pod.metadata)),
@@ -148,7 +160,8 @@ mod tests {
 
     #[test]
     fn a_silent_node_becomes_unknown_only_after_its_grace_by_our_clock() {
-        let patience = Patience { grace: SignedDuration::from_secs(40), startup_grace: SignedDuration::from_secs(60) };
+        let patience =
+            Patience { grace: SignedDuration::from_secs(40), startup_grace: SignedDuration::from_secs(60) };
         // The node's clock is far off: it does not matter.
         let sign = observe(None, &node(5), None, at(1_000));
         assert_eq!(observe(Some(&sign), &node(5), None, at(1_030)), sign);

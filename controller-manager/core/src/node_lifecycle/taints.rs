@@ -64,7 +64,10 @@ pub fn plan(node: &Node, evicting: Evicting, now: Timestamp) -> Option<Action> {
     let ours = |taint: &Taint| {
         let key = taint.key.as_str();
         match taint.effect.as_str() {
-            NO_SCHEDULE => [NOT_READY, UNREACHABLE, UNSCHEDULABLE].contains(&key) || PRESSURES.iter().any(|(_, k)| *k == key),
+            NO_SCHEDULE => {
+                [NOT_READY, UNREACHABLE, UNSCHEDULABLE].contains(&key)
+                    || PRESSURES.iter().any(|(_, k)| *k == key)
+            }
             NO_EXECUTE => [NOT_READY, UNREACHABLE].contains(&key),
             _ => false,
         }
@@ -108,13 +111,21 @@ mod tests {
                 taints: Some(
                     taints
                         .iter()
-                        .map(|(key, effect)| Taint { key: (*key).into(), effect: (*effect).into(), ..Default::default() })
+                        .map(|(key, effect)| Taint {
+                            key: (*key).into(),
+                            effect: (*effect).into(),
+                            ..Default::default()
+                        })
                         .collect(),
                 ),
                 ..Default::default()
             }),
             status: Some(NodeStatus {
-                conditions: Some(vec![NodeCondition { type_: "Ready".into(), status: ready.into(), ..Default::default() }]),
+                conditions: Some(vec![NodeCondition {
+                    type_: "Ready".into(),
+                    status: ready.into(),
+                    ..Default::default()
+                }]),
                 ..Default::default()
             }),
             ..Default::default()
@@ -123,16 +134,36 @@ mod tests {
 
     fn taints(node: &Node, evicting: Evicting) -> Option<Vec<String>> {
         let Action::Patch { patch, .. } = plan(node, evicting, Timestamp::UNIX_EPOCH)? else { return None };
-        let text = |taint: &serde_json::Value, field: &str| taint[field].as_str().unwrap_or_default().to_owned();
+        let text =
+            |taint: &serde_json::Value, field: &str| taint[field].as_str().unwrap_or_default().to_owned();
         let list = patch["spec"]["taints"].as_array()?;
-        Some(list.iter().map(|t| format!("{}:{}", text(t, "key").trim_start_matches("node.kubernetes.io/"), text(t, "effect"))).collect())
+        Some(
+            list.iter()
+                .map(|t| {
+                    format!(
+                        "{}:{}",
+                        text(t, "key").trim_start_matches("node.kubernetes.io/"),
+                        text(t, "effect")
+                    )
+                })
+                .collect(),
+        )
     }
 
     #[test]
     fn taints_follow_readiness() {
         let other = ("mine", NO_SCHEDULE);
-        assert_eq!(taints(&node("True", &[other, (NOT_READY, NO_SCHEDULE), (UNREACHABLE, NO_EXECUTE)]), Evicting::Keep), Some(vec!["mine:NoSchedule".into()]));
-        assert_eq!(taints(&node("Unknown", &[]), Evicting::Keep), Some(vec!["unreachable:NoSchedule".into()]));
+        assert_eq!(
+            taints(
+                &node("True", &[other, (NOT_READY, NO_SCHEDULE), (UNREACHABLE, NO_EXECUTE)]),
+                Evicting::Keep
+            ),
+            Some(vec!["mine:NoSchedule".into()])
+        );
+        assert_eq!(
+            taints(&node("Unknown", &[]), Evicting::Keep),
+            Some(vec!["unreachable:NoSchedule".into()])
+        );
         assert_eq!(
             taints(&node("Unknown", &[]), Evicting::Add),
             Some(vec!["unreachable:NoSchedule".into(), "unreachable:NoExecute".into()])
@@ -141,7 +172,13 @@ mod tests {
             taints(&node("False", &[(UNREACHABLE, NO_SCHEDULE), (UNREACHABLE, NO_EXECUTE)]), Evicting::Keep),
             Some(vec!["not-ready:NoSchedule".into(), "not-ready:NoExecute".into()])
         );
-        assert_eq!(taints(&node("Unknown", &[(UNREACHABLE, NO_SCHEDULE), (UNREACHABLE, NO_EXECUTE)]), Evicting::Remove), Some(vec!["unreachable:NoSchedule".into()]));
+        assert_eq!(
+            taints(
+                &node("Unknown", &[(UNREACHABLE, NO_SCHEDULE), (UNREACHABLE, NO_EXECUTE)]),
+                Evicting::Remove
+            ),
+            Some(vec!["unreachable:NoSchedule".into()])
+        );
         assert_eq!(taints(&node("True", &[other]), Evicting::Add), None);
     }
 

@@ -32,7 +32,8 @@ impl Count {
 
     fn rate(self, rates: Rates) -> f64 {
         let total = self.ready + self.broken;
-        let partly = self.ready > 0 && self.broken > 2 && self.broken as f64 / total as f64 >= rates.unhealthy_share;
+        let partly =
+            self.ready > 0 && self.broken > 2 && self.broken as f64 / total as f64 >= rates.unhealthy_share;
         match partly {
             true if total > rates.large => rates.secondary,
             true => 0.0,
@@ -83,7 +84,10 @@ mod tests {
         assert!(!limiter.allow("a", one_of_three, RATES, s(9)));
         assert!(limiter.allow("a", one_of_three, RATES, s(10)));
         assert!(!limiter.allow("b", Count { ready: 2, broken: 3 }, RATES, s(0)));
-        assert!(limiter.allow("c", Count { ready: 0, broken: 1 }, RATES, s(0)), "a zone that is down is emptied");
+        assert!(
+            limiter.allow("c", Count { ready: 0, broken: 1 }, RATES, s(0)),
+            "a zone that is down is emptied"
+        );
     }
 
     #[test]

@@ -40,7 +40,11 @@ pub fn plan(set: &ReplicaSet, owned: &[Arc<Pod>], related: &[Arc<Pod>], now: jif
         return Scale::Create((wanted - active.len()).min(BURST_REPLICAS));
     }
     let surplus = (active.len() - wanted).min(BURST_REPLICAS);
-    if surplus == 0 { Scale::Nothing } else { Scale::Delete(ranking::first_to_go(active, related, surplus, now)) }
+    if surplus == 0 {
+        Scale::Nothing
+    } else {
+        Scale::Delete(ranking::first_to_go(active, related, surplus, now))
+    }
 }
 
 /// The pod to create, as often as needed: the server makes the name.

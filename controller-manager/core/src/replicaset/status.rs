@@ -32,7 +32,8 @@ pub fn calculate(
 ) -> ReplicaSetStatus {
     let spec = set.spec.as_ref();
     let min_ready = spec.and_then(|spec| spec.min_ready_seconds).unwrap_or(0);
-    let labels = spec.and_then(|spec| spec.template.as_ref()?.metadata.as_ref()?.labels.clone()).unwrap_or_default();
+    let labels =
+        spec.and_then(|spec| spec.template.as_ref()?.metadata.as_ref()?.labels.clone()).unwrap_or_default();
     let active = || owned.iter().filter(|pod| is_active(pod));
     let ready = active().filter(|pod| is_ready(pod)).count();
     let available = active().filter(|pod| is_available(pod, min_ready, now)).count();
@@ -89,7 +90,8 @@ pub fn patch(set: &ReplicaSet, status: &ReplicaSetStatus) -> Option<Action> {
 
 /// When the next ready pod becomes available, if one is waiting for its `minReadySeconds`.
 pub fn recheck_after(set: &ReplicaSet, owned: &[Arc<Pod>], now: Timestamp) -> Option<Duration> {
-    let min_ready = set.spec.as_ref().and_then(|spec| spec.min_ready_seconds).filter(|seconds| *seconds > 0)?;
+    let min_ready =
+        set.spec.as_ref().and_then(|spec| spec.min_ready_seconds).filter(|seconds| *seconds > 0)?;
     let waiting = owned.iter().filter(|pod| is_active(pod)).filter_map(|pod| available_at(pod, min_ready));
     let next = waiting.filter(|at| *at > now).min()?;
     Duration::try_from(next.duration_since(now)).ok()
@@ -127,7 +129,8 @@ mod tests {
         let owned = vec![Arc::new(pod("a", "Running", true, "n1"))];
         set.status = Some(calculate(&set, &owned, None, at(2_000)));
         assert_eq!(patch(&set, &calculate(&set, &owned, None, at(2_001))), None, "nothing changed");
-        let Some(Action::Patch { patch, subresource, .. }) = patch(&set, &calculate(&set, &[], None, at(2_002)))
+        let Some(Action::Patch { patch, subresource, .. }) =
+            patch(&set, &calculate(&set, &[], None, at(2_002)))
         else {
             panic!("must patch")
         };

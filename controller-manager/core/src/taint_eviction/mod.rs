@@ -22,7 +22,9 @@ pub fn due(pod: &Pod, node: &Node, now: Timestamp) -> Option<Timestamp> {
         if matching.is_empty() {
             return Some(now);
         }
-        let Some(limit) = matching.iter().filter_map(|toleration| toleration.toleration_seconds).min() else { continue };
+        let Some(limit) = matching.iter().filter_map(|toleration| toleration.toleration_seconds).min() else {
+            continue;
+        };
         let since = taint.time_added.as_ref().map_or(now, |time| time.0);
         let at = since.checked_add(SignedDuration::from_secs(limit.max(0))).unwrap_or(Timestamp::MAX);
         first = Some(first.map_or(at, |first| first.min(at)));
@@ -66,7 +68,13 @@ pub fn evict(pod: &Pod, now: Timestamp) -> Vec<Action> {
             message: format!("Marking for deletion Pod {}/{}", namespace(meta), name(meta)),
         },
         Action::Patch { target: target.clone(), subresource: "status", patch },
-        Action::Delete { target, uid: meta.uid.clone(), resource_version: None, propagation: None, grace_seconds: None },
+        Action::Delete {
+            target,
+            uid: meta.uid.clone(),
+            resource_version: None,
+            propagation: None,
+            grace_seconds: None,
+        },
     ]
 }
 
