@@ -82,6 +82,11 @@ pub fn preconditions(meta: &ObjectMeta, version: bool) -> Value {
     }
 }
 
+/// A list for a merge patch; an empty one takes the field away, as upstream leaves out empty lists.
+pub fn list_or_null<T: serde::Serialize>(list: &[T]) -> Value {
+    if list.is_empty() { Value::Null } else { json!(list) }
+}
+
 /// What a controller does about one object it may own.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Claim {
@@ -107,7 +112,7 @@ pub fn claim(
     let target = || Target::new(resource, namespace(object), name(object));
     let patch = |owners: Vec<OwnerReference>| {
         let mut patch = json!({ "metadata": preconditions(object, true) });
-        patch["metadata"]["ownerReferences"] = json!(owners);
+        patch["metadata"]["ownerReferences"] = list_or_null(&owners);
         Action::Patch { target: target(), subresource: "", patch }
     };
     let owners = || object.owner_references.clone().unwrap_or_default();
@@ -159,7 +164,7 @@ mod tests {
         let Claim::Release(Action::Patch { patch, .. }) = decide(meta("p", Some("db"), Some("rs"))) else {
             panic!("must release")
         };
-        assert_eq!(patch["metadata"]["ownerReferences"], json!([]));
+        assert_eq!(patch["metadata"].get("ownerReferences"), Some(&Value::Null));
         assert_eq!(patch["metadata"]["uid"], "p");
         let Claim::Adopt(Action::Patch { patch, .. }) = decide(meta("p", Some("web"), None)) else {
             panic!("must adopt")

@@ -145,12 +145,7 @@ fn distribute<'a>(
     placements
 }
 
-fn place(
-    service: &Service,
-    spec: &ServiceSpec,
-    family: &str,
-    placement: Placement<'_>,
-) -> Option<Action> {
+fn place(service: &Service, spec: &ServiceSpec, family: &str, placement: Placement<'_>) -> Option<Action> {
     let mut labels = service.metadata.labels.clone().unwrap_or_default();
     labels.insert(SERVICE_NAME.to_owned(), name(&service.metadata).to_owned());
     labels.insert(MANAGED_BY.to_owned(), MANAGER.to_owned());

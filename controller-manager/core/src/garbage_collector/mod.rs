@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::json;
 
 use crate::action::{Action, Propagation, Target};
+use crate::object_meta::list_or_null;
 use graph::{Graph, Object};
 
 /// The finalizer of an object whose dependents go first.
@@ -41,14 +42,14 @@ fn guard(object: &Object) -> serde_json::Value {
 
 fn owners_patch(object: &Object, owners: Vec<OwnerReference>) -> Action {
     let mut patch = json!({ "metadata": guard(object) });
-    patch["metadata"]["ownerReferences"] = json!(owners);
+    patch["metadata"]["ownerReferences"] = list_or_null(&owners);
     Action::Patch { target: target(object), subresource: "", patch }
 }
 
 fn finalizers_patch(object: &Object, remove: &str) -> Action {
     let kept: Vec<_> = object.finalizers.iter().filter(|finalizer| *finalizer != remove).collect();
     let mut patch = json!({ "metadata": guard(object) });
-    patch["metadata"]["finalizers"] = json!(kept);
+    patch["metadata"]["finalizers"] = list_or_null(&kept);
     Action::Patch { target: target(object), subresource: "", patch }
 }
 

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{Readiness, condition, readiness};
 use crate::action::{Action, NODES, Target};
-use crate::object_meta::{name, preconditions, seconds};
+use crate::object_meta::{list_or_null, name, preconditions, seconds};
 
 /// Key of the taint of a node that says it is not ready.
 pub const NOT_READY: &str = "node.kubernetes.io/not-ready";
@@ -96,7 +96,7 @@ pub fn plan(node: &Node, evicting: Evicting, now: Timestamp) -> Option<Action> {
     if after == before {
         return None;
     }
-    let patch = json!({ "metadata": preconditions(&node.metadata, true), "spec": { "taints": after } });
+    let patch = json!({ "metadata": preconditions(&node.metadata, true), "spec": { "taints": list_or_null(&after) } });
     Some(Action::Patch { target: Target::new(&NODES, "", name(&node.metadata)), subresource: "", patch })
 }
 
@@ -136,7 +136,7 @@ mod tests {
         let Action::Patch { patch, .. } = plan(node, evicting, Timestamp::UNIX_EPOCH)? else { return None };
         let text =
             |taint: &serde_json::Value, field: &str| taint[field].as_str().unwrap_or_default().to_owned();
-        let list = patch["spec"]["taints"].as_array()?;
+        let list = patch["spec"]["taints"].as_array().cloned().unwrap_or_default();
         Some(
             list.iter()
                 .map(|t| {
