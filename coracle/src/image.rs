@@ -24,22 +24,22 @@ const CRI_NAMESPACE: &str = "k8s.io";
 /// Where the binary lies inside the image.
 const BINARY: &str = "coracle-demo";
 /// Tools of the multi-call binary, linked into `/bin` so that `kubectl exec POD -- sh` works.
-const TOOLS: [&str; 10] = ["sh", "cat", "ls", "env", "echo", "sleep", "hostname", "get", "true", "false"];
+const TOOLS: [&str; 15] = [
+    "sh", "cat", "ls", "env", "echo", "sleep", "hostname", "get", "true", "false", "id", "mkdir", "rm",
+    "touch", "date",
+];
 
 /// One image to build.
 struct Image {
     file: &'static str,
     references: &'static [&'static str],
-    command: &'static [&'static str],
+    /// What the binary does unless told otherwise.
+    applet: &'static str,
 }
 
 const BUILT_IN: [Image; 2] = [
-    Image {
-        file: "demo.tar",
-        references: &[DEMO_IMAGE, DEMO_IMAGE_NEXT],
-        command: &["/coracle-demo", "serve"],
-    },
-    Image { file: "pause.tar", references: &[PAUSE_IMAGE], command: &["/coracle-demo", "pause"] },
+    Image { file: "demo.tar", references: &[DEMO_IMAGE, DEMO_IMAGE_NEXT], applet: "serve" },
+    Image { file: "pause.tar", references: &[PAUSE_IMAGE], applet: "pause" },
 ];
 
 /// Builds the built-in images into `images/`; an archive that is newer than the binary is kept.
@@ -209,7 +209,8 @@ fn archive(layer: &Layer, image: &Image) -> anyhow::Result<Vec<u8>> {
         "architecture": architecture,
         "os": "linux",
         "config": {
-            "Entrypoint": image.command,
+            "Entrypoint": [format!("/{BINARY}")],
+            "Cmd": [image.applet],
             "Env": ["PATH=/bin:/"],
             "WorkingDir": "/",
             "ExposedPorts": {"8080/tcp": {}},

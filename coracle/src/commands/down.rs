@@ -218,7 +218,7 @@ fn unescape(text: &str) -> String {
 fn clear_volatile(layout: &Layout) {
     let _ = std::fs::remove_dir_all(layout.run());
     for node in std::fs::read_dir(layout.node("")).into_iter().flatten().flatten() {
-        for dir in ["containerd/state", "containerd/runc", "cni/networks"] {
+        for dir in ["containerd/state", "containerd/runc", "kubelet/cni-networks"] {
             let _ = std::fs::remove_dir_all(node.path().join(dir));
         }
     }
