@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, ReplicaSet, ReplicaSetSpec};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::Value;
 
 use super::{DESIRED_REPLICAS, MAX_REPLICAS, REVISION, REVISION_HISTORY, TEMPLATE_HASH, numbers};
 use crate::action::DEPLOYMENTS;
@@ -25,22 +26,55 @@ const NOT_INHERITED: [&str; 6] = [
     "deprecated.deployment.rollback.to",
 ];
 
-fn without_hash(template: &PodTemplateSpec) -> PodTemplateSpec {
+/// Structs that mean the same empty as absent. Others do not: an empty `namespaceSelector` selects all namespaces.
+const EMPTY_MEANS_ABSENT: [&str; 8] = [
+    "annotations",
+    "labels",
+    "limits",
+    "metadata",
+    "nodeSelector",
+    "requests",
+    "resources",
+    "securityContext",
+];
+
+/// The template as JSON without the hash label and without what a client may add or leave out with no meaning: nulls,
+/// empty lists, some empty structs. Keys are in order.
+fn canonical(template: &PodTemplateSpec) -> Value {
     let mut plain = template.clone();
     if let Some(labels) = plain.metadata.as_mut().and_then(|meta| meta.labels.as_mut()) {
         labels.remove(TEMPLATE_HASH);
     }
-    plain
+    pruned(serde_json::to_value(&plain).unwrap_or_default())
 }
 
-/// Whether two templates are equal but for the hash label.
+fn pruned(value: Value) -> Value {
+    let meaningful = |key: &str, value: &Value| match value {
+        Value::Null => false,
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(fields) => !fields.is_empty() || !EMPTY_MEANS_ABSENT.contains(&key),
+        _ => true,
+    };
+    match value {
+        Value::Object(fields) => {
+            let mut kept: Vec<_> = fields.into_iter().map(|(key, value)| (key, pruned(value))).collect();
+            kept.retain(|(key, value)| meaningful(key, value));
+            kept.sort_by(|a, b| a.0.cmp(&b.0));
+            Value::Object(kept.into_iter().collect())
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(pruned).collect()),
+        other => other,
+    }
+}
+
+/// Whether two templates are equal but for the hash label and for what has no meaning.
 pub fn same_template(a: &PodTemplateSpec, b: &PodTemplateSpec) -> bool {
-    a.spec == b.spec && without_hash(a) == without_hash(b)
+    canonical(a) == canonical(b)
 }
 
 /// The hash of a template: FNV-1a over its JSON and the collision count, spelled in upstream's alphabet.
 pub fn hash(template: &PodTemplateSpec, collision_count: Option<i32>) -> String {
-    let mut bytes = serde_json::to_vec(&without_hash(template)).unwrap_or_default();
+    let mut bytes = canonical(template).to_string().into_bytes();
     bytes.extend(collision_count.into_iter().flat_map(i32::to_le_bytes));
     let fnv =
         bytes.iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
@@ -150,6 +184,28 @@ mod tests {
         assert_eq!(first, hash(&labelled, None));
         assert!(same_template(&plain, &labelled));
         assert!(first.bytes().all(|byte| ALPHABET.contains(&byte)));
+    }
+
+    #[test]
+    fn a_template_that_went_through_a_client_is_still_the_same() {
+        let plain = template("web", "demo:v1");
+        let mut travelled = plain.clone();
+        let spec = travelled.spec.as_mut().expect("spec");
+        spec.containers[0].resources = Some(Default::default());
+        spec.containers[0].env = Some(Vec::new());
+        spec.security_context = Some(Default::default());
+        assert!(same_template(&plain, &travelled));
+        assert_eq!(hash(&plain, None), hash(&travelled, None));
+        let term = |selector| {
+            let json = serde_json::json!({ "spec": { "containers": [], "affinity": { "podAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": [{ "topologyKey": "zone", "namespaceSelector": selector }]
+            } } } });
+            serde_json::from_value::<PodTemplateSpec>(json).expect("template")
+        };
+        assert!(
+            !same_template(&term(serde_json::json!({})), &term(Value::Null)),
+            "all namespaces are not none"
+        );
     }
 
     #[test]
