@@ -144,6 +144,7 @@ const fn review(
 }
 
 static TABLE: &[Resource] = &[
+    Resource { verbs: CREATE, storage_api_version: "", ..core("Binding", "bindings", "binding", NOTHING, "") },
     core("ConfigMap", "configmaps", "configmap", &["cm"], "configmaps"),
     core("Endpoints", "endpoints", "endpoints", &["ep"], "services/endpoints"),
     core("Event", "events", "event", &["ev"], "events"),

@@ -15,3 +15,4 @@ pub mod run;
 pub mod server;
 pub mod storage;
 pub mod strategy;
+pub mod subresource;

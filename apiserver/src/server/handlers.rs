@@ -29,6 +29,7 @@ use crate::registry::patch::{Patch, PatchType};
 use crate::registry::selection::Selection;
 use crate::registry::update::Change;
 use crate::strategy;
+use crate::subresource;
 
 /// Answers a request that has been allowed.
 ///
@@ -114,11 +115,10 @@ async fn resource(
         return Err(ApiError::method_not_supported(info.resource.group_resource(), verb));
     }
     if !is_generic(&info) || !info.resource.is_stored() {
-        return Err(ApiError::not_implemented(format!(
-            "{} {} is not implemented by Coracle yet",
-            info.resource.plural,
-            info.subresource().unwrap_or_default()
-        )));
+        let streams = matches!(info.subresource(), Some("log" | "exec" | "attach" | "portforward"));
+        // What streams are in does not depend on `Accept`.
+        let form = if streams { Form::PLAIN } else { form(&app, &info, request.headers())? };
+        return subresource::handle(app, info, request, &form).await;
     }
     let form = form(&app, &info, request.headers())?;
     match info.verb {
@@ -182,7 +182,10 @@ fn default_lifetime(min_seconds: u64) -> Duration {
 }
 
 /// The body as an object of the expected kind, unknown fields dealt with.
-async fn body_object(info: &RequestInfo, request: Request<Incoming>) -> Result<Value, ApiError> {
+///
+/// # Errors
+/// 400, 413 and 415 for bodies that are no such object.
+pub(crate) async fn body_object(info: &RequestInfo, request: Request<Incoming>) -> Result<Value, ApiError> {
     let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let format = negotiate::body_format(content_type)?;
     let bytes = body::read(request.into_body()).await?;

@@ -1,0 +1,114 @@
+//! A container's log, streamed from the node's kubelet.
+
+use coracle_api::field::{self, FieldError};
+use coracle_api::meta::get;
+use coracle_api::status::{ApiError, GroupKind};
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Request};
+use http_body_util::{BodyExt, Empty};
+use serde_json::Value;
+
+use super::{container, kubelet};
+use crate::server::app::App;
+use crate::server::body::{self, BoxError, Response};
+use crate::server::request_info::{Query, RequestInfo};
+
+const OPTIONS: GroupKind<'_> = GroupKind { group: "", kind: "PodLogOptions" };
+/// Options that are flags.
+const FLAGS: &[&str] = &["follow", "previous", "timestamps"];
+/// Options that are passed on as they are.
+const TEXTS: &[&str] = &["sinceSeconds", "sinceTime", "tailLines", "limitBytes", "stream"];
+
+/// Answers with the log.
+///
+/// # Errors
+/// 404, 400 for the container, 422 for options, and the kubelet's refusals.
+pub async fn handle(app: &App, info: &RequestInfo) -> Result<Response, ApiError> {
+    let query =
+        kubelet_query(&info.query).map_err(|errors| ApiError::invalid(OPTIONS, info.name(), errors))?;
+    let pod = app.registry.read(info.resource, info.namespace(), info.name()).await?;
+    let asked = info.query.get("container").unwrap_or_default();
+    let container = container::choose(&pod, info.name(), asked)?;
+    let node = get(&pod, &["spec", "nodeName"]).and_then(Value::as_str).unwrap_or_default();
+    if node.is_empty() {
+        // Nothing has run yet.
+        return Ok(plain_text(body::empty()));
+    }
+    let location = kubelet::locate(&app.registry, node).await?;
+    let mut uri = format!("/containerLogs/{}/{}/{container}", info.namespace(), info.name());
+    if !query.is_empty() {
+        uri.push('?');
+        uri.push_str(&query);
+    }
+    let request = Request::get(uri).body(Empty::new()).map_err(ApiError::internal)?;
+    let response = kubelet::send(&app.options, &location, request).await?;
+    if !response.status().is_success() {
+        return Err(kubelet::refusal(response).await);
+    }
+    // Ends with the server; a body that breaks off is passed on as one.
+    let stop = app.draining.clone();
+    let body = response.into_body().map_err(|error| -> BoxError { error.into() });
+    let frames =
+        futures::StreamExt::take_until(http_body_util::BodyStream::new(body), stop.cancelled_owned());
+    Ok(plain_text(http_body_util::StreamBody::new(frames).boxed_unsync()))
+}
+
+fn plain_text(body: body::Body) -> Response {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    response
+}
+
+/// The kubelet's query of the client's. Pure.
+fn kubelet_query(query: &Query) -> Result<String, Vec<FieldError>> {
+    let mut errors = Vec::new();
+    for (name, least) in [("tailLines", 0), ("limitBytes", 1), ("sinceSeconds", 1)] {
+        let Some(text) = query.get(name) else { continue };
+        match text.parse::<i64>() {
+            Ok(number) if number >= least => {}
+            _ => {
+                errors.push(field::invalid(name, text, format!("must be greater than or equal to {least}")));
+            }
+        }
+    }
+    if query.get("sinceTime").is_some() && query.get("sinceSeconds").is_some() {
+        errors.push(field::forbidden("", "at most one of `sinceTime` or `sinceSeconds` may be specified"));
+    }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let mut out = url::form_urlencoded::Serializer::new(String::new());
+    for name in FLAGS.iter().filter(|name| query.flag(name)) {
+        out.append_pair(name, "true");
+    }
+    for name in TEXTS {
+        if let Some(value) = query.get(name) {
+            out.append_pair(name, value);
+        }
+    }
+    Ok(out.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_reach_the_kubelet() {
+        let query = Query::parse(Some(
+            "follow=true&container=a&tailLines=5&sinceTime=2026-01-02T03:04:05Z&previous=false",
+        ));
+        assert_eq!(
+            kubelet_query(&query).expect("good"),
+            "follow=true&sinceTime=2026-01-02T03%3A04%3A05Z&tailLines=5"
+        );
+        for bad in [
+            "tailLines=-1",
+            "limitBytes=0",
+            "sinceSeconds=x",
+            "sinceSeconds=1&sinceTime=2026-01-02T03:04:05Z",
+        ] {
+            assert!(kubelet_query(&Query::parse(Some(bad))).is_err(), "{bad}");
+        }
+    }
+}
