@@ -129,6 +129,7 @@ impl RaftMember {
         let ticks =
             |duration: Duration| (duration.as_millis() / config.heartbeat.as_millis().max(1)).max(1) as usize;
         let voters: Vec<u64> = config.members.iter().map(|member| member.id).collect();
+        let rank = voters.iter().filter(|voter| **voter < config.id).count() + 1;
         let source_store = Arc::clone(&store);
         let source_peers = Arc::clone(&peers);
         let log = RaftLog::new(
@@ -145,6 +146,7 @@ impl RaftMember {
         );
         let core = CoreConfig {
             id: config.id,
+            incarnation: now_ms(),
             election_ticks: ticks(config.election),
             exact_election_ticks: None,
             heartbeat_ticks: 1,
@@ -190,7 +192,7 @@ impl RaftMember {
             spawn("raft", Box::new(move || driver.run(&input_queue)))?,
             checkpoint_thread,
         ];
-        let next_id = AtomicU64::new(first_id(config.id));
+        let next_id = AtomicU64::new(first_id(rank, now_ms()));
         let member = Arc::new(Self {
             config,
             store,
@@ -318,10 +320,14 @@ fn choose_store(
     }
 }
 
-/// Ids never repeat: 16 bits of the member, 39 of the time at start, the rest counts. Positive as `i64`.
-fn first_id(member: u64) -> u64 {
-    let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
-    ((member & 0x7fff) << 48) | ((millis & ((1 << 40) - 1)) << 8)
+/// Ids never repeat: 15 bits of the member's place among all members, 40 of the time at start, the rest counts. Positive as `i64`.
+fn first_id(rank: usize, now_ms: u64) -> u64 {
+    ((rank as u64 & 0x7fff) << 48) | ((now_ms & ((1 << 40) - 1)) << 8)
+}
+
+/// The wall clock, in milliseconds.
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }
 
 impl Member for RaftMember {

@@ -40,6 +40,8 @@ pub struct Output {
 pub struct CoreConfig {
     /// Member id.
     pub id: u64,
+    /// A number that no earlier life of this member had, so that an answer to a question of that life is not taken for one to a new question.
+    pub incarnation: u64,
     /// Ticks without a leader before a campaign; the library adds up to as many again by chance.
     pub election_ticks: usize,
     /// Fixes the campaign's ticks, for simulations.
@@ -54,6 +56,7 @@ pub struct CoreConfig {
 pub struct RaftCore {
     node: RawNode<RaftLog>,
     log: RaftLog,
+    incarnation: u64,
 }
 
 /// Largest append message, so that one follower's catching up does not hold up heartbeats.
@@ -69,6 +72,7 @@ impl RaftCore {
     /// # Errors
     /// The configuration is unusable.
     pub fn new(config: CoreConfig, log: RaftLog) -> raft::Result<Self> {
+        let incarnation = config.incarnation;
         let config = Config {
             id: config.id,
             election_tick: config.election_ticks,
@@ -86,7 +90,7 @@ impl RaftCore {
         };
         // The library logs through slog; what matters is logged by the driver.
         let logger = slog::Logger::root(slog::Discard, slog::o!());
-        Ok(Self { node: RawNode::new(&config, log.clone(), &logger)?, log })
+        Ok(Self { node: RawNode::new(&config, log.clone(), &logger)?, log, incarnation })
     }
 
     /// Time passes.
@@ -112,7 +116,21 @@ impl RaftCore {
 
     /// Asks for the index a read has to wait for; the answer comes in [`Output::reads`] with the same number, or never.
     pub fn read_index(&mut self, request: u64) {
-        self.node.read_index(request.to_be_bytes().to_vec());
+        self.node.read_index(self.read_context(request).to_vec());
+    }
+
+    /// What a question for a read carries: no two questions of any members and lives are alike, because the leader takes like ones for one.
+    fn read_context(&self, request: u64) -> [u8; 24] {
+        let mut context = [0; 24];
+        context[..8].copy_from_slice(&self.node.raft.id.to_be_bytes());
+        context[8..16].copy_from_slice(&self.incarnation.to_be_bytes());
+        context[16..].copy_from_slice(&request.to_be_bytes());
+        context
+    }
+
+    fn read_request(&self, context: &[u8]) -> Option<u64> {
+        let request = u64::from_be_bytes(context.get(16..24)?.try_into().ok()?);
+        (self.read_context(request) == context).then_some(request)
     }
 
     /// Hands leadership to another member.
@@ -196,9 +214,12 @@ impl RaftCore {
             }
             ready.take_persisted_messages().into_iter().for_each(&mut send);
             output.committed.extend(ready.take_committed_entries());
-            output.reads.extend(ready.take_read_states().into_iter().filter_map(|state| {
-                Some((u64::from_be_bytes(state.request_ctx.as_slice().try_into().ok()?), state.index))
-            }));
+            output.reads.extend(
+                ready
+                    .take_read_states()
+                    .into_iter()
+                    .filter_map(|state| Some((self.read_request(&state.request_ctx)?, state.index))),
+            );
             let mut light = self.node.advance_append(ready);
             light.take_messages().into_iter().for_each(&mut send);
             output.committed.extend(light.take_committed_entries());

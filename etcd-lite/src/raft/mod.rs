@@ -5,5 +5,7 @@ pub mod applier;
 pub mod core;
 pub mod driver;
 pub mod log;
+#[cfg(test)]
+mod simulation;
 pub mod waiters;
 pub mod wal_disk;

@@ -5,6 +5,27 @@ use raft::eraftpb::{Entry, EntryType, HardState};
 use super::core::Disk;
 use crate::wal::{Wal, WalEntry, WalError, WalHardState, WalRecord};
 
+/// What is written for one round, in order.
+pub fn records<'a>(
+    reset: Option<(u64, u64)>,
+    entries: &'a [Entry],
+    hard_state: Option<&'a HardState>,
+) -> impl Iterator<Item = WalRecord> + 'a {
+    let reset = reset.map(|(index, term)| WalRecord::Reset { index, term });
+    let entries = entries.iter().map(|entry| {
+        WalRecord::Entry(WalEntry {
+            index: entry.index,
+            term: entry.term,
+            kind: entry.entry_type as u8,
+            data: entry.data.clone(),
+        })
+    });
+    let state = hard_state.map(|state| {
+        WalRecord::HardState(WalHardState { term: state.term, vote: state.vote, commit: state.commit })
+    });
+    reset.into_iter().chain(entries).chain(state)
+}
+
 impl Disk for Wal {
     type Error = WalError;
 
@@ -14,24 +35,7 @@ impl Disk for Wal {
         entries: &[Entry],
         hard_state: Option<&HardState>,
     ) -> Result<(), WalError> {
-        if let Some((index, term)) = reset {
-            self.append(&WalRecord::Reset { index, term });
-        }
-        for entry in entries {
-            self.append(&WalRecord::Entry(WalEntry {
-                index: entry.index,
-                term: entry.term,
-                kind: entry.entry_type as u8,
-                data: entry.data.clone(),
-            }));
-        }
-        if let Some(state) = hard_state {
-            self.append(&WalRecord::HardState(WalHardState {
-                term: state.term,
-                vote: state.vote,
-                commit: state.commit,
-            }));
-        }
+        records(reset, entries, hard_state).for_each(|record| self.append(&record));
         self.sync()
     }
 }

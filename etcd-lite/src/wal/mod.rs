@@ -258,7 +258,8 @@ impl Replay {
         self.entries.last().map_or(self.snapshot.0, |entry| entry.index)
     }
 
-    fn take(
+    /// Takes in the next record of the log.
+    pub(crate) fn take(
         &mut self,
         record: WalRecord,
         path: &Path,
