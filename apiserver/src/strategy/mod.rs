@@ -1,7 +1,15 @@
 //! What differs between kinds, as one trait, and the table that gives every resource its strategy. Everything kinds have in common
 //! is in `registry`. A strategy never talks to the store by itself: its asynchronous hooks go through [`Dependencies`].
 
+pub mod common;
+pub mod event;
 pub mod generic;
+pub mod namespace;
+pub mod node;
+pub mod plain;
+pub mod pod;
+pub mod service;
+pub mod workload;
 
 use std::sync::Arc;
 
@@ -177,6 +185,24 @@ pub trait Strategy: Send + Sync {
 }
 
 /// The strategy of a resource.
-pub fn for_resource(_resource: &Resource) -> &'static dyn Strategy {
-    &generic::Generic
+pub fn for_resource(resource: &Resource) -> &'static dyn Strategy {
+    match (resource.group, resource.plural) {
+        ("", "configmaps") => &plain::CONFIG_MAP,
+        ("", "endpoints") => &plain::ENDPOINTS,
+        ("", "events") => &event::Event,
+        ("", "namespaces") => &namespace::Namespace,
+        ("", "nodes") => &node::Node,
+        ("", "pods") => &pod::Pod,
+        ("", "secrets") => &plain::SECRET,
+        ("", "serviceaccounts") => &plain::SERVICE_ACCOUNT,
+        ("", "services") => &service::Service,
+        ("apps", "deployments") => &workload::DEPLOYMENT,
+        ("apps", "replicasets") => &workload::REPLICA_SET,
+        ("coordination.k8s.io", "leases") => &plain::LEASE,
+        ("discovery.k8s.io", "endpointslices") => &plain::ENDPOINT_SLICE,
+        ("events.k8s.io", "events") => &event::EventOfEventsGroup,
+        ("scheduling.k8s.io", "priorityclasses") => &plain::PRIORITY_CLASS,
+        // Kinds that only hold what clients put in, and virtual ones, which are never stored.
+        _ => &generic::Generic,
+    }
 }

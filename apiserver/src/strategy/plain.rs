@@ -1,0 +1,159 @@
+//! The strategy of kinds without status and hooks: a row of functions and answers each.
+
+use coracle_api::field::FieldError;
+use coracle_api::kinds::{
+    config_map, endpoint_slice, endpoints, lease, priority_class, secret, service_account,
+};
+use serde_json::Value;
+
+use super::Strategy;
+use super::common::{Validate, ValidateUpdate, differs, next_generation, set_generation, text_at};
+use crate::server::request_info::RequestInfo;
+
+/// When a kind's generation counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Generations {
+    /// There is none.
+    None,
+    /// It is 1 for ever.
+    One,
+    /// It counts changes of everything but the metadata, and of labels.
+    Content,
+}
+
+/// A kind without status and hooks.
+pub struct Plain {
+    default: fn(&mut Value),
+    validate: Validate,
+    validate_update: ValidateUpdate,
+    create_on_update: bool,
+    unconditional_update: bool,
+    returns_deleted: bool,
+    generations: Generations,
+    /// Top-level text fields that can be selected by.
+    fields: &'static [&'static str],
+    warning: Option<&'static str>,
+}
+
+const PLAIN: Plain = Plain {
+    default: config_map::default,
+    validate: config_map::validate,
+    validate_update: config_map::validate_update,
+    create_on_update: false,
+    unconditional_update: true,
+    returns_deleted: false,
+    generations: Generations::None,
+    fields: &[],
+    warning: None,
+};
+
+/// `configmaps`.
+pub static CONFIG_MAP: Plain = PLAIN;
+/// `secrets`.
+pub static SECRET: Plain = Plain {
+    default: secret::default,
+    validate: secret::validate,
+    validate_update: secret::validate_update,
+    fields: &["type"],
+    ..PLAIN
+};
+/// `serviceaccounts`.
+pub static SERVICE_ACCOUNT: Plain = Plain {
+    default: service_account::default,
+    validate: service_account::validate,
+    validate_update: service_account::validate_update,
+    unconditional_update: false,
+    returns_deleted: true,
+    ..PLAIN
+};
+/// `endpoints`.
+pub static ENDPOINTS: Plain = Plain {
+    default: endpoints::default,
+    validate: endpoints::validate,
+    validate_update: endpoints::validate_update,
+    create_on_update: true,
+    warning: Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
+    ..PLAIN
+};
+/// `endpointslices.discovery.k8s.io`.
+pub static ENDPOINT_SLICE: Plain = Plain {
+    default: endpoint_slice::default,
+    validate: endpoint_slice::validate,
+    validate_update: endpoint_slice::validate_update,
+    generations: Generations::Content,
+    ..PLAIN
+};
+/// `leases.coordination.k8s.io`.
+pub static LEASE: Plain = Plain {
+    default: lease::default,
+    validate: lease::validate,
+    validate_update: lease::validate_update,
+    create_on_update: true,
+    unconditional_update: false,
+    ..PLAIN
+};
+/// `priorityclasses.scheduling.k8s.io`.
+pub static PRIORITY_CLASS: Plain = Plain {
+    default: priority_class::default,
+    validate: priority_class::validate,
+    validate_update: priority_class::validate_update,
+    generations: Generations::One,
+    ..PLAIN
+};
+
+fn content_differs(new: &Value, old: &Value) -> bool {
+    let keys = |object: &Value| object.as_object().map(|fields| fields.keys().cloned().collect::<Vec<_>>());
+    let labels = |object: &Value| coracle_api::meta::labels(object).cloned().unwrap_or_default();
+    keys(new).into_iter().chain(keys(old)).flatten().any(|key| key != "metadata" && differs(new, old, &key))
+        || labels(new) != labels(old)
+}
+
+impl Strategy for Plain {
+    fn default(&self, object: &mut Value) {
+        (self.default)(object);
+    }
+
+    fn prepare_for_create(&self, _request: &RequestInfo, object: &mut Value) {
+        if self.generations != Generations::None {
+            set_generation(object, 1);
+        }
+    }
+
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        (self.validate)(object)
+    }
+
+    fn prepare_for_update(&self, _request: &RequestInfo, new: &mut Value, old: &Value) {
+        if self.generations == Generations::Content && content_differs(new, old) {
+            next_generation(new, old);
+        }
+    }
+
+    fn validate_update(&self, _request: &RequestInfo, new: &Value, old: &Value) -> Vec<FieldError> {
+        (self.validate_update)(new, old)
+    }
+
+    fn warnings(&self, _new: &Value, _old: Option<&Value>) -> Vec<String> {
+        self.warning.map(str::to_owned).into_iter().collect()
+    }
+
+    fn selectable_fields(&self, object: &Value) -> Vec<(&'static str, String)> {
+        self.fields.iter().map(|name| (*name, text_at(object, &[name]))).collect()
+    }
+
+    fn selectable_field_names(&self) -> &'static [&'static str] {
+        self.fields
+    }
+
+    fn returns_deleted_object(&self) -> bool {
+        self.returns_deleted
+    }
+
+    fn allow_create_on_update(&self) -> bool {
+        self.create_on_update
+    }
+
+    fn allow_unconditional_update(&self) -> bool {
+        self.unconditional_update
+    }
+}
