@@ -10,6 +10,7 @@ pub mod cache;
 pub mod discovery;
 pub mod openapi;
 pub mod options;
+pub mod printers;
 pub mod registry;
 pub mod run;
 pub mod server;

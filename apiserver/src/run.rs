@@ -76,7 +76,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Vec<St
         health,
         requests: RequestMetrics::register(&metrics),
         metrics,
-        printer: None,
+        printer: Some(crate::printers::table),
         read_only: InFlight::new(options.max_requests_inflight),
         mutating: InFlight::new(options.max_mutating_requests_inflight),
         draining: draining.clone(),
