@@ -164,7 +164,7 @@ impl LabelSelector {
         if let Some(labels) = object.get("matchLabels").and_then(Value::as_object) {
             for (key, value) in labels {
                 let value = value.as_str().unwrap_or_default().to_owned();
-                requirements.push(LabelRequirement::new(key, Operator::In, vec![value])?);
+                requirements.push(LabelRequirement::new(key, Operator::Equals, vec![value])?);
             }
         }
         for expression in

@@ -165,8 +165,12 @@ pub fn rules(authorizer: &Authorizer, user: &UserInfo, mut review: Value) -> Res
     let other: Vec<Value> =
         if paths.is_empty() { Vec::new() } else { vec![json!({"verbs": ["get"], "nonResourceURLs": paths})] };
     // Rules for single objects by name do not show in the answers of the authorizer.
-    review["status"] =
-        json!({"resourceRules": resource_rules, "nonResourceRules": other, "incomplete": true});
+    review["status"] = json!({
+        "resourceRules": resource_rules,
+        "nonResourceRules": other,
+        "incomplete": true,
+        "evaluationError": "rules that name single objects are not listed",
+    });
     Ok(review)
 }
 

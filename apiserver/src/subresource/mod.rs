@@ -36,7 +36,12 @@ pub async fn handle(
     request: Request<Incoming>,
     form: &Form,
 ) -> Result<Response, ApiError> {
-    let created = |value: Value| Ok(respond::value(StatusCode::CREATED, &value, form));
+    let created = |mut value: Value| {
+        if !value["metadata"].is_object() {
+            value["metadata"] = json!({});
+        }
+        Ok(respond::value(StatusCode::CREATED, &value, form))
+    };
     match (info.resource.plural, info.subresource()) {
         ("pods", Some("log")) => log::handle(&app, &info).await,
         ("pods", Some("exec" | "attach" | "portforward")) => stream::handle(&app, &info, request).await,
