@@ -271,6 +271,7 @@ pub fn event_line(event_type: &str, object: &Value) -> Bytes {
     Bytes::from(line)
 }
 
-fn error_line(error: &ApiError) -> Bytes {
+/// The line that ends a watch with an error.
+pub fn error_line(error: &ApiError) -> Bytes {
     event_line("ERROR", &error.to_status())
 }

@@ -28,6 +28,7 @@ use crate::registry::meta;
 use crate::registry::patch::{Patch, PatchType};
 use crate::registry::selection::Selection;
 use crate::registry::update::Change;
+use crate::registry::watch as registry_watch;
 use crate::strategy;
 use crate::subresource;
 
@@ -157,19 +158,31 @@ async fn watch(app: &App, info: RequestInfo, form: &Form) -> Result<Response, Ap
     };
     let transform = respond::transform(info.resource, form);
     let selection = selection(&info)?;
-    let watch = app
+    let started = app
         .registry
         .watch(info.resource, selection, &options, transform, lifetime, app.draining.clone())
-        .await?;
+        .await;
+    let watch = match started {
+        Ok(watch) => watch,
+        // As upstream: a version that is too old is told by an event, which makes clients list anew.
+        Err(error) if error.code() == StatusCode::GONE => {
+            return Ok(watch_response(futures::stream::iter([registry_watch::error_line(&error)])));
+        }
+        Err(error) => return Err(error),
+    };
     let guard = app.requests.watcher(info.resource.group, info.resource.version, info.resource.plural);
     let lines = watch.into_stream().map(move |line| {
         // The guard lives in the stream.
         let _ = &guard;
         line
     });
+    Ok(watch_response(lines))
+}
+
+fn watch_response(lines: impl futures::Stream<Item = Bytes> + Send + 'static) -> Response {
     let mut response = Response::new(body::streaming(lines));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(response)
+    response
 }
 
 /// Between once and twice the minimum, so that watches begun together do not all come back together.
