@@ -85,6 +85,18 @@ pub fn remove(object: &mut Value, key: &str) -> Option<Value> {
     object.as_object_mut()?.remove(key)
 }
 
+/// Takes out fields that are null, at any depth: clients may write them, and they mean nothing.
+pub fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, field| !field.is_null());
+            fields.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(list) => list.iter_mut().for_each(drop_nulls),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
 /// Whether two fields mean the same: missing, null and empty are alike, and so are nested fields.
 pub fn same(a: Option<&Value>, b: Option<&Value>) -> bool {
     let empty = |value: &Value| match value {

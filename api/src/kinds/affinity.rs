@@ -123,7 +123,8 @@ fn pod_term(term: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
         errors.push(field::required(path.child("topologyKey"), "can not be empty"));
     }
     let problems = names::qualified_name(key);
-    errors.extend(problems.into_iter().map(|problem| field::invalid(path.child("topologyKey"), key, problem)));
+    errors
+        .extend(problems.into_iter().map(|problem| field::invalid(path.child("topologyKey"), key, problem)));
 }
 
 /// Everything wrong with `spec.nodeSelector`.
@@ -211,8 +212,9 @@ pub fn validate_topology_spread(spec: &Value, path: &FieldPath, errors: &mut Vec
             errors.push(field::required(at.child("topologyKey"), "can not be empty"));
         } else {
             let problems = names::qualified_name(key);
-            errors
-                .extend(problems.into_iter().map(|problem| field::invalid(at.child("topologyKey"), key, problem)));
+            errors.extend(
+                problems.into_iter().map(|problem| field::invalid(at.child("topologyKey"), key, problem)),
+            );
         }
         let when = text(constraint, "whenUnsatisfiable");
         let supported: &[&str] = &["DoNotSchedule", "ScheduleAnyway"];

@@ -337,7 +337,9 @@ pub fn field_reference(reference: &Value, allowed: &[&str], path: &FieldPath, er
         return;
     }
     let at = path.child("fieldPath");
-    if let Some((map, subscript)) = wanted.split_once("['").and_then(|(map, rest)| Some((map, rest.strip_suffix("']")?))) {
+    if let Some((map, subscript)) =
+        wanted.split_once("['").and_then(|(map, rest)| Some((map, rest.strip_suffix("']")?)))
+    {
         match map {
             "metadata.annotations" => {
                 for problem in names::qualified_name(&subscript.to_lowercase()) {
@@ -357,7 +359,12 @@ pub fn field_reference(reference: &Value, allowed: &[&str], path: &FieldPath, er
 }
 
 /// A reference to a container's resource.
-pub fn resource_reference(reference: &Value, in_volume: bool, path: &FieldPath, errors: &mut Vec<FieldError>) {
+pub fn resource_reference(
+    reference: &Value,
+    in_volume: bool,
+    path: &FieldPath,
+    errors: &mut Vec<FieldError>,
+) {
     if in_volume && text(reference, "containerName").is_empty() {
         errors.push(field::required(path.child("containerName"), ""));
     }
@@ -380,7 +387,12 @@ pub fn resource_reference(reference: &Value, in_volume: bool, path: &FieldPath, 
     }
 }
 
-fn mounts(container: &Value, surroundings: &Surroundings<'_>, path: &FieldPath, errors: &mut Vec<FieldError>) {
+fn mounts(
+    container: &Value,
+    surroundings: &Surroundings<'_>,
+    path: &FieldPath,
+    errors: &mut Vec<FieldError>,
+) {
     let mut taken: Vec<&str> = Vec::new();
     for (index, mount) in items(container, "volumeMounts").iter().enumerate() {
         let at = path.index(index);

@@ -117,11 +117,7 @@ fn rolling_update(rolling: &Value, path: &FieldPath, errors: &mut Vec<FieldError
     };
     if zero("maxUnavailable") && zero("maxSurge") {
         let shown = rolling.get("maxUnavailable").cloned().unwrap_or(Value::Null);
-        errors.push(field::invalid(
-            path.child("maxUnavailable"),
-            shown,
-            "may not be 0 when `maxSurge` is 0",
-        ));
+        errors.push(field::invalid(path.child("maxUnavailable"), shown, "may not be 0 when `maxSurge` is 0"));
     }
 }
 

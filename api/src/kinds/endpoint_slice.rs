@@ -77,7 +77,8 @@ fn all_endpoints(list: &[Value], kind: &str, errors: &mut Vec<FieldError>) {
         ] {
             if let Some(name) = present(endpoint, key).and_then(Value::as_str) {
                 let problems = rule(name);
-                errors.extend(problems.into_iter().map(|problem| field::invalid(at.child(key), name, problem)));
+                errors
+                    .extend(problems.into_iter().map(|problem| field::invalid(at.child(key), name, problem)));
             }
         }
     }
@@ -112,7 +113,8 @@ fn ports(list: &[Value], errors: &mut Vec<FieldError>) {
         let name = text(port, "name");
         if !name.is_empty() {
             let problems = names::dns1123_label(name);
-            errors.extend(problems.into_iter().map(|problem| field::invalid(at.child("name"), name, problem)));
+            errors
+                .extend(problems.into_iter().map(|problem| field::invalid(at.child("name"), name, problem)));
         }
         if !taken.insert(name) {
             errors.push(field::duplicate(at.child("name"), name));
@@ -123,7 +125,9 @@ fn ports(list: &[Value], errors: &mut Vec<FieldError>) {
         }
         if let Some(number) = integer(port, "port") {
             let problems = names::port_number(number);
-            errors.extend(problems.into_iter().map(|problem| field::invalid(at.child("port"), number, problem)));
+            errors.extend(
+                problems.into_iter().map(|problem| field::invalid(at.child("port"), number, problem)),
+            );
         }
     }
 }

@@ -31,3 +31,6 @@ pub mod security_context;
 pub mod service;
 pub mod service_account;
 pub mod volume;
+
+#[cfg(test)]
+mod tests;

@@ -78,7 +78,11 @@ pub fn validate_status_update(new: &Value, old: &Value) -> Vec<FieldError> {
             ));
         }
     } else if phase != "Active" {
-        errors.push(crate::field::invalid(path, phase, "may only be 'Active' if `deletionTimestamp` is empty"));
+        errors.push(crate::field::invalid(
+            path,
+            phase,
+            "may only be 'Active' if `deletionTimestamp` is empty",
+        ));
     }
     errors
 }

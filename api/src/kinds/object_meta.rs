@@ -27,7 +27,9 @@ pub fn validate(object: &Value, namespaced: bool, rule: NameRule) -> Vec<FieldEr
     if !prefix.is_empty() {
         let masked = names::mask_trailing_dash(prefix);
         let problems = rule(&masked);
-        errors.extend(problems.into_iter().map(|text| field::invalid(path.child("generateName"), prefix, text)));
+        errors.extend(
+            problems.into_iter().map(|text| field::invalid(path.child("generateName"), prefix, text)),
+        );
     }
     if name.is_empty() {
         errors.push(field::required(path.child("name"), "name or generateName is required"));
@@ -108,7 +110,11 @@ fn owner_references(metadata: &Value, path: &FieldPath, errors: &mut Vec<FieldEr
     for (index, owner) in items(metadata, "ownerReferences").iter().enumerate() {
         let at = path.index(index);
         if text(owner, "apiVersion").split('/').next_back().unwrap_or_default().is_empty() {
-            errors.push(field::invalid(at.child("apiVersion"), text(owner, "apiVersion"), "version must not be empty"));
+            errors.push(field::invalid(
+                at.child("apiVersion"),
+                text(owner, "apiVersion"),
+                "version must not be empty",
+            ));
         }
         for name in ["kind", "name", "uid"] {
             if text(owner, name).is_empty() {
@@ -176,10 +182,11 @@ pub fn check_immutable(
 pub fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
     let path = FieldPath::new("metadata");
     let none = Value::Null;
-    let (after, before) =
-        (new.get("metadata").unwrap_or(&none), old.get("metadata").unwrap_or(&none));
+    let (after, before) = (new.get("metadata").unwrap_or(&none), old.get("metadata").unwrap_or(&none));
     let mut errors = Vec::new();
-    for name in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+    for name in
+        ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"]
+    {
         let differs = !super::access::same(after.get(name), before.get(name));
         // A deletion that was asked for since may be missing in what a client sends; the registry fills it in.
         if differs && !(name.starts_with("deletion") && before.get(name).is_none()) {
@@ -205,11 +212,7 @@ pub fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
     }
     let generation = |metadata: &Value| metadata.get("generation").and_then(Value::as_i64).unwrap_or(0);
     if generation(after) < generation(before) {
-        errors.push(field::invalid(
-            path.child("generation"),
-            generation(after),
-            "must not be decremented",
-        ));
+        errors.push(field::invalid(path.child("generation"), generation(after), "must not be decremented"));
     }
     accessories(after, &path, &mut errors);
     errors
@@ -229,10 +232,14 @@ mod tests {
         let object = json!({"metadata": {"name": "Web", "namespace": "default", "labels": {"-a": "b c"},
             "ownerReferences": [{"apiVersion": "v1", "kind": "", "name": "x", "uid": "1"}], "finalizers": ["nobody"]}});
         let errors = texts(&validate(&object, true, names::dns1123_subdomain));
-        assert!(errors[0].starts_with("metadata.name: Invalid value: \"Web\": a lowercase RFC 1123 subdomain"));
+        assert!(
+            errors[0].starts_with("metadata.name: Invalid value: \"Web\": a lowercase RFC 1123 subdomain")
+        );
         assert!(errors.iter().any(|text| text.starts_with("metadata.labels: Invalid value: \"-a\"")));
         assert!(errors.iter().any(|text| text.starts_with("metadata.labels: Invalid value: \"b c\"")));
-        assert!(errors.contains(&"metadata.ownerReferences[0].kind: Invalid value: \"\": must not be empty".to_owned()));
+        assert!(errors.contains(
+            &"metadata.ownerReferences[0].kind: Invalid value: \"\": must not be empty".to_owned()
+        ));
         assert!(errors.iter().any(|text| text.contains("neither a standard finalizer name")));
         let nameless = validate(&json!({"metadata": {}}), false, names::dns1123_subdomain);
         assert_eq!(texts(&nameless), ["metadata.name: Required value: name or generateName is required"]);
@@ -245,7 +252,9 @@ mod tests {
         new["metadata"]["finalizers"] = json!(["a/b", "c/d"]);
         assert_eq!(
             texts(&validate_update(&new, &old)),
-            ["metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{\"c/d\"}"]
+            [
+                "metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{\"c/d\"}"
+            ]
         );
         new["metadata"]["finalizers"] = json!([]);
         assert!(validate_update(&new, &old).is_empty());

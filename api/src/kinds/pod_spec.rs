@@ -134,7 +134,9 @@ fn dns_config(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
         let server = server.as_str().unwrap_or_default();
         let problems = names::ip_address(server);
         errors.extend(
-            problems.into_iter().map(|text| field::invalid(at.child("nameservers").index(index), server, text)),
+            problems
+                .into_iter()
+                .map(|text| field::invalid(at.child("nameservers").index(index), server, text)),
         );
     }
     let searches = items(config, "searches");

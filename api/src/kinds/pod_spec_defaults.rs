@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::access::{
-    boolean, default_number, default_text, default_to, each_mut, integer, items, map, present, set, struct_mut, text,
+    boolean, default_number, default_text, default_to, drop_nulls, each_mut, integer, items, map, present,
+    set, struct_mut, text,
 };
 use super::{probe, volume};
 
@@ -15,6 +16,7 @@ pub fn default_pod_spec(spec: &mut Value) {
     if !spec.is_object() {
         return;
     }
+    drop_nulls(spec);
     default_text(spec, "dnsPolicy", "ClusterFirst");
     default_text(spec, "restartPolicy", "Always");
     default_to(spec, "securityContext", json!({}));
@@ -118,6 +120,7 @@ fn requests_from_limits(container: &mut Value) {
 /// Defaults of a `PodTemplateSpec` at `template` of a controller's spec.
 pub fn default_template(spec: &mut Value) {
     let Some(template) = struct_mut(spec, "template") else { return };
+    drop_nulls(template);
     default_to(template, "metadata", json!({}));
     if let Some(pod) = struct_mut(template, "spec") {
         default_pod_spec(pod);

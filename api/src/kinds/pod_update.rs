@@ -49,17 +49,17 @@ fn deadline(after: &Value, before: &Value, path: &FieldPath, errors: &mut Vec<Fi
     let at = path.child("activeDeadlineSeconds");
     match (integer(after, "activeDeadlineSeconds"), integer(before, "activeDeadlineSeconds")) {
         (Some(new), _) if !(1..=i64::from(i32::MAX)).contains(&new) => {
-            errors.push(field::invalid(
-                at,
-                new,
-                crate::names::inclusive_range_error(1, i64::from(i32::MAX)),
-            ));
+            errors.push(field::invalid(at, new, crate::names::inclusive_range_error(1, i64::from(i32::MAX))));
         }
         (Some(new), Some(old)) if new > old => {
             errors.push(field::invalid(at, new, "must be less than or equal to previous value"));
         }
         (None, Some(_)) => {
-            errors.push(field::invalid(at, Value::Null, "must not update from a positive integer to nil value"));
+            errors.push(field::invalid(
+                at,
+                Value::Null,
+                "must not update from a positive integer to nil value",
+            ));
         }
         _ => {}
     }
@@ -82,7 +82,10 @@ fn tolerations(after: &Value, before: &Value, path: &FieldPath, errors: &mut Vec
         items(after, "tolerations").iter().any(|new| without_seconds(new) == without_seconds(old))
     });
     if !kept {
-        errors.push(field::forbidden(at, "existing toleration can not be modified except its tolerationSeconds"));
+        errors.push(field::forbidden(
+            at,
+            "existing toleration can not be modified except its tolerationSeconds",
+        ));
     }
 }
 
@@ -194,11 +197,7 @@ pub fn validate_status_update(new: &Value, old: &Value) -> Vec<FieldError> {
     for (list, single) in [("podIPs", "podIP"), ("hostIPs", "hostIP")] {
         for (index, address) in items(status, list).iter().enumerate() {
             for problem in crate::names::ip_address(text(address, "ip")) {
-                errors.push(field::invalid(
-                    path.child(list).index(index),
-                    text(address, "ip"),
-                    problem,
-                ));
+                errors.push(field::invalid(path.child(list).index(index), text(address, "ip"), problem));
             }
         }
         let first = items(status, list).first().map(|address| text(address, "ip")).unwrap_or_default();
@@ -219,7 +218,8 @@ fn restarts(status: &Value, old: &Value, policy: &str, path: &FieldPath, errors:
         return;
     }
     for previous in items(old, "containerStatuses") {
-        let terminated = |status: &Value| present(status, "state").and_then(|state| present(state, "terminated").cloned());
+        let terminated =
+            |status: &Value| present(status, "state").and_then(|state| present(state, "terminated").cloned());
         let Some(ended) = terminated(previous) else { continue };
         if policy == "OnFailure" && integer(&ended, "exitCode") != Some(0) {
             continue;

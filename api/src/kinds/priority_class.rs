@@ -38,7 +38,8 @@ pub fn validate(object: &Value) -> Vec<FieldError> {
     let name = crate::meta::name(object);
     let value = integer(object, "value").unwrap_or(0);
     if name.starts_with(SYSTEM_PREFIX) {
-        let known = SYSTEM_CLASSES.iter().any(|(known, known_value, _)| *known == name && *known_value == value);
+        let known =
+            SYSTEM_CLASSES.iter().any(|(known, known_value, _)| *known == name && *known_value == value);
         if !known {
             errors.push(field::forbidden(
                 "metadata.name",

@@ -43,7 +43,9 @@ pub enum ProbeKind {
 /// Everything wrong with a probe.
 pub fn validate_probe(probe: &Value, kind: ProbeKind, path: &FieldPath, errors: &mut Vec<FieldError>) {
     validate_handler(probe, path, &["exec", "httpGet", "tcpSocket", "grpc"], errors);
-    for name in ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"] {
+    for name in
+        ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"]
+    {
         let value = integer(probe, name).unwrap_or(0);
         if value < 0 {
             errors.push(field::invalid(path.child(name), value, "must be greater than or equal to 0"));
@@ -82,10 +84,8 @@ pub fn validate_handler(handler: &Value, path: &FieldPath, types: &[&str], error
             continue;
         }
         match *name {
-            "exec" => {
-                if items(action, "command").is_empty() {
-                    errors.push(field::required(at.child("command"), ""));
-                }
+            "exec" if items(action, "command").is_empty() => {
+                errors.push(field::required(at.child("command"), ""));
             }
             "httpGet" => {
                 if text(action, "path").is_empty() {
@@ -93,12 +93,20 @@ pub fn validate_handler(handler: &Value, path: &FieldPath, types: &[&str], error
                 }
                 validate_port(action.get("port"), &at.child("port"), errors);
                 if !matches!(text(action, "scheme"), "HTTP" | "HTTPS") {
-                    errors.push(field::not_supported(at.child("scheme"), text(action, "scheme"), &["HTTP", "HTTPS"]));
+                    errors.push(field::not_supported(
+                        at.child("scheme"),
+                        text(action, "scheme"),
+                        &["HTTP", "HTTPS"],
+                    ));
                 }
                 for (index, header) in items(action, "httpHeaders").iter().enumerate() {
                     let name = text(header, "name");
                     for problem in names::http_header_name(name) {
-                        errors.push(field::invalid(at.child("httpHeaders").index(index).child("name"), name, problem));
+                        errors.push(field::invalid(
+                            at.child("httpHeaders").index(index).child("name"),
+                            name,
+                            problem,
+                        ));
                     }
                 }
             }

@@ -93,7 +93,12 @@ pub fn validate_status_update(new: &Value, old: &Value) -> Vec<FieldError> {
     let path = FieldPath::new("status");
     let none = Value::Null;
     let status = new.get("status").unwrap_or(&none);
-    counts(status, &["replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas"], &path, &mut errors);
+    counts(
+        status,
+        &["replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas"],
+        &path,
+        &mut errors,
+    );
     let number = |name: &str| integer(status, name).unwrap_or(0);
     for name in ["fullyLabeledReplicas", "readyReplicas", "availableReplicas"] {
         if number(name) > number("replicas") {

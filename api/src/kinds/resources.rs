@@ -47,7 +47,11 @@ fn validate_name(name: &str, path: &FieldPath, errors: &mut Vec<FieldError>) {
 pub fn validate_value(name: &str, value: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     let shown = value.as_str().unwrap_or_default();
     let Ok(quantity) = shown.parse::<Quantity>() else {
-        errors.push(field::invalid(path, value.clone(), "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"));
+        errors.push(field::invalid(
+            path,
+            value.clone(),
+            "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+        ));
         return;
     };
     if quantity.is_negative() {
@@ -95,7 +99,10 @@ pub fn validate(resources: &Value, path: &FieldPath, errors: &mut Vec<FieldError
                 }
             }
             (Some(_), None) if !is_overcommit_allowed(name) => {
-                errors.push(field::required(path.child("limits"), "Limit must be set for non overcommitable resources"));
+                errors.push(field::required(
+                    path.child("limits"),
+                    "Limit must be set for non overcommitable resources",
+                ));
             }
             _ => {}
         }

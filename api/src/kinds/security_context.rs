@@ -82,7 +82,11 @@ pub fn validate_pod(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldError>
     if let Some(policy) = present(context, "fsGroupChangePolicy").and_then(Value::as_str)
         && !matches!(policy, "Always" | "OnRootMismatch")
     {
-        errors.push(field::not_supported(at.child("fsGroupChangePolicy"), policy, &["Always", "OnRootMismatch"]));
+        errors.push(field::not_supported(
+            at.child("fsGroupChangePolicy"),
+            policy,
+            &["Always", "OnRootMismatch"],
+        ));
     }
     seccomp(context, &at, errors);
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::access::{
-    boolean, default_text, default_to, each_mut, integer, items, map, present, remove, set, struct_mut, text,
+    boolean, default_text, default_to, drop_nulls, each_mut, integer, items, map, present, remove, set,
+    struct_mut, text,
 };
 use super::{object_meta, probe};
 use crate::field::{self, FieldError, FieldPath};
@@ -28,6 +29,7 @@ pub fn default(service: &mut Value) {
 }
 
 fn default_spec(spec: &mut Value) {
+    drop_nulls(spec);
     default_text(spec, "sessionAffinity", "None");
     if text(spec, "sessionAffinity") == "None" {
         remove(spec, "sessionAffinityConfig");
@@ -72,8 +74,19 @@ pub fn needs_cluster_ip(spec: &Value) -> bool {
     text(spec, "type") != "ExternalName" && !is_headless(spec)
 }
 
+/// Settles what depends on other fields of a spec that has its defaults: addresses in both forms, IP families; and what the stored spec (`old`)
+/// holds that a change leaves out.
+pub fn normalize(spec: &mut Value, old: Option<&Value>) {
+    mirror_cluster_ips(spec, old);
+    if let Some(old) = old {
+        drop_fields_of_old_type(spec, old);
+        keep_allocated(spec, old);
+    }
+    default_ip_families(spec);
+}
+
 /// Makes `clusterIP` and `clusterIPs` agree: `clusterIP` is the first of `clusterIPs`.
-pub fn mirror_cluster_ips(spec: &mut Value, old: Option<&Value>) {
+fn mirror_cluster_ips(spec: &mut Value, old: Option<&Value>) {
     let one = text(spec, "clusterIP").to_owned();
     let first = items(spec, "clusterIPs").first().and_then(Value::as_str).unwrap_or_default().to_owned();
     let Some(old) = old else {
@@ -98,7 +111,7 @@ pub fn mirror_cluster_ips(spec: &mut Value, old: Option<&Value>) {
 }
 
 /// IP families and their policy, for a cluster that has IPv4 alone. The ones said stay.
-pub fn default_ip_families(spec: &mut Value) {
+fn default_ip_families(spec: &mut Value) {
     if text(spec, "type") == "ExternalName" {
         return;
     }
@@ -118,14 +131,11 @@ pub fn default_ip_families(spec: &mut Value) {
 }
 
 /// What an update leaves out and the stored service has stays: addresses and node ports that were given out.
-pub fn keep_allocated(spec: &mut Value, old: &Value) {
+fn keep_allocated(spec: &mut Value, old: &Value) {
     if needs_cluster_ip(spec) && needs_cluster_ip(old) {
         for key in ["clusterIP", "clusterIPs"] {
-            let missing = if key == "clusterIP" {
-                text(spec, key).is_empty()
-            } else {
-                items(spec, key).is_empty()
-            };
+            let missing =
+                if key == "clusterIP" { text(spec, key).is_empty() } else { items(spec, key).is_empty() };
             if missing && let Some(value) = old.get(key).cloned() {
                 set(spec, key, value);
             }
@@ -133,14 +143,18 @@ pub fn keep_allocated(spec: &mut Value, old: &Value) {
     }
     let has_node_ports = |spec: &Value| matches!(text(spec, "type"), "NodePort" | "LoadBalancer");
     if has_node_ports(spec) && has_node_ports(old) {
-        let used: BTreeSet<i64> =
-            items(spec, "ports").iter().filter_map(|port| integer(port, "nodePort")).filter(|port| *port != 0).collect();
+        let used: BTreeSet<i64> = items(spec, "ports")
+            .iter()
+            .filter_map(|port| integer(port, "nodePort"))
+            .filter(|port| *port != 0)
+            .collect();
         each_mut(spec, "ports", |port| {
             if integer(port, "nodePort").unwrap_or(0) != 0 {
                 return;
             }
             let before = items(old, "ports").iter().find(|before| {
-                text(before, "protocol") == text(port, "protocol") && integer(before, "port") == integer(port, "port")
+                text(before, "protocol") == text(port, "protocol")
+                    && integer(before, "port") == integer(port, "port")
             });
             if let Some(number) = before.and_then(|before| integer(before, "nodePort"))
                 && number != 0
@@ -165,7 +179,7 @@ pub fn needs_health_check_port(spec: &Value) -> bool {
 }
 
 /// Takes out what an update left over from the type that the service had before.
-pub fn drop_fields_of_old_type(spec: &mut Value, old: &Value) {
+fn drop_fields_of_old_type(spec: &mut Value, old: &Value) {
     let alike = |spec: &Value, key: &str| super::access::same(spec.get(key), old.get(key));
     if text(spec, "type") == "ExternalName" && text(old, "type") != "ExternalName" {
         for key in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
@@ -256,7 +270,9 @@ fn validate_spec(spec: &Value, errors: &mut Vec<FieldError>) {
             errors.push(field::required(path.child("externalName"), ""));
         } else {
             let problems = names::dns1123_subdomain(name);
-            errors.extend(problems.into_iter().map(|text| field::invalid(path.child("externalName"), name, text)));
+            errors.extend(
+                problems.into_iter().map(|text| field::invalid(path.child("externalName"), name, text)),
+            );
         }
     }
     if kind.is_empty() {
@@ -304,7 +320,8 @@ fn validate_ports(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) 
             }
         } else {
             let problems = names::dns1123_label(name);
-            errors.extend(problems.into_iter().map(|problem| field::invalid(at.child("name"), name, problem)));
+            errors
+                .extend(problems.into_iter().map(|problem| field::invalid(at.child("name"), name, problem)));
             if !taken.insert(name) {
                 errors.push(field::duplicate(at.child("name"), name));
             }
@@ -342,10 +359,7 @@ fn affinity(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
         "" => errors.push(field::required(path.child("sessionAffinity"), "")),
         "None" => {
             if present(spec, "sessionAffinityConfig").is_some() {
-                errors.push(field::forbidden(
-                    config,
-                    "must not be set when session affinity is None",
-                ));
+                errors.push(field::forbidden(config, "must not be set when session affinity is None"));
             }
         }
         "ClientIP" => {
@@ -364,7 +378,9 @@ fn affinity(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
                 Some(_) => {}
             }
         }
-        other => errors.push(field::not_supported(path.child("sessionAffinity"), other, &["ClientIP", "None"])),
+        other => {
+            errors.push(field::not_supported(path.child("sessionAffinity"), other, &["ClientIP", "None"]))
+        }
     }
 }
 

@@ -69,7 +69,8 @@ pub fn validate_list(volumes: &[Value], path: &FieldPath, errors: &mut Vec<Field
             errors.push(field::required(at.child("name"), ""));
         } else {
             let problems = names::dns1123_label(name);
-            errors.extend(problems.into_iter().map(|problem| field::invalid(at.child("name"), name, problem)));
+            errors
+                .extend(problems.into_iter().map(|problem| field::invalid(at.child("name"), name, problem)));
             if !taken.insert(name) {
                 errors.push(field::duplicate(at.child("name"), name));
             }

@@ -43,12 +43,7 @@ impl Selection {
             let field = requirement.field.as_str();
             let general = field == "metadata.name" || (field == "metadata.namespace" && resource.namespaced);
             if !general && !known.contains(&field) {
-                return Err(ApiError::bad_request(format!(
-                    "Unable to find {:?} that match label selector {:?}, field selector {:?}: field label not supported: {field}",
-                    resource.api_version() + ", Resource=" + resource.plural,
-                    query.get("labelSelector").unwrap_or_default(),
-                    query.get("fieldSelector").unwrap_or_default(),
-                )));
+                return Err(ApiError::bad_request(format!("field label not supported: {field}")));
             }
         }
         if let Some(name) = name {

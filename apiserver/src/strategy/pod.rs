@@ -33,6 +33,9 @@ impl Strategy for Pod {
 
     fn prepare_for_create(&self, _request: &RequestInfo, object: &mut Value) {
         set_generation(object, 1);
+        if let Some(spec) = object.get_mut("spec") {
+            access::drop_nulls(spec);
+        }
         let status = pod::initial_status(object.get("spec").unwrap_or(&Value::Null));
         access::set(object, "status", status);
     }

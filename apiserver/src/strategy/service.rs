@@ -24,8 +24,7 @@ impl Strategy for Service {
     fn prepare_for_create(&self, _request: &RequestInfo, object: &mut Value) {
         access::set(object, "status", json!({"loadBalancer": {}}));
         if let Some(spec) = object.get_mut("spec") {
-            service::mirror_cluster_ips(spec, None);
-            service::default_ip_families(spec);
+            service::normalize(spec, None);
         }
     }
 
@@ -41,10 +40,7 @@ impl Strategy for Service {
         let none = Value::Null;
         let before = old.get("spec").unwrap_or(&none);
         if let Some(spec) = new.get_mut("spec") {
-            service::mirror_cluster_ips(spec, Some(before));
-            service::drop_fields_of_old_type(spec, before);
-            service::keep_allocated(spec, before);
-            service::default_ip_families(spec);
+            service::normalize(spec, Some(before));
         }
     }
 
