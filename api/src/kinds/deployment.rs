@@ -94,7 +94,7 @@ fn rolling_update(rolling: &Value, path: &FieldPath, errors: &mut Vec<FieldError
                     errors.push(field::invalid(
                         at,
                         text.as_str(),
-                        "must be an integer or percentage (e.g '5%%')",
+                        "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')",
                     ));
                 } else if name == "maxUnavailable" && percentage(text).is_some_and(|share| share > 100) {
                     errors.push(field::invalid(at, text.as_str(), "must not be greater than 100%"));
