@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
+use bytes::Bytes;
 use coracle_proto::store::{ClusterVersion, MemberAttributes};
 use etcd_lite_core::{Command, Request, Store};
 use parking_lot::{Mutex, RwLock};
@@ -59,6 +60,8 @@ pub struct MemberConfig {
     pub snapshot_count: u64,
     /// `--max-request-bytes`.
     pub request_bytes_max: usize,
+    /// `--initial-cluster-state=existing`.
+    pub is_rejoining: bool,
 }
 
 /// See the module.
@@ -151,13 +154,10 @@ impl RaftMember {
             exact_election_ticks: None,
             heartbeat_ticks: 1,
             applied,
+            is_rejoining: config.is_rejoining && replay.is_new,
         };
-        let mut core = RaftCore::new(core, log)
+        let core = RaftCore::new(core, log)
             .context("cannot start consensus; check --heartbeat-interval and --election-timeout")?;
-        // A cluster's very first election needs no timeout: one fixed member asks at once.
-        if voters.len() == 1 || (replay.is_new && voters.iter().min() == Some(&config.id)) {
-            core.campaign();
-        }
         wal.sync().context("cannot write the log")?;
 
         let applier = Applier {
@@ -183,9 +183,11 @@ impl RaftMember {
             leading_term,
             leases: Arc::clone(&leases),
             wal_bytes: Arc::clone(&wal_bytes),
+            waiters: Arc::clone(&waiters),
+            applied: applied_seen.clone(),
         };
-        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
-            std::thread::Builder::new().name(name.into()).spawn(run)
+        let spawn = |name: &'static str, run: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new().name(name.into()).spawn(move || end_process_on_panic(name, run))
         };
         let threads = vec![
             spawn("applier", Box::new(move || applier.run(&work_queue)))?,
@@ -240,12 +242,12 @@ impl RaftMember {
             return Err(ProposeError::TooManyRequests);
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let data = Command { id, request: Some(request) }.encode_to_vec();
+        let data: Bytes = Command { id, request: Some(request) }.encode_to_vec().into();
         if data.len() > self.config.request_bytes_max + COMMAND_OVERHEAD_BYTES {
             return Err(ProposeError::TooLarge);
         }
         let mut place = self.waiters.enter(id);
-        self.enqueue(Input::Propose { data, deadline: Instant::now() + self.deadline() })?;
+        self.enqueue(Input::Propose { id, data, deadline: Instant::now() + self.deadline() })?;
         match tokio::time::timeout(self.deadline(), &mut place.answer).await {
             Ok(Ok(answer)) => Ok(Proposed { response: answer? }),
             Ok(Err(_)) => Err(ProposeError::Stopped),
@@ -317,6 +319,14 @@ fn choose_store(
             "the log begins after entry {log_start} and there is no readable checkpoint or snapshot of what came before; move the data directory \
              aside and let this member take the state from the others"
         ),
+    }
+}
+
+/// Runs a thread's work. The other threads would wait for ever for one that died of a bug, so that ends the process.
+pub(crate) fn end_process_on_panic(name: &str, run: impl FnOnce()) {
+    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err() {
+        tracing::error!(thread = name, "a thread died of a bug, see the panic above; ending");
+        std::process::exit(1);
     }
 }
 

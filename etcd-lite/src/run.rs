@@ -14,7 +14,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::options::{Options, plain};
+use crate::options::{ClusterState, Options, plain};
 use crate::peer::{self, Peers};
 use crate::raft_member::{MemberConfig, RaftMember};
 use crate::services::{ClientService, ServiceConfig, serve_connection};
@@ -68,6 +68,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         election: Duration::from_millis(options.election_timeout),
         snapshot_count: options.snapshot_count,
         request_bytes_max: options.max_request_bytes,
+        is_rejoining: options.initial_cluster_state == ClusterState::Existing,
     };
     let starting = Arc::clone(&peers);
     let member = tokio::task::spawn_blocking(move || RaftMember::start(config, starting)).await??;

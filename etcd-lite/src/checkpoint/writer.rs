@@ -56,8 +56,9 @@ pub fn start(
     let (sender, receiver) = sync_channel(QUEUE);
     let snapshot_index = store.read().applied_index();
     let writer = Writer { sled, store, config, snapshot_index, bytes_since: 0 };
-    let thread =
-        std::thread::Builder::new().name("checkpoint".into()).spawn(move || writer.run(&receiver))?;
+    let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(move || {
+        crate::raft_member::end_process_on_panic("checkpoint", || writer.run(&receiver));
+    })?;
     Ok((sender, thread))
 }
 

@@ -47,7 +47,7 @@ pub struct Peers {
     own_id: u64,
     peers: HashMap<u64, Peer>,
     snapshots: Mutex<HashMap<u64, Prepared>>,
-    inputs: OnceLock<SyncSender<Input>>,
+    inputs: Arc<OnceLock<SyncSender<Input>>>,
     leases: OnceLock<Arc<LeaseKeeper>>,
     runtime: tokio::runtime::Handle,
     shutdown: CancellationToken,
@@ -78,13 +78,14 @@ impl Peers {
         shutdown: CancellationToken,
     ) -> anyhow::Result<Arc<Self>> {
         let mut peers = HashMap::new();
+        let inputs: Arc<OnceLock<SyncSender<Input>>> = Arc::default();
         for member in members.iter().filter(|member| member.id != own_id) {
             let url = member
                 .peer_urls
                 .first()
                 .with_context(|| format!("member {} has no peer URL", member.name))?;
-            let channel =
-                channel(url, tls.clone()).with_context(|| format!("peer URL {url} of {}", member.name))?;
+            let channel = channel(url, tls.clone(), member.id, &inputs)
+                .with_context(|| format!("peer URL {url} of {}", member.name))?;
             let (queue, receiver) = mpsc::channel(QUEUE);
             peers.insert(member.id, Peer { channel, queue, receiver: Mutex::new(Some(receiver)) });
         }
@@ -93,7 +94,7 @@ impl Peers {
             own_id,
             peers,
             snapshots: Mutex::default(),
-            inputs: OnceLock::new(),
+            inputs,
             leases: OnceLock::new(),
             runtime: tokio::runtime::Handle::current(),
             shutdown,
@@ -152,11 +153,7 @@ impl Peers {
 
     /// Hands over an input; when the driver is behind by so much, messages are dropped as on a bad network.
     pub(super) fn input(&self, input: Input) {
-        let Some(inputs) = self.inputs.get() else { return };
-        match inputs.try_send(input) {
-            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
-            Err(TrySendError::Full(_)) => tracing::debug!("dropped a peer's message: too many wait"),
-        }
+        hand_over(&self.inputs, input);
     }
 
     /// Like [`Peers::input`] for what must not be lost; waits for a place.
@@ -248,6 +245,14 @@ impl Peers {
     }
 }
 
+fn hand_over(inputs: &OnceLock<SyncSender<Input>>, input: Input) {
+    let Some(inputs) = inputs.get() else { return };
+    match inputs.try_send(input) {
+        Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+        Err(TrySendError::Full(_)) => tracing::debug!("dropped a peer's message: too many wait"),
+    }
+}
+
 type Answer = Result<Result<tonic::Response<LeaseTime>, tonic::Status>, tokio::time::error::Elapsed>;
 
 fn answer(result: Answer) -> Result<Option<LeaseTimeToLive>, ProposeError> {
@@ -288,7 +293,14 @@ fn parts(head: SnapshotHead, mut records: Vec<Record>) -> impl Iterator<Item = S
     })
 }
 
-fn channel(url: &str, tls: Option<PeerTls>) -> anyhow::Result<Channel> {
+/// A channel that connects when it is needed, and tells the driver whether that works.
+fn channel(
+    url: &str,
+    tls: Option<PeerTls>,
+    id: u64,
+    inputs: &Arc<OnceLock<SyncSender<Input>>>,
+) -> anyhow::Result<Channel> {
+    let inputs = Arc::clone(inputs);
     let parsed = url::Url::parse(url)?;
     let host = parsed.host_str().context("no host")?.trim_matches(['[', ']']).to_owned();
     let port = parsed.port_or_known_default().context("no port")?;
@@ -306,9 +318,13 @@ fn channel(url: &str, tls: Option<PeerTls>) -> anyhow::Result<Channel> {
         .keep_alive_timeout(Duration::from_secs(5))
         .keep_alive_while_idle(true);
     let connector = tower::service_fn(move |_: Uri| {
-        let (host, tls) = (host.clone(), tls.clone());
+        let (host, tls, inputs) = (host.clone(), tls.clone(), Arc::clone(&inputs));
         async move {
-            let stream = TcpStream::connect((host.as_str(), port)).await?;
+            let stream = TcpStream::connect((host.as_str(), port)).await.inspect_err(|error| {
+                if error.kind() == std::io::ErrorKind::ConnectionRefused {
+                    hand_over(&inputs, Input::Gone(id));
+                }
+            })?;
             stream.set_nodelay(true)?;
             let stream: Box<dyn Connection> = match tls {
                 None => Box::new(stream),
@@ -318,6 +334,7 @@ fn channel(url: &str, tls: Option<PeerTls>) -> anyhow::Result<Channel> {
                     Box::new(tokio_rustls::TlsConnector::from(config).connect(name, stream).await?)
                 }
             };
+            hand_over(&inputs, Input::Connected(id));
             Ok::<_, std::io::Error>(TokioIo::new(stream))
         }
     });

@@ -17,7 +17,7 @@ use super::waiters::Waiters;
 use crate::checkpoint::snapshot_file;
 use crate::checkpoint::writer::Job;
 use crate::lease_keeper::LeaseKeeper;
-use crate::member::Feed;
+use crate::member::{Feed, ProposeError};
 
 /// Entries applied under one hold of the store's lock, so that readers get in between.
 const BATCH: usize = 64;
@@ -79,6 +79,7 @@ impl Applier {
         let (mut feeds, mut answers, mut leases) =
             (Vec::new(), Vec::with_capacity(entries.len()), Vec::new());
         let mut began_to_lead = false;
+        let mut leader_began = None;
         let index = {
             let mut store = self.store.write();
             for entry in entries {
@@ -91,7 +92,12 @@ impl Applier {
                     if self.leading_term.load(Ordering::Acquire) == entry.term {
                         began_to_lead = true;
                         self.leases.lead(&store, self.lease_extension);
+                        // The driver may have seen another leader in between, and stopped the timers before they began.
+                        if self.leading_term.load(Ordering::Acquire) != entry.term {
+                            self.leases.follow();
+                        }
                     }
+                    leader_began = Some(entry.term);
                     continue;
                 }
                 let command = match Command::decode(entry.data) {
@@ -112,7 +118,7 @@ impl Applier {
                     leases.extend(applied.leases);
                 }
                 changes.extend(applied.changes);
-                answers.push((command.id, applied.response));
+                answers.push((command.id, applied.response.map_err(ProposeError::from)));
             }
             store.applied_index()
         };
@@ -124,6 +130,9 @@ impl Applier {
             let _ = self.feed.send(feed);
         }
         self.waiters.answer(answers);
+        if let Some(term) = leader_began {
+            self.waiters.leader_began(term);
+        }
         self.applied.send_replace(index);
         // Fails only when the writer has ended, which ends the process.
         let _ = self.checkpoint.send(Job::Changes(changes));
@@ -145,6 +154,8 @@ impl Applier {
         *self.store.write() = loaded;
         tracing::info!(index, "took over the leader's snapshot");
         let _ = self.feed.send(Feed::Replaced);
+        // Whether the snapshot has what was proposed here cannot be told.
+        self.waiters.leader_began(u64::MAX);
         self.applied.send_replace(index);
         let _ = self.checkpoint.send(Job::Replaced { index, records });
     }

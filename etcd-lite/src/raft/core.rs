@@ -1,10 +1,14 @@
 //! One member's consensus without IO: takes ticks, messages and requests, gives what to persist, send and apply, in an order that keeps
 //! every promise. The real member and the simulation drive the same code; only the [`Disk`] differs.
 
-use raft::eraftpb::{Entry, HardState, Message};
+use raft::eraftpb::{Entry, HardState, Message, MessageType};
 use raft::{Config, INVALID_ID, RawNode, ReadOnlyOption, StateRole};
 
+use super::election::Eagerness;
 use super::log::RaftLog;
+
+/// A member says that it lost its log. A kind that the library has for its own use and that is never sent otherwise.
+const LOG_LOST: MessageType = MessageType::MsgUnreachable;
 
 /// What has to be on disk. Implemented by the write-ahead log and by the simulation's disks.
 pub trait Disk {
@@ -50,6 +54,9 @@ pub struct CoreConfig {
     pub heartbeat_ticks: usize,
     /// Index already applied to the store.
     pub applied: u64,
+    /// This member has no log while the others have one: it takes no part in elections until it has caught up, so that what it promised in
+    /// an earlier life cannot be undone by the vote of a member that forgot.
+    pub is_rejoining: bool,
 }
 
 /// See the module.
@@ -57,6 +64,13 @@ pub struct RaftCore {
     node: RawNode<RaftLog>,
     log: RaftLog,
     incarnation: u64,
+    voters: Vec<u64>,
+    election_ticks: usize,
+    eagerness: Option<Eagerness>,
+    is_rejoining: bool,
+    log_loss_is_told: bool,
+    /// Messages of this module's own.
+    outbox: Vec<Message>,
 }
 
 /// Largest append message, so that one follower's catching up does not hold up heartbeats.
@@ -72,7 +86,8 @@ impl RaftCore {
     /// # Errors
     /// The configuration is unusable.
     pub fn new(config: CoreConfig, log: RaftLog) -> raft::Result<Self> {
-        let incarnation = config.incarnation;
+        let CoreConfig { id, incarnation, election_ticks, is_rejoining, .. } = config;
+        let voters = log.voters();
         let config = Config {
             id: config.id,
             election_tick: config.election_ticks,
@@ -86,32 +101,137 @@ impl RaftCore {
             check_quorum: true,
             pre_vote: true,
             read_only_option: ReadOnlyOption::Safe,
+            batch_append: true,
             ..Config::default()
         };
         // The library logs through slog; what matters is logged by the driver.
         let logger = slog::Logger::root(slog::Discard, slog::o!());
-        Ok(Self { node: RawNode::new(&config, log.clone(), &logger)?, log, incarnation })
+        let mut core = Self {
+            node: RawNode::new(&config, log.clone(), &logger)?,
+            log,
+            incarnation,
+            eagerness: Some(Eagerness::new(id, &voters, None, election_ticks)),
+            is_rejoining: is_rejoining && voters.len() > 1,
+            voters,
+            election_ticks,
+            log_loss_is_told: false,
+            outbox: Vec::new(),
+        };
+        if core.voters.len() == 1 {
+            core.campaign();
+        }
+        Ok(core)
     }
 
     /// Time passes.
     pub fn tick(&mut self) {
         self.node.tick();
+        if self.has_leader() {
+            self.eagerness = None;
+        } else if let Some(eagerness) = &mut self.eagerness {
+            match eagerness.tick() {
+                Some(true) => self.campaign(),
+                Some(false) => {}
+                None => self.eagerness = None,
+            }
+        }
     }
 
     /// A message from another member. Messages from strangers and of odd kinds are dropped.
     pub fn step(&mut self, message: Message) {
+        if !self.voters.contains(&message.from) || message.to != self.node.raft.id {
+            return;
+        }
+        let last_index = self.node.raft.raft_log.last_index();
+        match message.get_msg_type() {
+            LOG_LOST => return self.start_over_with(message.from),
+            MessageType::MsgRequestVote | MessageType::MsgRequestPreVote | MessageType::MsgTimeoutNow
+                if self.is_rejoining =>
+            {
+                return;
+            }
+            // The leader remembers that this member had more, to which the library has no answer but to give up.
+            MessageType::MsgHeartbeat if message.commit > last_index => {
+                return self.tell_log_loss(message.from, message.commit, last_index);
+            }
+            MessageType::MsgAppend if message.commit > 0 && message.commit <= last_index => {
+                self.is_rejoining = false;
+                self.log_loss_is_told = false;
+            }
+            _ => {}
+        }
         // Fails for messages that mean nothing here, which need no answer.
         let _ = self.node.step(message);
     }
 
-    /// Starts an election now.
-    pub fn campaign(&mut self) {
-        let _ = self.node.campaign();
+    fn tell_log_loss(&mut self, leader: u64, committed: u64, last_index: u64) {
+        if !std::mem::replace(&mut self.log_loss_is_told, true) {
+            tracing::error!(
+                committed,
+                last_index,
+                "this member's log was lost: the leader knows of entries it had. It takes everything from the leader, and no part in elections until then"
+            );
+        }
+        self.is_rejoining = true;
+        let mut message = Message::default();
+        message.set_msg_type(LOG_LOST);
+        message.from = self.node.raft.id;
+        message.to = leader;
+        self.outbox.push(message);
     }
 
-    /// Puts data into the log, or passes it on to the leader. Without one, or with too much under way, it is dropped.
-    pub fn propose(&mut self, data: Vec<u8>) {
-        let _ = self.node.propose(Vec::new(), data);
+    /// Forgets what a member that lost its log had.
+    fn start_over_with(&mut self, id: u64) {
+        if self.is_leader()
+            && let Some(progress) = self.node.raft.mut_prs().get_mut(id)
+        {
+            progress.matched = 0;
+            progress.become_probe();
+        }
+    }
+
+    /// Starts an election now.
+    pub fn campaign(&mut self) {
+        if !self.is_rejoining {
+            let _ = self.node.campaign();
+        }
+    }
+
+    /// A connection to a member was made; what was sent before may be lost.
+    pub fn connected(&mut self, id: u64) {
+        self.node.report_unreachable(id);
+        if !self.has_leader() && self.eagerness.is_some_and(|eagerness| eagerness.is_first()) {
+            self.campaign();
+        }
+    }
+
+    /// Nobody listens at a member's address: its process is gone. If it led, the others need not wait for the election timeout. Forgetting it
+    /// allows votes at once; if it leads after all, its next heartbeat puts things right.
+    pub fn gone(&mut self, id: u64) {
+        self.node.report_unreachable(id);
+        if self.leader() == id && !self.is_leader() {
+            let term = self.term();
+            self.node.raft.become_follower(term, INVALID_ID);
+            let own = self.node.raft.id;
+            self.eagerness = Some(Eagerness::new(own, &self.voters, Some(id), self.election_ticks));
+        }
+    }
+
+    /// Puts commands into the log, or passes them on to the leader. `false` if they were not taken: there is no leader, leadership is being
+    /// handed over, or too much is under way.
+    pub fn propose(&mut self, commands: Vec<bytes::Bytes>) -> bool {
+        let entries: Vec<Entry> =
+            commands.into_iter().map(|data| Entry { data, ..Entry::default() }).collect();
+        let mut message = Message::default();
+        message.set_msg_type(MessageType::MsgPropose);
+        message.from = self.node.raft.id;
+        message.set_entries(entries.into());
+        self.node.raft.step(message).is_ok()
+    }
+
+    /// Whether asking for a read makes sense: there is a leader, and if it is this member, it knows what is committed.
+    pub fn can_read(&self) -> bool {
+        self.has_leader() && (!self.is_leader() || self.node.raft.commit_to_current_term())
     }
 
     /// Asks for the index a read has to wait for; the answer comes in [`Output::reads`] with the same number, or never.
@@ -191,6 +311,7 @@ impl RaftCore {
         mut send: impl FnMut(Message),
     ) -> Result<Output, D::Error> {
         let mut output = Output::default();
+        self.outbox.drain(..).for_each(&mut send);
         while self.node.has_ready() {
             let mut ready = self.node.ready();
             // A leader's appends go out while its own disk works (thesis 10.2.1); everything else waits for the disk.
@@ -202,6 +323,8 @@ impl RaftCore {
                 // What was committed before is in the snapshot.
                 output.committed.clear();
                 output.snapshot = Some(metadata.index);
+                self.is_rejoining = false;
+                self.log_loss_is_told = false;
                 self.log.reset(metadata.index, metadata.term);
             }
             self.log.append(ready.entries());
@@ -228,8 +351,8 @@ impl RaftCore {
         Ok(output)
     }
 
-    /// Drops entries up to `index` from memory.
-    pub fn compact(&mut self, index: u64) {
-        self.log.compact(index);
+    /// Keeps the log in memory within bounds; entries after `applied` stay.
+    pub fn trim(&mut self, applied: u64, entries_max: usize, bytes_max: usize) {
+        self.log.trim(applied, entries_max, bytes_max);
     }
 }

@@ -7,11 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use raft::eraftpb::Message;
 use tokio::sync::{oneshot, watch};
 
 use super::applier::Work;
 use super::core::RaftCore;
+use super::reads::Reads;
+use super::waiters::Waiters;
 use crate::lease_keeper::LeaseKeeper;
 use crate::wal::Wal;
 
@@ -19,26 +22,37 @@ use crate::wal::Wal;
 const HELD_MAX: usize = 4096;
 /// Inputs taken into one round.
 const ROUND: usize = 1024;
-/// A read that got no answer is asked again after this many ticks: the leader may have been too new to know.
-const READ_RETRY_TICKS: u32 = 5;
-/// Entries kept in memory for followers that lag.
-const CATCH_UP_ENTRIES: u64 = 5000;
+/// Bytes and number of commands proposed together.
+const PROPOSAL_BYTES: usize = 1 << 20;
+const PROPOSALS: usize = 512;
+/// Entries kept in memory for followers that lag, and the bytes they may take.
+const CATCH_UP_ENTRIES: usize = 5000;
+const CATCH_UP_BYTES: usize = 16 << 20;
+
+/// Gets the index that a read has to wait for.
+type Reader = oneshot::Sender<u64>;
 
 /// What the driver is asked.
 pub enum Input {
     /// Put this command into the log; dropped unheard when nobody waits for it any more.
     Propose {
+        /// The command's id.
+        id: u64,
         /// Encoded command.
-        data: Vec<u8>,
+        data: Bytes,
         /// Not proposed after this.
         deadline: Instant,
     },
     /// Answer with the index that a read has to wait for.
-    ReadIndex(oneshot::Sender<u64>),
+    ReadIndex(Reader),
     /// A message from another member.
     Step(Box<Message>),
     /// A member's connection broke.
     Unreachable(u64),
+    /// A connection to a member was made.
+    Connected(u64),
+    /// Nobody listens at a member's address.
+    Gone(u64),
     /// A snapshot was sent to a member, or not.
     SnapshotSent {
         /// Which member.
@@ -92,47 +106,23 @@ pub struct Driver {
     pub leases: Arc<LeaseKeeper>,
     /// Bytes of the log on disk.
     pub wal_bytes: Arc<AtomicU64>,
+    /// Who waits for proposals.
+    pub waiters: Arc<Waiters>,
+    /// How far the store is.
+    pub applied: watch::Receiver<u64>,
 }
 
-#[derive(Default)]
-struct Reads {
-    /// Not asked yet.
-    fresh: Vec<oneshot::Sender<u64>>,
-    /// Asked together, under one number.
-    asked: VecDeque<(u64, u32, Vec<oneshot::Sender<u64>>)>,
-    next: u64,
-    ticks: u32,
-}
-
-impl Reads {
-    fn answer(&mut self, request: u64, index: u64) {
-        // An answer also covers everyone who asked earlier.
-        while self.asked.front().is_some_and(|(number, ..)| *number <= request) {
-            let Some((_, _, waiting)) = self.asked.pop_front() else { return };
-            for reader in waiting {
-                // The reader may have given up.
-                let _ = reader.send(index);
-            }
-        }
-    }
-
-    fn retry(&mut self) {
-        self.ticks = self.ticks.wrapping_add(1);
-        while self
-            .asked
-            .front()
-            .is_some_and(|(_, since, _)| self.ticks.wrapping_sub(*since) >= READ_RETRY_TICKS)
-        {
-            let Some((_, _, waiting)) = self.asked.pop_front() else { return };
-            self.fresh.extend(waiting.into_iter().filter(|reader| !reader.is_closed()));
-        }
-    }
+/// A command that waits for a leader.
+struct Held {
+    id: u64,
+    data: Bytes,
+    deadline: Instant,
 }
 
 impl Driver {
     /// Runs until stopped. A failing disk ends the process: what was promised cannot be told from what was not.
     pub fn run(mut self, inputs: &Receiver<Input>) {
-        let mut held: VecDeque<(Vec<u8>, Instant)> = VecDeque::new();
+        let mut held: VecDeque<Held> = VecDeque::new();
         let mut reads = Reads::default();
         let mut next_tick = Instant::now() + self.tick;
         let mut stopping = false;
@@ -154,17 +144,16 @@ impl Driver {
             let now = Instant::now();
             if now >= next_tick {
                 self.core.tick();
-                reads.retry();
+                reads.tick(oneshot::Sender::is_closed);
+                self.core.trim(*self.applied.borrow(), CATCH_UP_ENTRIES, CATCH_UP_BYTES);
                 // After a pause (a stopped process) one tick counts, not all that were missed: others may be alive and well.
                 next_tick = now + self.tick;
             }
             self.propose_held(&mut held, now);
-            if !reads.fresh.is_empty() && self.core.has_leader() {
-                reads.next += 1;
-                let number = reads.next;
+            if self.core.can_read()
+                && let Some(number) = reads.next_question()
+            {
                 self.core.read_index(number);
-                let waiting = std::mem::take(&mut reads.fresh);
-                reads.asked.push_back((number, reads.ticks, waiting));
             }
             self.round(&mut reads);
         }
@@ -179,20 +168,21 @@ impl Driver {
     }
 
     /// Takes one input; `true` to stop.
-    fn take(&mut self, input: Input, held: &mut VecDeque<(Vec<u8>, Instant)>, reads: &mut Reads) -> bool {
+    fn take(&mut self, input: Input, held: &mut VecDeque<Held>, reads: &mut Reads<Reader>) -> bool {
         match input {
-            Input::Propose { data, deadline } => {
+            Input::Propose { id, data, deadline } => {
                 // Over the limit the proposer's deadline answers.
                 if held.len() < HELD_MAX {
-                    held.push_back((data, deadline));
+                    held.push_back(Held { id, data, deadline });
                 }
             }
-            Input::ReadIndex(reader) => reads.fresh.push(reader),
+            Input::ReadIndex(reader) => reads.add(reader),
             Input::Step(message) => self.core.step(*message),
             Input::Unreachable(id) => self.core.report_unreachable(id),
+            Input::Connected(id) => self.core.connected(id),
+            Input::Gone(id) => self.core.gone(id),
             Input::SnapshotSent { to, arrived } => self.core.report_snapshot(to, arrived),
             Input::Covered { index, term } => {
-                self.core.compact(index.saturating_sub(CATCH_UP_ENTRIES));
                 if let Err(error) = self.wal.release(index, term) {
                     end_on_disk_failure(&error);
                 }
@@ -203,26 +193,38 @@ impl Driver {
         false
     }
 
-    fn propose_held(&mut self, held: &mut VecDeque<(Vec<u8>, Instant)>, now: Instant) {
-        while let Some((data, deadline)) = held.pop_front() {
-            if deadline <= now {
-                continue;
-            }
-            if !self.core.has_leader() {
-                held.push_front((data, deadline));
+    /// Proposes what waits, many commands at once.
+    fn propose_held(&mut self, held: &mut VecDeque<Held>, now: Instant) {
+        while !held.is_empty() && self.core.has_leader() {
+            held.retain(|command| command.deadline > now);
+            let mut bytes = 0;
+            let count = held
+                .iter()
+                .take(PROPOSALS)
+                .take_while(|command| {
+                    let is_first = bytes == 0;
+                    bytes += command.data.len();
+                    is_first || bytes <= PROPOSAL_BYTES
+                })
+                .count();
+            let commands: Vec<Bytes> = held.iter().take(count).map(|command| command.data.clone()).collect();
+            if count == 0 || !self.core.propose(commands) {
+                // Leadership is being handed over, or far too much is under way.
                 return;
             }
-            // Refused only while leadership is handed over or far too much is under way; the proposer's deadline answers.
-            self.core.propose(data);
+            let ids: Vec<u64> = held.drain(..count).map(|command| command.id).collect();
+            self.waiters.proposed(&ids, self.core.term());
         }
     }
 
-    fn round(&mut self, reads: &mut Reads) {
+    fn round(&mut self, reads: &mut Reads<Reader>) {
         let output = match self.core.process(&mut self.wal, &mut self.send) {
             Ok(output) => output,
             Err(error) => end_on_disk_failure(&error),
         };
-        self.publish();
+        if self.publish() {
+            reads.leader_changed();
+        }
         if let Some(index) = output.snapshot {
             // The applier lives as long as the driver.
             let _ = self.applier.send(Work::Snapshot(index));
@@ -231,17 +233,22 @@ impl Driver {
             let _ = self.applier.send(Work::Committed(output.committed));
         }
         for (request, index) in output.reads {
-            reads.answer(request, index);
+            for reader in reads.answered(request) {
+                // The reader may have given up.
+                let _ = reader.send(index);
+            }
         }
     }
 
-    fn publish(&mut self) {
+    /// Tells everybody how things stand; whether there is another leader or another term.
+    fn publish(&mut self) -> bool {
         let term = if self.core.is_leader() { self.core.term() } else { 0 };
         if self.leading_term.swap(term, Ordering::AcqRel) != 0 && term == 0 {
             self.leases.follow();
         }
         let leader = self.core.leader();
         let mut view = self.view.lock();
+        let has_changed = view.leader != leader || view.term != self.core.term();
         if view.leader != leader {
             if leader != 0 {
                 view.leader_changes += 1;
@@ -254,6 +261,7 @@ impl Driver {
         }
         view.term = self.core.term();
         view.commit = self.core.commit();
+        has_changed
     }
 }
 

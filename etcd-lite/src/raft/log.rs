@@ -24,9 +24,29 @@ struct Inner {
     /// Index and term of the entry before the first one held.
     start: (u64, u64),
     entries: VecDeque<Entry>,
+    /// Of all entries.
+    bytes: usize,
+}
+
+/// What an entry takes in memory, about.
+fn size_bytes(entry: &Entry) -> usize {
+    size_of::<Entry>() + entry.data.len()
 }
 
 impl Inner {
+    fn truncate(&mut self, keep: usize) {
+        while self.entries.len() > keep {
+            self.bytes -= self.entries.pop_back().as_ref().map_or(0, size_bytes);
+        }
+    }
+
+    fn drop_first(&mut self) {
+        if let Some(entry) = self.entries.pop_front() {
+            self.bytes -= size_bytes(&entry);
+            self.start = (entry.index, entry.term);
+        }
+    }
+
     fn last_index(&self) -> u64 {
         self.start.0 + self.entries.len() as u64
     }
@@ -42,7 +62,8 @@ impl RaftLog {
         source: SnapshotSource,
     ) -> Self {
         let voters = ConfState { voters, ..ConfState::default() };
-        let inner = Inner { hard_state, voters, start, entries: entries.into() };
+        let bytes = entries.iter().map(size_bytes).sum();
+        let inner = Inner { hard_state, voters, start, entries: entries.into(), bytes };
         Self { inner: Arc::new(Mutex::new(inner)), source: Arc::new(source) }
     }
 
@@ -51,7 +72,8 @@ impl RaftLog {
         let Some(first) = entries.first() else { return };
         let mut inner = self.inner.lock();
         let keep = first.index.saturating_sub(inner.start.0 + 1) as usize;
-        inner.entries.truncate(keep);
+        inner.truncate(keep);
+        inner.bytes += entries.iter().map(size_bytes).sum::<usize>();
         inner.entries.extend(entries.iter().cloned());
     }
 
@@ -63,17 +85,24 @@ impl RaftLog {
     /// A snapshot took the place of the log.
     pub fn reset(&self, index: u64, term: u64) {
         let mut inner = self.inner.lock();
-        inner.entries.clear();
+        inner.truncate(0);
         inner.start = (index, term);
         inner.hard_state.commit = inner.hard_state.commit.max(index);
     }
 
-    /// Drops entries up to `index` from memory; those after the last one stay.
-    pub fn compact(&self, index: u64) {
+    /// All members that vote.
+    pub fn voters(&self) -> Vec<u64> {
+        self.inner.lock().voters.voters.clone()
+    }
+
+    /// Drops old entries from memory when there are more than `entries_max`, or more than `bytes_max` of them; those after `applied` stay.
+    /// A follower that needs what was dropped gets a snapshot.
+    pub fn trim(&self, applied: u64, entries_max: usize, bytes_max: usize) {
         let mut inner = self.inner.lock();
-        while inner.start.0 < index.min(inner.last_index()) {
-            let Some(entry) = inner.entries.pop_front() else { return };
-            inner.start = (entry.index, entry.term);
+        while inner.start.0 < applied.min(inner.last_index())
+            && (inner.entries.len() > entries_max || inner.bytes > bytes_max)
+        {
+            inner.drop_first();
         }
     }
 }
@@ -136,5 +165,39 @@ impl Storage for RaftLog {
         metadata.term = term;
         metadata.set_conf_state(self.inner.lock().voters.clone());
         Ok(snapshot)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(entries: u64) -> RaftLog {
+        let entry = |index| Entry { index, term: 2, data: vec![7; 100].into(), ..Entry::default() };
+        let entries = (11..11 + entries).map(entry).collect();
+        RaftLog::new(vec![1], HardState::default(), (10, 1), entries, Box::new(|_| (0, 0)))
+    }
+
+    #[test]
+    fn old_entries_leave_memory_but_never_unapplied_ones() {
+        let trimmed = |applied, entries_max, bytes_max| {
+            let log = log(10);
+            log.trim(applied, entries_max, bytes_max);
+            assert_eq!(log.last_index().expect("last"), 20);
+            log.first_index().expect("first")
+        };
+        assert_eq!(trimmed(20, 10, usize::MAX), 11);
+        assert_eq!(trimmed(20, 4, usize::MAX), 17);
+        assert_eq!(trimmed(13, 4, usize::MAX), 14);
+        assert_eq!(trimmed(20, 10, 0), 21);
+        assert_eq!(trimmed(12, 10, 0), 13);
+    }
+
+    #[test]
+    fn the_last_dropped_entrys_term_is_known() {
+        let log = log(10);
+        log.trim(15, 1, usize::MAX);
+        assert_eq!(log.term(15).expect("term"), 2);
+        assert!(log.term(14).is_err());
     }
 }

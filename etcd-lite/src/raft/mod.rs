@@ -4,7 +4,9 @@
 pub mod applier;
 pub mod core;
 pub mod driver;
+pub mod election;
 pub mod log;
+pub mod reads;
 #[cfg(test)]
 mod simulation;
 pub mod waiters;

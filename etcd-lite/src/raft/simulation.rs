@@ -28,7 +28,7 @@ const ELECTION_TICKS: usize = 10;
 const FAULTS_UNTIL: u64 = 8_000;
 const END: u64 = FAULTS_UNTIL + 3_000;
 /// Entries kept in memory behind a snapshot file: few, so that slow members need snapshots.
-const ENTRIES_KEPT: u64 = 5;
+const ENTRIES_KEPT: usize = 5;
 
 /// splitmix64.
 struct Random(u64);
@@ -153,6 +153,9 @@ enum Happening {
     Read { member: u64 },
     Crash { member: u64 },
     Restart { member: u64 },
+    Gone { at: u64, member: u64 },
+    Connected { at: u64, to: u64 },
+    LoseDisk { member: u64 },
     Checkpoint { member: u64 },
     Part,
     Heal,
@@ -199,6 +202,7 @@ struct Simulation {
     next_command: u64,
     last_leader: (u64, u64),
     planted: Option<Planted>,
+    faults: Faults,
     stats: Stats,
 }
 
@@ -211,10 +215,20 @@ enum Planted {
     LocalReads,
 }
 
+/// What goes wrong in a run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Faults {
+    /// Crashes, torn writes, partitions, lost and late messages.
+    Usual,
+    /// One member loses its disk and comes back as a member of the existing cluster. The network is good: with one member that knows
+    /// nothing, a cluster of three stands one more failure less.
+    LostDisk,
+}
+
 type Checked<T = ()> = Result<T, String>;
 
 impl Simulation {
-    fn new(seed: u64, planted: Option<Planted>) -> Checked<Self> {
+    fn new(seed: u64, faults: Faults, planted: Option<Planted>) -> Checked<Self> {
         let lies = planted == Some(Planted::LyingDisks);
         let member = |_| SimMember { disk: SimDisk { lies, ..SimDisk::default() }, running: None, lives: 0 };
         let mut simulation = Self {
@@ -232,6 +246,7 @@ impl Simulation {
             next_command: 0,
             last_leader: (0, 0),
             planted,
+            faults,
             stats: Stats::default(),
         };
         for member in 1..=MEMBERS {
@@ -250,6 +265,18 @@ impl Simulation {
                 if self.random.one_in(3) { Happening::Read { member } } else { Happening::Write { member } };
             self.at(at, happening);
             at += 1 + self.random.below(30);
+        }
+        if self.faults == Faults::LostDisk {
+            let at = 2_000 + self.random.below(4_000);
+            let member = 1 + self.random.below(MEMBERS);
+            self.at(at, Happening::LoseDisk { member });
+            let back = at + 1 + self.random.below(500);
+            self.at(back, Happening::Restart { member });
+            for _ in 0..10 {
+                let (at, member) = (self.random.below(FAULTS_UNTIL), 1 + self.random.below(MEMBERS));
+                self.at(at, Happening::Checkpoint { member });
+            }
+            return;
         }
         let mut at = 500;
         while at < FAULTS_UNTIL {
@@ -317,7 +344,7 @@ impl Simulation {
                 {
                     self.next_command = command;
                     running.proposed.push(command);
-                    running.core.propose(command.to_le_bytes().to_vec());
+                    running.core.propose(vec![command.to_le_bytes().to_vec().into()]);
                     self.work(member)?;
                 }
             }
@@ -350,6 +377,25 @@ impl Simulation {
                     self.work(member)?;
                 }
             }
+            Happening::LoseDisk { member } => {
+                self.crash(member);
+                *self.disk(member) = SimDisk::default();
+            }
+            Happening::Gone { at, member } => {
+                let is_gone = self.members.get(&member).is_some_and(|m| m.running.is_none());
+                if is_gone && let Some(running) = self.members.get_mut(&at).and_then(|m| m.running.as_mut()) {
+                    running.core.gone(member);
+                    self.work(at)?;
+                }
+            }
+            Happening::Connected { at, to } => {
+                let is_there = self.members.get(&to).is_some_and(|m| m.running.is_some());
+                if is_there && let Some(running) = self.members.get_mut(&at).and_then(|m| m.running.as_mut())
+                {
+                    running.core.connected(to);
+                    self.work(at)?;
+                }
+            }
             Happening::Checkpoint { member } => self.checkpoint(member),
             Happening::Part => {
                 // Often the leader: the others elect a new one, and it does not know.
@@ -379,6 +425,10 @@ impl Simulation {
         if chance.is_multiple_of(2) && state.index > sim.disk.checkpoint.index {
             sim.disk.checkpoint = state;
         }
+        for at in (1..=MEMBERS).filter(|at| *at != member) {
+            let later = self.now + 1 + self.random.below(60);
+            self.at(later, Happening::Gone { at, member });
+        }
     }
 
     /// A snapshot file is written, so the log before it may go.
@@ -392,7 +442,7 @@ impl Simulation {
         let mut bytes = Vec::new();
         WalRecord::Snapshot { index: state.index, term: state.term }.encode(&mut bytes);
         sim.disk.snapshots.insert(state.index, state.clone());
-        running.core.compact(state.index.saturating_sub(ENTRIES_KEPT));
+        running.core.trim(state.index, ENTRIES_KEPT, usize::MAX);
         if sim.disk.write(&bytes).is_err() {
             self.stats.power_cuts += 1;
             self.crash(member);
@@ -418,6 +468,7 @@ impl Simulation {
                 ));
             }
         };
+        let is_rejoining = self.faults == Faults::LostDisk && sim.lives > 1;
         let applied = state.index;
         let state = Arc::new(Mutex::new(state));
         let prepared: Arc<Mutex<HashMap<u64, State>>> = Arc::default();
@@ -442,6 +493,7 @@ impl Simulation {
             exact_election_ticks: Some(ELECTION_TICKS + 3 * member as usize + extra),
             heartbeat_ticks: 1,
             applied,
+            is_rejoining,
         };
         let core = RaftCore::new(config, log).map_err(|error| format!("member {member}: {error}"))?;
         let life = sim.lives;
@@ -454,6 +506,11 @@ impl Simulation {
             waiting: Vec::new(),
             next_read: 0,
         });
+        for other in (1..=MEMBERS).filter(|other| *other != member) {
+            let later = self.now + 1 + self.random.below(60);
+            self.at(later, Happening::Connected { at: member, to: other });
+            self.at(later, Happening::Connected { at: other, to: member });
+        }
         let first = self.now + 1 + self.random.below(TICK);
         self.at(first, Happening::Tick { member, life });
         Ok(())
@@ -481,7 +538,7 @@ impl Simulation {
 
     fn send(&mut self, message: Message, snapshot: Option<State>) {
         let kind = message.get_msg_type();
-        let is_calm = self.now >= FAULTS_UNTIL;
+        let is_calm = self.now >= FAULTS_UNTIL || self.faults == Faults::LostDisk;
         if !is_calm && self.random.one_in(20) {
             if kind == MessageType::MsgSnapshot {
                 let (from, to) = (message.from, message.to);
@@ -662,9 +719,9 @@ impl Simulation {
 }
 
 /// One run; a panic of the library counts as a failure.
-fn run(seed: u64, planted: Option<Planted>) -> Checked<Stats> {
+fn run(seed: u64, faults: Faults, planted: Option<Planted>) -> Checked<Stats> {
     let outcome = catch_unwind(AssertUnwindSafe(|| {
-        let mut simulation = Simulation::new(seed, planted)?;
+        let mut simulation = Simulation::new(seed, faults, planted)?;
         simulation.run()?;
         Ok(simulation.stats)
     }));
@@ -682,7 +739,9 @@ fn seeds() -> Vec<u64> {
 fn nothing_acknowledged_is_lost_and_reads_are_linearizable() {
     let seeds = seeds();
     let outcomes: Vec<(u64, Checked<Stats>)> = std::thread::scope(|scope| {
-        let work = |seeds: &[u64]| -> Vec<_> { seeds.iter().map(|seed| (*seed, run(*seed, None))).collect() };
+        let work = |seeds: &[u64]| -> Vec<_> {
+            seeds.iter().map(|seed| (*seed, run(*seed, Faults::Usual, None))).collect()
+        };
         let halves: Vec<_> =
             seeds.chunks(seeds.len().div_ceil(2)).map(|half| scope.spawn(move || work(half))).collect();
         halves.into_iter().flat_map(|half| half.join().expect("a run never panics")).collect()
@@ -708,7 +767,19 @@ fn nothing_acknowledged_is_lost_and_reads_are_linearizable() {
 #[test]
 fn lying_disks_and_reads_of_a_members_own_copy_are_found_out() {
     for planted in [Planted::LyingDisks, Planted::LocalReads] {
-        let found = (0..10).filter(|seed| run(*seed, Some(planted)).is_err()).count();
+        let found = (0..10).filter(|seed| run(*seed, Faults::Usual, Some(planted)).is_err()).count();
         assert!(found > 7, "only {found} of 10 runs noticed {planted:?}");
     }
+}
+
+#[test]
+fn a_member_that_lost_its_disk_is_rebuilt_by_the_leader() {
+    let mut installed = 0;
+    for seed in 0..40 {
+        match run(seed, Faults::LostDisk, None) {
+            Ok(stats) => installed += stats.snapshots,
+            Err(what) => panic!("seed {seed}: {what}"),
+        }
+    }
+    assert!(installed > 20, "only {installed} of 40 members needed a snapshot");
 }
