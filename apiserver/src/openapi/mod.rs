@@ -1,5 +1,7 @@
 //! Serves the OpenAPI documents: made once, at the first request, kept compressed. What they say is `coracle_api::openapi`'s matter.
 
+mod binary;
+
 use std::io::{Read, Write};
 use std::sync::OnceLock;
 
@@ -27,11 +29,14 @@ struct Document {
 
 impl Document {
     fn of(value: &Value) -> Self {
-        let plain = serde_json::to_vec(value).unwrap_or_default();
+        Self::of_bytes(&serde_json::to_vec(value).unwrap_or_default())
+    }
+
+    fn of_bytes(plain: &[u8]) -> Self {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
         // Writing to memory cannot fail.
-        let _ = encoder.write_all(&plain);
-        Self { hash: content_hash(&plain), compressed: encoder.finish().unwrap_or_default().into() }
+        let _ = encoder.write_all(plain);
+        Self { hash: content_hash(plain), compressed: encoder.finish().unwrap_or_default().into() }
     }
 
     fn plain(&self) -> Bytes {
@@ -43,10 +48,15 @@ impl Document {
 }
 
 static V2: OnceLock<Document> = OnceLock::new();
+static V2_BINARY: OnceLock<Document> = OnceLock::new();
 static V3: OnceLock<Vec<(String, Document)>> = OnceLock::new();
 
 fn v2() -> &'static Document {
     V2.get_or_init(|| Document::of(&openapi::v2_document(KUBERNETES)))
+}
+
+fn v2_binary() -> &'static Document {
+    V2_BINARY.get_or_init(|| Document::of_bytes(&binary::document(&openapi::v2_document(KUBERNETES))))
 }
 
 /// The v3 documents by the path of their group and version.
@@ -73,6 +83,18 @@ fn v3() -> &'static [(String, Document)] {
 pub async fn handle<B>(request: &Request<B>, query: &Query) -> Option<Result<Response, ApiError>> {
     let path = request.uri().path().strip_prefix("/openapi/")?.trim_end_matches('/').to_owned();
     let headers = request.headers();
+    if path == "v2" && !takes_json(headers) && accepts(headers, V2_BINARY_TYPE) {
+        // The first request makes the document, which takes a moment.
+        return Some(match tokio::task::spawn_blocking(v2_binary).await {
+            Ok(made) => {
+                let mut response = document(made, headers);
+                let content_type = HeaderValue::from_static(V2_BINARY_TYPE);
+                response.headers_mut().insert(CONTENT_TYPE, content_type);
+                Ok(response)
+            }
+            Err(_) => Err(ApiError::internal("the OpenAPI document could not be made")),
+        });
+    }
     if !takes_json(headers) {
         return Some(Err(ApiError::not_acceptable(&["application/json"])));
     }
@@ -114,6 +136,16 @@ fn index() -> Document {
         })
         .collect();
     Document::of(&json!({"paths": paths}))
+}
+
+const V2_BINARY_TYPE: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
+/// Whether a media type is named; an `@` in it counts as a dot, as older clients write it.
+fn accepts(headers: &HeaderMap, wanted: &str) -> bool {
+    let header = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    header
+        .split(',')
+        .any(|clause| clause.split(';').next().unwrap_or_default().trim().replace('@', ".") == wanted)
 }
 
 fn takes_json(headers: &HeaderMap) -> bool {

@@ -8,7 +8,7 @@ use coracle_api::decode;
 use coracle_api::status::{self, ApiError};
 use futures::StreamExt;
 use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 
@@ -56,11 +56,13 @@ async fn path(
     request: &Request<Incoming>,
     query: &Query,
 ) -> Result<Response, ApiError> {
-    if let Some(answer) = discovery::handle(&app.options, request) {
-        return answer;
-    }
-    if let Some(answer) = openapi::handle(request, query).await {
-        return answer;
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        if let Some(answer) = discovery::handle(&app.options, request) {
+            return answer;
+        }
+        if let Some(answer) = openapi::handle(request, query).await {
+            return answer;
+        }
     }
     if let Some(answer) = component_base::admin::respond(request, &app.health, &app.metrics) {
         let (parts, body) = answer.into_parts();
