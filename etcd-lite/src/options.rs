@@ -157,6 +157,9 @@ pub enum LogLevel {
     Fatal,
 }
 
+/// The largest `--max-request-bytes`: a log entry has to hold it.
+const MAX_REQUEST_BYTES_MAX: usize = crate::wal::codec::PAYLOAD_BYTES_MAX / 2;
+
 /// Flags of etcd 3.5 that are refused by name.
 pub const NOT_IMPLEMENTED: &[&str] = &[
     "auth-token",
@@ -246,6 +249,12 @@ impl Options {
                 "--election-timeout[{}ms] should be at least as 5 times as --heartbeat-interval[{}ms]",
                 self.election_timeout,
                 self.heartbeat_interval
+            );
+        }
+        if self.max_request_bytes > MAX_REQUEST_BYTES_MAX {
+            bail!(
+                "--max-request-bytes={} is more than the log takes; the most is {MAX_REQUEST_BYTES_MAX}",
+                self.max_request_bytes
             );
         }
         if self.heartbeat_interval == 0 {
@@ -354,6 +363,7 @@ mod tests {
         );
         assert!(error(&["--election-timeout=200"]).contains("5 times"));
         assert!(error(&["--feature-gates=Other=true"]).contains("Other"));
+        assert!(error(&["--max-request-bytes=100000000"]).contains("the most is 33554432"));
         assert!(
             parse(&["--wal-dir=x"])
                 .expect_err("refused")

@@ -305,7 +305,7 @@ fn choose_store(
         Some(store) if fits(&store) => return Ok((store, false)),
         Some(store) if store.applied_index() > log_end => bail!(
             "the checkpoint is at entry {} but the log ends at {log_end}: acknowledged entries are missing from the log; move the data directory \
-             aside and let this member take the state from the others",
+             aside and start with --initial-cluster-state=existing, so that this member takes the state from the others",
             store.applied_index()
         ),
         _ => {}
@@ -317,7 +317,7 @@ fn choose_store(
         Some(store) if fits(&store) => Ok((store, true)),
         _ => bail!(
             "the log begins after entry {log_start} and there is no readable checkpoint or snapshot of what came before; move the data directory \
-             aside and let this member take the state from the others"
+             aside and start with --initial-cluster-state=existing, so that this member takes the state from the others"
         ),
     }
 }

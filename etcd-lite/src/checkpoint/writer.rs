@@ -31,6 +31,8 @@ pub enum Job {
 /// Batches that may wait; a full queue holds up the applier, never memory.
 const QUEUE: usize = 256;
 const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
+/// Changes collected before they are written together.
+const PENDING_BYTES: usize = 4 << 20;
 
 /// What the writer is told at start.
 pub struct WriterConfig {
@@ -55,7 +57,8 @@ pub fn start(
 ) -> std::io::Result<(SyncSender<Job>, JoinHandle<()>)> {
     let (sender, receiver) = sync_channel(QUEUE);
     let snapshot_index = store.read().applied_index();
-    let writer = Writer { sled, store, config, snapshot_index, bytes_since: 0 };
+    let writer =
+        Writer { sled, store, config, snapshot_index, bytes_since: 0, pending: Vec::new(), pending_bytes: 0 };
     let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(move || {
         crate::raft_member::end_process_on_panic("checkpoint", || writer.run(&receiver));
     })?;
@@ -69,6 +72,9 @@ struct Writer {
     snapshot_index: u64,
     /// Bytes of changes since the last snapshot file.
     bytes_since: usize,
+    /// Not yet given to sled.
+    pending: Vec<RecordChange>,
+    pending_bytes: usize,
 }
 
 impl Writer {
@@ -83,8 +89,11 @@ impl Writer {
             };
             let result = match jobs.recv_timeout(wait) {
                 Ok(Job::Changes(changes)) => {
+                    if !dirty {
+                        flushed = Instant::now();
+                    }
                     dirty = true;
-                    self.changes(&changes)
+                    self.changes(changes)
                 }
                 Ok(Job::Replaced { index, records }) => {
                     dirty = true;
@@ -92,13 +101,14 @@ impl Writer {
                 }
                 Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => {
                     // What is not flushed is replayed from the log.
-                    let _ = self.sled.flush();
+                    let _ = self.write_pending().and_then(|()| self.sled.flush());
                     return;
                 }
                 Err(RecvTimeoutError::Timeout) => Ok(()),
             };
             let result = result.and_then(|()| {
                 if dirty && flushed.elapsed() >= FLUSH_INTERVAL {
+                    self.write_pending()?;
                     self.sled.flush()?;
                     self.config.disk_bytes.store(self.sled.disk_bytes(), Ordering::Relaxed);
                     dirty = false;
@@ -114,16 +124,27 @@ impl Writer {
         }
     }
 
-    fn changes(&mut self, changes: &[RecordChange]) -> Result<(), CheckpointError> {
-        component_base::failpoint!("checkpoint.before_write");
-        self.sled.write(changes)?;
+    fn changes(&mut self, changes: Vec<RecordChange>) -> Result<(), CheckpointError> {
         let size = |change: &RecordChange| match change {
             RecordChange::Set(record) => record.size_bytes(),
             RecordChange::Delete(key) => key.as_ref().len(),
         };
-        self.bytes_since += changes.iter().map(size).sum::<usize>();
+        let bytes = changes.iter().map(size).sum::<usize>();
+        self.bytes_since += bytes;
+        self.pending_bytes += bytes;
+        self.pending.extend(changes);
+        if self.pending_bytes >= PENDING_BYTES {
+            self.write_pending()?;
+        }
         self.snapshot_if_due();
         Ok(())
+    }
+
+    fn write_pending(&mut self) -> Result<(), CheckpointError> {
+        component_base::failpoint!("checkpoint.before_write");
+        self.pending_bytes = 0;
+        let pending = std::mem::take(&mut self.pending);
+        if pending.is_empty() { Ok(()) } else { self.sled.write(&pending) }
     }
 
     /// A snapshot file costs as much as the whole store, so it has to pay off against the log it lets go.
@@ -150,6 +171,9 @@ impl Writer {
     }
 
     fn replace(&mut self, index: u64, records: Vec<Record>) -> Result<(), CheckpointError> {
+        // What waits is part of what comes.
+        self.pending.clear();
+        self.pending_bytes = 0;
         self.sled.clear()?;
         let changes: Vec<_> = records.into_iter().map(RecordChange::Set).collect();
         self.sled.write(&changes)?;

@@ -66,8 +66,8 @@ impl<A> Reads<A> {
     pub fn answered(&mut self, number: u64) -> Vec<A> {
         self.ticks_silent = 0;
         let mut readers = Vec::new();
-        while let Some((_, some)) = self.asked.pop_front_if(|(first, _)| *first <= number) {
-            readers.extend(some);
+        while self.asked.front().is_some_and(|(first, _)| *first <= number) {
+            readers.extend(self.asked.pop_front().into_iter().flat_map(|(_, some)| some));
         }
         readers
     }

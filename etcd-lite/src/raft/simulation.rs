@@ -119,6 +119,7 @@ impl Disk for SimDisk {
         hard_state: Option<&HardState>,
     ) -> Result<(), PowerCut> {
         let mut bytes = Vec::new();
+        WalRecord::Write { number: 0 }.encode(&mut bytes);
         records(reset, entries, hard_state).for_each(|record| record.encode(&mut bytes));
         self.write(&bytes)
     }
@@ -147,7 +148,7 @@ struct SimMember {
 
 enum Happening {
     Tick { member: u64, life: u64 },
-    Arrive { message: Message, snapshot: Option<State> },
+    Arrive { message: Box<Message>, snapshot: Option<State> },
     SnapshotSent { from: u64, life: u64, to: u64, arrived: bool },
     Write { member: u64 },
     Read { member: u64 },
@@ -330,7 +331,7 @@ impl Simulation {
                     self.work(member)?;
                 }
             }
-            Happening::Arrive { message, snapshot } => self.arrive(message, snapshot)?,
+            Happening::Arrive { message, snapshot } => self.arrive(*message, snapshot)?,
             Happening::SnapshotSent { from, life, to, arrived } => {
                 if let Some(running) = self.running(from, life) {
                     running.core.report_snapshot(to, arrived);
@@ -440,6 +441,7 @@ impl Simulation {
             return;
         }
         let mut bytes = Vec::new();
+        WalRecord::Write { number: 0 }.encode(&mut bytes);
         WalRecord::Snapshot { index: state.index, term: state.term }.encode(&mut bytes);
         sim.disk.snapshots.insert(state.index, state.clone());
         running.core.trim(state.index, ENTRIES_KEPT, usize::MAX);
@@ -561,7 +563,7 @@ impl Simulation {
             let delay = self.random.below(delay_max);
             self.at(
                 self.now + 1 + delay,
-                Happening::Arrive { message: message.clone(), snapshot: snapshot.clone() },
+                Happening::Arrive { message: Box::new(message.clone()), snapshot: snapshot.clone() },
             );
         }
     }

@@ -3,8 +3,9 @@
 //! ```text
 //! record  = length u32 | kind u8 | crc32 u32 | payload         (little-endian; the CRC covers length, kind and payload)
 //! ```
-//! A write that was under way at a power cut leaves a torn tail: a record that does not end, with nothing valid behind it. A bad record
-//! with a valid one behind it was once whole, so something acknowledged is damaged.
+//! Every write begins with a [`WalRecord::Write`] and is synced before the next one begins. A write that was under way at a power cut leaves a torn tail:
+//! a record that does not end, or of which sectors never reached the disk, and no later write behind it. A bad record with a later write behind it was
+//! once synced, and so was one that is there to its last byte: something acknowledged may be damaged.
 
 /// Bytes before a record's payload.
 pub const HEADER_BYTES: usize = 9;
@@ -31,6 +32,11 @@ pub enum WalRecord {
         index: u64,
         /// Its term.
         term: u64,
+    },
+    /// What follows was written together, after everything before was synced.
+    Write {
+        /// Counted up within the file.
+        number: u64,
     },
     /// A snapshot from the leader took the place of the whole log.
     Reset {
@@ -70,6 +76,9 @@ const ENTRY: u8 = 2;
 const HARD_STATE: u8 = 3;
 const SNAPSHOT: u8 = 4;
 const RESET: u8 = 5;
+const WRITE: u8 = 6;
+/// What a disk writes as a whole, at least.
+const SECTOR_BYTES: usize = 512;
 const ENTRY_FIXED_BYTES: usize = 17;
 
 impl WalRecord {
@@ -100,6 +109,10 @@ impl WalRecord {
                 put(out, &[*index, *term]);
                 RESET
             }
+            Self::Write { number } => {
+                put(out, &[*number]);
+                WRITE
+            }
         };
         let length = (out.len() - start - HEADER_BYTES) as u32;
         out[start..start + 4].copy_from_slice(&length.to_le_bytes());
@@ -112,7 +125,8 @@ impl WalRecord {
     pub fn decode(bytes: &[u8]) -> Option<(Self, usize)> {
         let header = bytes.get(..HEADER_BYTES)?;
         let length = u32::from_le_bytes(header[..4].try_into().ok()?) as usize;
-        if length > PAYLOAD_BYTES_MAX {
+        // Before the checksum, which costs: most bytes that are looked at for a record begin none.
+        if length > PAYLOAD_BYTES_MAX || !(IDENTITY..=WRITE).contains(&header[4]) {
             return None;
         }
         let payload = bytes.get(HEADER_BYTES..HEADER_BYTES + length)?;
@@ -149,6 +163,7 @@ impl WalRecord {
                 let n = numbers(2)?;
                 Self::Reset { index: n[0], term: n[1] }
             }
+            WRITE => Self::Write { number: numbers(1)?[0] },
             _ => return None,
         };
         Some((record, HEADER_BYTES + length))
@@ -196,13 +211,39 @@ pub fn decode_file(bytes: &[u8], mut each: impl FnMut(WalRecord)) -> FileEnd {
     let mut offset = 0;
     while offset < bytes.len() {
         let Some((record, length)) = WalRecord::decode(&bytes[offset..]) else {
-            let valid_later = (offset + 1..bytes.len()).any(|at| WalRecord::decode(&bytes[at..]).is_some());
-            return if valid_later { FileEnd::Damaged { offset } } else { FileEnd::Torn { offset } };
+            let was_synced = is_whole(bytes, offset) || has_later_write(bytes, offset + 1);
+            return if was_synced { FileEnd::Damaged { offset } } else { FileEnd::Torn { offset } };
         };
         each(record);
         offset += length;
     }
     FileEnd::Clean
+}
+
+fn has_later_write(bytes: &[u8], from: usize) -> bool {
+    (from..bytes.len().saturating_sub(HEADER_BYTES)).any(|at| {
+        bytes[at + 4] == WRITE
+            && matches!(WalRecord::decode(&bytes[at..]), Some((WalRecord::Write { .. }, _)))
+    })
+}
+
+/// Whether all sectors of a bad record were written: then it was damaged later.
+fn is_whole(bytes: &[u8], offset: usize) -> bool {
+    let Some(header) = bytes.get(offset..offset + HEADER_BYTES) else { return false };
+    let length = u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize;
+    let end = offset + HEADER_BYTES + length;
+    if end > bytes.len() || !(IDENTITY..=WRITE).contains(&header[4]) {
+        return false;
+    }
+    let mut at = offset;
+    while at < end {
+        let sector_end = ((at / SECTOR_BYTES + 1) * SECTOR_BYTES).min(end);
+        if bytes[at..sector_end].iter().all(|byte| *byte == 0) {
+            return false;
+        }
+        at = sector_end;
+    }
+    true
 }
 
 #[cfg(test)]
@@ -222,7 +263,11 @@ mod tests {
             .prop_map(|(cluster_id, member_id)| WalRecord::Identity { cluster_id, member_id });
         let snapshot =
             (any::<u64>(), any::<u64>()).prop_map(|(index, term)| WalRecord::Snapshot { index, term });
-        proptest::collection::vec(prop_oneof![entry, state, identity, snapshot], 1..20)
+        // Each record a write of its own.
+        proptest::collection::vec(prop_oneof![entry, state, identity, snapshot], 1..20).prop_map(|records| {
+            let write = |(number, record)| [WalRecord::Write { number }, record];
+            (0u64..).zip(records).flat_map(write).collect()
+        })
     }
 
     fn encode(records: &[WalRecord]) -> (Vec<u8>, Vec<usize>) {
@@ -259,11 +304,11 @@ mod tests {
         }
 
         #[test]
-        fn a_flipped_bit_before_the_last_record_is_damage(
+        fn a_flipped_bit_before_the_last_write_is_damage(
             records in records(), at in any::<prop::sample::Index>(), bit in 0..8u8,
         ) {
             let (mut bytes, starts) = encode(&records);
-            let last = *starts.last().expect("at least one");
+            let last = starts[starts.len() - 2];
             prop_assume!(last > 0);
             let at = at.index(last);
             bytes[at] ^= 1 << bit;
@@ -272,5 +317,49 @@ mod tests {
             prop_assert_eq!(&read[..], &records[..damaged]);
             prop_assert_eq!(end, FileEnd::Damaged { offset: starts[damaged] });
         }
+
+        #[test]
+        fn a_flipped_bit_in_the_last_record_is_damage_too(payload in proptest::collection::vec(1..=255u8, 1..2000), at in any::<prop::sample::Index>(), bit in 0..8u8) {
+            let entry = WalEntry { index: 1, term: 1, kind: 0, data: payload.clone().into() };
+            let (mut bytes, starts) = encode(&[WalRecord::Write { number: 1 }, WalRecord::Entry(entry)]);
+            let data = bytes.len() - payload.len();
+            bytes[data + at.index(payload.len())] ^= 1 << bit;
+            prop_assert_eq!(decode(&bytes).1, FileEnd::Damaged { offset: starts[1] });
+        }
+    }
+
+    fn entry(index: u64, bytes: usize) -> WalRecord {
+        WalRecord::Entry(WalEntry { index, term: 1, kind: 0, data: vec![7; bytes].into() })
+    }
+
+    #[test]
+    fn a_sector_that_never_reached_the_disk_is_a_torn_write_even_with_a_record_of_it_behind() {
+        let records = [
+            WalRecord::Write { number: 1 },
+            entry(1, 10),
+            WalRecord::Write { number: 2 },
+            entry(2, 3000),
+            entry(3, 10),
+        ];
+        let (mut bytes, starts) = encode(&records);
+        bytes[1024..1536].fill(0);
+        assert_eq!(decode(&bytes).1, FileEnd::Torn { offset: starts[3] });
+    }
+
+    #[test]
+    fn the_same_hole_before_a_later_write_is_damage() {
+        let records =
+            [WalRecord::Write { number: 1 }, entry(1, 3000), WalRecord::Write { number: 2 }, entry(2, 10)];
+        let (mut bytes, starts) = encode(&records);
+        bytes[1024..1536].fill(0);
+        assert_eq!(decode(&bytes).1, FileEnd::Damaged { offset: starts[1] });
+    }
+
+    #[test]
+    fn a_long_torn_tail_is_looked_through_quickly() {
+        let (mut bytes, _) = encode(&[WalRecord::Write { number: 1 }]);
+        // Each of these four bytes claims a record of almost a megabyte.
+        bytes.extend([0xff, 0xff, 0x0f, 0x00].repeat(250_000));
+        assert!(matches!(decode(&bytes).1, FileEnd::Torn { .. }));
     }
 }

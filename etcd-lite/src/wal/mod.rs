@@ -29,7 +29,7 @@ pub enum WalError {
     /// A record that was once whole is damaged.
     #[error(
         "{path} is damaged at byte {offset}: entries that were acknowledged may be lost, so this member does not start; move its data \
-         directory aside and let it take the state from the other members"
+         directory aside and start it with --initial-cluster-state=existing, so that it takes the state from the other members"
     )]
     Damaged {
         /// Which file.
@@ -39,7 +39,7 @@ pub enum WalError {
     },
     /// A segment is missing.
     #[error(
-        "{path} begins at entry {found}, but the log before it ends at {expected}: a segment is missing; restore it, or move the data directory aside and let this member take the state from the others"
+        "{path} begins at entry {found}, but the log before it ends at {expected}: a segment is missing; restore it, or move the data directory aside and start with --initial-cluster-state=existing, so that this member takes the state from the others"
     )]
     Gap {
         /// Which file.
@@ -99,6 +99,8 @@ pub struct Wal {
     file: File,
     file_bytes: u64,
     next_sequence: u64,
+    /// Number of the last write begun.
+    last_write: u64,
     buffer: Vec<u8>,
 }
 
@@ -168,6 +170,7 @@ impl Wal {
             file,
             file_bytes: 0,
             next_sequence,
+            last_write: 0,
             buffer: Vec::new(),
         };
         wal.cut()?;
@@ -179,6 +182,7 @@ impl Wal {
         let path = self.dir.join(format!("{:016x}{SUFFIX}", self.next_sequence));
         let io = |source| WalError::Io { path: path.clone(), source };
         let mut head = Vec::new();
+        WalRecord::Write { number: self.last_write }.encode(&mut head);
         self.identity.encode(&mut head);
         WalRecord::Snapshot { index: self.snapshot.0, term: self.snapshot.1 }.encode(&mut head);
         WalRecord::HardState(self.hard_state).encode(&mut head);
@@ -204,7 +208,11 @@ impl Wal {
             WalRecord::Snapshot { index, term } | WalRecord::Reset { index, term } => {
                 self.snapshot = (*index, *term)
             }
-            WalRecord::Identity { .. } => {}
+            WalRecord::Identity { .. } | WalRecord::Write { .. } => {}
+        }
+        if self.buffer.is_empty() {
+            self.last_write += 1;
+            WalRecord::Write { number: self.last_write }.encode(&mut self.buffer);
         }
         record.encode(&mut self.buffer);
     }
@@ -278,6 +286,7 @@ impl Replay {
                     });
                 }
             }
+            WalRecord::Write { .. } => {}
             WalRecord::HardState(state) => self.hard_state = state,
             WalRecord::Reset { index, term } => {
                 self.entries.clear();
@@ -376,8 +385,8 @@ mod tests {
         let (mut wal, _) = open(dir.path());
         for index in 1..=3 {
             wal.append(&entry(index, 1));
+            wal.sync().expect("sync");
         }
-        wal.sync().expect("sync");
         let path = wal.segments[0].path.clone();
         drop(wal);
         let bytes = std::fs::read(&path).expect("read");
