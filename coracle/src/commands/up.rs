@@ -18,9 +18,10 @@ use tokio::time::Instant;
 
 use crate::cluster::{Cluster, Runtime, SLOTS_MAX, write_atomically};
 use crate::layout::Layout;
+use crate::processes::ProcessTable;
 use crate::progress::Progress;
 use crate::supervisor::control;
-use crate::topology::{self, Topology};
+use crate::topology::{self, Component, Topology};
 use crate::{client, image, kubeconfig, network, pki};
 
 /// Ready nodes are waited for this long; the cluster goes on coming up afterwards.
@@ -58,6 +59,7 @@ pub async fn run(layout: &Layout, options: &Options) -> anyhow::Result<()> {
     let running = control::ask(layout, &control::Request::Status).await.is_ok();
     let cluster = decide(layout, options)?;
     let topology = Topology::of(&cluster, layout);
+    let fresh = FreshKubelets::now(&topology);
     if !running {
         progress.step("certificates and configuration");
         prepare(&cluster, layout, &topology)?;
@@ -74,7 +76,7 @@ pub async fn run(layout: &Layout, options: &Options) -> anyhow::Result<()> {
     let deadline = Instant::now() + READY_DEADLINE;
     wait_for_api(layout, &kube, deadline, &progress).await?;
     progress.step(&format!("{} nodes joining", cluster.nodes.len()));
-    wait_for_nodes(&cluster, layout, &kube, deadline, &progress).await?;
+    wait_for_nodes(&cluster, layout, &kube, &fresh, deadline, &progress).await?;
     if options.demo {
         progress.step("Deployment web");
         run_demo(&kube, deadline).await?;
@@ -272,6 +274,7 @@ async fn wait_for_nodes(
     cluster: &Cluster,
     layout: &Layout,
     kube: &kube::Client,
+    fresh: &FreshKubelets,
     deadline: Instant,
     progress: &Progress,
 ) -> anyhow::Result<()> {
@@ -290,7 +293,7 @@ async fn wait_for_nodes(
         };
         // The watcher resumes after errors by itself.
         let Ok(Some(node)) = change else { continue };
-        if is_ready(&node) {
+        if fresh.is_ready(&node) {
             waiting.remove(node.metadata.name.as_deref().unwrap_or_default());
         }
         progress.detail(&format!("waiting for {}", waiting.iter().cloned().collect::<Vec<_>>().join(", ")));
@@ -298,10 +301,33 @@ async fn wait_for_nodes(
     Ok(())
 }
 
-/// Ready, and with a heartbeat that this start of the node made: a resumed cluster still holds the old condition.
-fn is_ready(node: &Node) -> bool {
-    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
+/// Nodes whose kubelet this `up` starts. A resumed store still says that they are Ready, from before; only a heartbeat of the new kubelet counts.
+struct FreshKubelets {
+    hosts: BTreeSet<String>,
+    since: jiff::Timestamp,
+}
+
+impl FreshKubelets {
+    fn now(topology: &Topology) -> Self {
+        let table = ProcessTable::read();
+        let kubelets = topology.processes.iter().filter(|process| process.component == Component::Kubelet);
+        let hosts = kubelets
+            .filter(|process| table.find(process).is_none())
+            .map(|process| process.host.clone())
+            .collect();
+        // Heartbeats carry whole seconds.
+        let now = jiff::Timestamp::now().as_second();
+        Self { hosts, since: jiff::Timestamp::from_second(now).unwrap_or(jiff::Timestamp::UNIX_EPOCH) }
+    }
+
+    fn is_ready(&self, node: &Node) -> bool {
+        let is_fresh = self.hosts.contains(node.metadata.name.as_deref().unwrap_or_default());
+        let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+        conditions.into_iter().flatten().any(|condition| {
+            let beat = condition.last_heartbeat_time.as_ref().is_some_and(|time| time.0 >= self.since);
+            condition.type_ == "Ready" && condition.status == "True" && (beat || !is_fresh)
+        })
+    }
 }
 
 async fn run_demo(kube: &kube::Client, deadline: Instant) -> anyhow::Result<()> {

@@ -65,6 +65,7 @@ pub async fn keep(shared: Shared, process: Process, found: Option<u32>) {
         let end = tokio::select! {
             end = ended(current) => end,
             () = shared.stopping.cancelled() => {
+                later_stages_ended(&shared, &process).await;
                 stop(pid).await;
                 shared.update(&process.name, |status| status.pid = None);
                 return;
@@ -163,6 +164,25 @@ async fn ended(running: Running) -> String {
             }
             "ended (adopted, status unknown)".to_owned()
         }
+    }
+}
+
+/// Ends go the other way round than starts: what would only wait for an API server or a store that is gone ends before it.
+async fn later_stages_ended(shared: &Shared, process: &Process) {
+    let deadline = Instant::now() + STOP_DEADLINE;
+    let later: Vec<&str> = shared
+        .topology
+        .processes
+        .iter()
+        .filter(|other| other.component.stage() > process.component.stage())
+        .map(|other| other.name.as_str())
+        .collect();
+    let running = || {
+        let board = shared.board.lock();
+        later.iter().any(|name| board.get(*name).is_some_and(|status| status.pid.is_some()))
+    };
+    while running() && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
