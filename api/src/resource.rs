@@ -144,7 +144,11 @@ const fn review(
 }
 
 static TABLE: &[Resource] = &[
-    Resource { verbs: CREATE, storage_api_version: "", ..core("Binding", "bindings", "binding", NOTHING, "") },
+    Resource {
+        verbs: CREATE,
+        storage_api_version: "",
+        ..core("Binding", "bindings", "binding", NOTHING, "")
+    },
     core("ConfigMap", "configmaps", "configmap", &["cm"], "configmaps"),
     core("Endpoints", "endpoints", "endpoints", &["ep"], "services/endpoints"),
     core("Event", "events", "event", &["ev"], "events"),

@@ -89,7 +89,8 @@ mod tests {
         references(document, &mut found);
         assert!(!found.is_empty());
         for reference in found {
-            let name = reference.strip_prefix(prefix).unwrap_or_else(|| panic!("{reference} starts with {prefix}"));
+            let name =
+                reference.strip_prefix(prefix).unwrap_or_else(|| panic!("{reference} starts with {prefix}"));
             assert!(schemas.get(name).is_some(), "{reference} is in the document");
         }
     }
@@ -152,7 +153,10 @@ mod tests {
             .collect();
         assert!(names.contains(&"fieldValidation") && names.contains(&"dryRun") && names.contains(&"force"));
         assert_eq!(path["get"]["operationId"], "readAppsV1NamespacedDeployment");
-        assert!(document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}/scale"]["patch"].is_object());
+        assert!(
+            document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}/scale"]["patch"]
+                .is_object()
+        );
         assert!(document["paths"]["/apis/apps/v1/deployments"]["get"].is_object());
         let core = v3_document("", "v1", "v1.35.0");
         assert_eq!(core["paths"]["/api/v1/nodes"]["post"]["operationId"], "createCoreV1Node");
