@@ -11,6 +11,7 @@ pub mod discovery;
 pub mod openapi;
 pub mod options;
 pub mod printers;
+pub mod protobuf;
 pub mod registry;
 pub mod run;
 pub mod server;

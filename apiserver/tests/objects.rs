@@ -163,6 +163,26 @@ async fn a_write_through_one_server_is_read_through_the_other_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_object_sent_as_protobuf_is_stored_like_one_sent_as_json() {
+    let cluster = Cluster::new();
+    let server = cluster.server(&[]).await;
+    let admin = cluster.client(&server, Some("admin"));
+    default_namespace(&admin).await;
+    let object = "k8s\0\n\x0f\n\x02v1\x12\tConfigMap\x12\x0e\n\x04\n\x02pb\x12\x06\n\x01a\x12\x01b";
+    let created =
+        admin.request("POST", MAPS, "application/vnd.kubernetes.protobuf", object).await.expect("answer");
+    assert_eq!((created.status, &created.body["data"]), (StatusCode::CREATED, &json!({"a": "b"})));
+    let stored = admin.get(&format!("{MAPS}/pb")).await.expect("answer");
+    assert_eq!((stored.status, &stored.body["kind"]), (StatusCode::OK, &json!("ConfigMap")));
+    // DeleteOptions whose precondition names another object.
+    let options = "k8s\0\n\x13\n\x02v1\x12\rDeleteOptions\x12\x07\x12\x05\n\x03old";
+    let path = format!("{MAPS}/pb");
+    let refused =
+        admin.request("DELETE", &path, "application/vnd.kubernetes.protobuf", options).await.expect("answer");
+    assert_eq!(refused.status, StatusCode::CONFLICT);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bad_bodies_get_clear_answers() {
     let cluster = Cluster::new();
     let server = cluster.server(&[]).await;
@@ -177,7 +197,9 @@ async fn bad_bodies_get_clear_answers() {
     );
     let protobuf =
         admin.request("POST", MAPS, "application/vnd.kubernetes.protobuf", "k8s").await.expect("answer");
-    assert_eq!(protobuf.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    assert_eq!(protobuf.status, StatusCode::BAD_REQUEST);
+    let text = admin.request("POST", MAPS, "text/plain", "{}").await.expect("answer");
+    assert_eq!(text.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
     let mut unknown = map("u", "1");
     unknown["foo"] = json!(1);
     let strict = admin.json("POST", &format!("{MAPS}?fieldValidation=Strict"), &unknown).await;

@@ -14,12 +14,13 @@ use serde_json::{Value, json};
 
 use super::app::App;
 use super::body::{self, Response};
-use super::negotiate::{self, Format};
+use super::negotiate::{self, BodyFormat};
 use super::pipeline::{Target, has_table};
 use super::request_info::{Query, RequestInfo, UserInfo, Verb};
 use super::respond::{self, Form};
 use crate::discovery;
 use crate::openapi;
+use crate::protobuf;
 use crate::registry::Written;
 use crate::registry::decode::{check_kind, check_schema, expected_kind};
 use crate::registry::delete::{DeleteOptions, Deleted};
@@ -204,21 +205,32 @@ pub(crate) async fn body_object(info: &RequestInfo, request: Request<Incoming>) 
     let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let format = negotiate::body_format(content_type)?;
     let bytes = body::read(request.into_body()).await?;
-    let (mut object, complaints) = decode_bytes(&bytes, format)?;
     let (api_version, kind) = expected_kind(info);
+    let (mut object, complaints) = decode_bytes(&bytes, format, &api_version, kind)?;
     check_kind(&mut object, &api_version, kind)?;
     check_schema(info, info.resource, &mut object, complaints)?;
     Ok(object)
 }
 
-fn decode_bytes(bytes: &Bytes, format: Format) -> Result<(Value, Vec<String>), ApiError> {
-    let decoded = match format {
-        Format::Json => decode::json(bytes),
-        Format::Yaml => decode::yaml(bytes),
-    };
-    let decoded = decoded.map_err(|error| {
+/// The body and complaints about it. Protobuf that does not name its kind is of the expected one.
+fn decode_bytes(
+    bytes: &Bytes,
+    format: BodyFormat,
+    api_version: &str,
+    kind: &str,
+) -> Result<(Value, Vec<String>), ApiError> {
+    let unrecognized = |error: &dyn std::fmt::Display| {
         ApiError::bad_request(format!("the object provided is unrecognized (couldn't be decoded): {error}"))
-    })?;
+    };
+    let decoded = match format {
+        BodyFormat::Json => decode::json(bytes),
+        BodyFormat::Yaml => decode::yaml(bytes),
+        BodyFormat::Protobuf => {
+            let object = protobuf::decode(bytes, api_version, kind).map_err(|error| unrecognized(&error))?;
+            return Ok((object, Vec::new()));
+        }
+    };
+    let decoded = decoded.map_err(|error| unrecognized(&error))?;
     let duplicates = decoded.duplicates.iter().map(|path| decode::duplicate_field_text(path)).collect();
     Ok((decoded.value, duplicates))
 }
@@ -271,7 +283,7 @@ async fn delete_options(info: &RequestInfo, request: Request<Incoming>) -> Resul
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return DeleteOptions::decode(None, &info.query);
     }
-    let (options, _) = decode_bytes(&bytes, format?)?;
+    let (options, _) = decode_bytes(&bytes, format?, "meta.k8s.io/v1", "DeleteOptions")?;
     DeleteOptions::decode(Some(&options), &info.query)
 }
 

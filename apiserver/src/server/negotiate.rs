@@ -2,6 +2,8 @@
 
 use coracle_api::status::ApiError;
 
+use crate::protobuf;
+
 /// How objects are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -9,6 +11,17 @@ pub enum Format {
     Json,
     /// YAML.
     Yaml,
+}
+
+/// How a request's body is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyFormat {
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
+    /// Kubernetes' protobuf form.
+    Protobuf,
 }
 
 /// What objects are turned into.
@@ -37,6 +50,7 @@ impl Accepted {
 }
 
 const SERVED: &[&str] = &["application/json", "application/yaml"];
+const READ: &[&str] = &["application/json", "application/yaml", protobuf::MEDIA_TYPE];
 
 /// Picks the first form of an `Accept` header that is served, by quality, then by order. `tables` says whether the resource has a table.
 /// An absent header, `*/*` and `application/*` mean JSON.
@@ -89,12 +103,13 @@ fn one(parts: &[&str], tables: bool, watch: bool) -> Option<Accepted> {
 /// What a request's body is written in.
 ///
 /// # Errors
-/// 415 for everything but JSON and YAML.
-pub fn body_format(content_type: Option<&str>) -> Result<Format, ApiError> {
+/// 415 for everything but JSON, YAML and Kubernetes' protobuf.
+pub fn body_format(content_type: Option<&str>) -> Result<BodyFormat, ApiError> {
     match media_type(content_type) {
-        "" | "application/json" => Ok(Format::Json),
-        "application/yaml" => Ok(Format::Yaml),
-        _ => Err(ApiError::unsupported_media_type(SERVED)),
+        "" | "application/json" => Ok(BodyFormat::Json),
+        "application/yaml" => Ok(BodyFormat::Yaml),
+        protobuf::MEDIA_TYPE => Ok(BodyFormat::Protobuf),
+        _ => Err(ApiError::unsupported_media_type(READ)),
     }
 }
 
@@ -131,7 +146,13 @@ mod tests {
         );
         assert_eq!(accept(Some("application/json;stream=watch"), true, true), Ok(Accepted::PLAIN));
         assert_eq!(accept(Some("text/html"), true, false).expect_err("not served").code(), 406);
-        assert_eq!(body_format(Some("application/vnd.kubernetes.protobuf")).expect_err("no").code(), 415);
-        assert_eq!(body_format(Some("application/json; charset=utf-8")), Ok(Format::Json));
+    }
+
+    #[test]
+    fn bodies_are_json_yaml_or_protobuf() {
+        assert_eq!(body_format(Some("application/json; charset=utf-8")), Ok(BodyFormat::Json));
+        assert_eq!(body_format(Some("application/vnd.kubernetes.protobuf")), Ok(BodyFormat::Protobuf));
+        assert_eq!(body_format(Some("application/protobuf")).expect_err("no").code(), 415);
+        assert_eq!(accept(Some(protobuf::MEDIA_TYPE), true, false).expect_err("not written").code(), 406);
     }
 }
