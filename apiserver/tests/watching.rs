@@ -104,7 +104,10 @@ async fn a_version_before_the_servers_start_is_gone() {
     let mut watch = admin.watch(&format!("{MAPS}?watch=1&resourceVersion={version}")).await;
     let event = watch.next().await.expect("an event");
     let status = &event["object"];
-    assert_eq!((&event["type"], &status["code"], &status["reason"]), (&json!("ERROR"), &json!(410), &json!("Expired")));
+    assert_eq!(
+        (&event["type"], &status["code"], &status["reason"]),
+        (&json!("ERROR"), &json!(410), &json!("Expired"))
+    );
     assert!(status["message"].as_str().is_some_and(|m| m.starts_with("too old resource version: ")));
     assert_eq!(watch.next().await, None);
     second.finish().await;

@@ -91,7 +91,9 @@ fn mount_token(pod: &mut Value, volume: &str) {
     let mount = json!({"name": volume, "readOnly": true, "mountPath": MOUNT_PATH});
     let mut mounted = false;
     for list in ["initContainers", "containers"] {
-        for container in pod["spec"][list].as_array_mut().into_iter().flatten() {
+        // Indexing would leave a null behind where the list is missing.
+        let containers = pod["spec"].get_mut(list).and_then(Value::as_array_mut);
+        for container in containers.into_iter().flatten() {
             let mut mounts = container["volumeMounts"].as_array().cloned().unwrap_or_default();
             if mounts.iter().any(|mount| mount["mountPath"] == MOUNT_PATH) {
                 continue;
@@ -136,5 +138,12 @@ mod tests {
         assert_eq!(pod["spec"]["initContainers"][0]["volumeMounts"][0]["name"], "kube-api-access-abcde");
         assert_eq!(pod["spec"]["containers"][0]["volumeMounts"][0]["mountPath"], MOUNT_PATH);
         assert_eq!(pod["spec"]["containers"][1]["volumeMounts"].as_array().expect("mounts").len(), 1);
+    }
+    #[test]
+    fn a_pod_without_init_containers_gets_no_null_list() {
+        let mut pod = json!({"spec": {"containers": [{"name": "a"}]}});
+        mount_token(&mut pod, "kube-api-access-abcde");
+        assert!(pod["spec"].get("initContainers").is_none());
+        assert_eq!(pod["spec"]["containers"][0]["volumeMounts"][0]["mountPath"], MOUNT_PATH);
     }
 }

@@ -5,8 +5,7 @@ use std::net::Ipv4Addr;
 
 use coracle_api::field::{self, FieldError};
 use coracle_api::meta;
-use coracle_api::resource::GroupKind;
-use coracle_api::status::ApiError;
+use coracle_api::status::{ApiError, GroupKind};
 use serde_json::{Value, json};
 
 use super::pool::{ClaimError, Pool};
@@ -159,34 +158,6 @@ async fn take_all(
     Ok(())
 }
 
-/// An update that leaves out what was allocated keeps it: `kubectl apply` sends manifests without ClusterIPs and node ports.
-pub fn keep_allocated(new: &mut Value, old: &Value) {
-    if needs_address(new)
-        && needs_address(old)
-        && new["spec"]["clusterIP"].as_str().unwrap_or_default().is_empty()
-    {
-        for field in ["clusterIP", "clusterIPs"] {
-            if !old["spec"][field].is_null() {
-                new["spec"][field] = old["spec"][field].clone();
-            }
-        }
-    }
-    if !needs_node_ports(new) || !needs_node_ports(old) {
-        return;
-    }
-    let before = old["spec"]["ports"].as_array().cloned().unwrap_or_default();
-    for port in new["spec"]["ports"].as_array_mut().into_iter().flatten() {
-        if port["nodePort"].as_u64().unwrap_or(0) > 0 {
-            continue;
-        }
-        let same =
-            before.iter().find(|old| old["port"] == port["port"] && old["protocol"] == port["protocol"]);
-        if let Some(number) = same.and_then(|old| old["nodePort"].as_u64()) {
-            port["nodePort"] = number.into();
-        }
-    }
-}
-
 /// Gives back what `from` holds and `to` does not.
 pub async fn release_difference(dependencies: &Dependencies, from: &Value, to: Option<&Value>) {
     let (from_holdings, to) = (holdings(from), to.map(holdings).unwrap_or_default());
@@ -214,17 +185,6 @@ async fn release(dependencies: &Dependencies, holdings: &Holdings, owner: &str) 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_was_allocated_is_kept_when_a_manifest_leaves_it_out() {
-        let old = json!({"spec": {"type": "NodePort", "clusterIP": "10.96.1.2", "clusterIPs": ["10.96.1.2"],
-            "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30001}]}});
-        let mut new = json!({"spec": {"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP"}, {"port": 81, "protocol": "TCP"}]}});
-        keep_allocated(&mut new, &old);
-        assert_eq!(new["spec"]["clusterIP"], "10.96.1.2");
-        assert_eq!(new["spec"]["ports"][0]["nodePort"], 30001);
-        assert!(new["spec"]["ports"][1]["nodePort"].is_null());
-    }
 
     #[test]
     fn holdings_are_addresses_and_ports() {
