@@ -24,6 +24,25 @@ fn clients_that_are_not_ours_work() {
     });
     helm_chart(&cluster);
     etcdctl_reads_and_writes(&cluster);
+    a_neighbour_comes_and_goes(&cluster);
+}
+
+/// Taking down a cluster of hollow nodes once killed the containers of the real cluster that has the same slot.
+fn a_neighbour_comes_and_goes(cluster: &Cluster) {
+    cluster.kubectl("create deployment stays --image=demo:v1 --replicas=3").ok();
+    cluster.kubectl("rollout status deployment/stays --timeout=90s").ok();
+    let containers = || {
+        let path =
+            "{range .items[*].status.containerStatuses[*]}{.containerID} {.restartCount}{\"\\n\"}{end}";
+        cluster.kubectl(&format!("get pods -l app=stays -o jsonpath='{path}'")).ok()
+    };
+    let before = containers();
+    drop(Cluster::up(&["--runtime", "hollow", "--nodes", "1"]));
+    let pods = cluster.kubectl("get pods -l app=stays -o name").ok();
+    for pod in pods.split_whitespace() {
+        cluster.kubectl(&format!("exec {} -- true", pod.trim_start_matches("pod/"))).ok();
+    }
+    assert_eq!(containers(), before);
 }
 
 fn python_client(cluster: &Cluster) {

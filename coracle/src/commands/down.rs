@@ -40,7 +40,8 @@ pub async fn run(layout: &Layout, options: &Options) -> anyhow::Result<()> {
     // Ends them in order if a supervisor is there; whatever it leaves is found below.
     let _ = control::ask(layout, &control::Request::Stop).await;
     end_processes(layout).await?;
-    if let Some(cluster) = &cluster {
+    // Hollow clusters have no containers, and share their slot, by which cgroups are named, with others.
+    if let Some(cluster) = cluster.as_ref().filter(|cluster| cluster.has_namespaces()) {
         progress.step("containers");
         end_containers(cluster).await?;
     }
