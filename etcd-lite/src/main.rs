@@ -7,12 +7,12 @@ use etcd_lite::options::{LogLevel, NOT_IMPLEMENTED, Options};
 
 fn main() -> ExitCode {
     let options: Options = flags::parse(NOT_IMPLEMENTED);
-    let verbosity = match options.log_level {
+    let verbosity = match options.logging.log_level {
         LogLevel::Debug => 4,
         LogLevel::Info => 2,
         LogLevel::Warn | LogLevel::Error | LogLevel::Panic | LogLevel::Fatal => 1,
     };
-    let format = if options.log_format == "json" { LogFormat::Json } else { LogFormat::Text };
+    let format = if options.logging.log_format == "json" { LogFormat::Json } else { LogFormat::Text };
     component_base::logging::init(&LogFlags { verbosity, format }, "etcd-lite");
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,

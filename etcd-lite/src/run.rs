@@ -28,30 +28,31 @@ const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
 pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Result<()> {
     let cluster = options.cluster()?;
     let client_tls = server_tls(
-        &options.listen_client_urls,
-        ("--cert-file", options.cert_file.as_deref()),
-        ("--key-file", options.key_file.as_deref()),
-        options.trusted_ca_file.as_deref(),
-        options.client_cert_auth,
+        &options.urls.listen_client_urls,
+        ("--cert-file", options.security.cert_file.as_deref()),
+        ("--key-file", options.security.key_file.as_deref()),
+        options.security.trusted_ca_file.as_deref(),
+        options.security.client_cert_auth,
     )?;
     let peer_server_tls = server_tls(
-        &options.listen_peer_urls,
-        ("--peer-cert-file", options.peer_cert_file.as_deref()),
-        ("--peer-key-file", options.peer_key_file.as_deref()),
-        options.peer_trusted_ca_file.as_deref(),
-        options.peer_client_cert_auth,
+        &options.urls.listen_peer_urls,
+        ("--peer-cert-file", options.security.peer_cert_file.as_deref()),
+        ("--peer-key-file", options.security.peer_key_file.as_deref()),
+        options.security.peer_trusted_ca_file.as_deref(),
+        options.security.peer_client_cert_auth,
     )?;
-    let peer_client_tls =
-        match (&options.peer_trusted_ca_file, &options.peer_cert_file, &options.peer_key_file) {
-            (Some(ca), Some(cert), Some(key)) => {
-                Some(tls::client_config(Some(ca), Some((cert, key)), &["h2"])?)
-            }
-            _ => None,
-        };
+    let peer_client_tls = match (
+        &options.security.peer_trusted_ca_file,
+        &options.security.peer_cert_file,
+        &options.security.peer_key_file,
+    ) {
+        (Some(ca), Some(cert), Some(key)) => Some(tls::client_config(Some(ca), Some((cert, key)), &["h2"])?),
+        _ => None,
+    };
     // All ports before any state is touched: a second copy of a member must not get to the log.
-    let client_listeners = bind_all("--listen-client-urls", &options.listen_client_urls).await?;
-    let peer_listeners = bind_all("--listen-peer-urls", &options.listen_peer_urls).await?;
-    let metrics_listeners = bind_all("--listen-metrics-urls", &options.listen_metrics_urls).await?;
+    let client_listeners = bind_all("--listen-client-urls", &options.urls.listen_client_urls).await?;
+    let peer_listeners = bind_all("--listen-peer-urls", &options.urls.listen_peer_urls).await?;
+    let metrics_listeners = bind_all("--listen-metrics-urls", &options.urls.listen_metrics_urls).await?;
 
     let data_dir = options.data_dir();
     std::fs::create_dir_all(data_dir.join("member")).with_context(|| {
@@ -64,11 +65,11 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         cluster_id: cluster.cluster_id,
         id: cluster.id,
         members: cluster.members,
-        heartbeat: Duration::from_millis(options.heartbeat_interval),
-        election: Duration::from_millis(options.election_timeout),
-        snapshot_count: options.snapshot_count,
-        request_bytes_max: options.max_request_bytes,
-        is_rejoining: options.initial_cluster_state == ClusterState::Existing,
+        heartbeat: Duration::from_millis(options.tuning.heartbeat_interval),
+        election: Duration::from_millis(options.tuning.election_timeout),
+        snapshot_count: options.tuning.snapshot_count,
+        request_bytes_max: options.tuning.max_request_bytes,
+        is_rejoining: options.clustering.initial_cluster_state == ClusterState::Existing,
     };
     let starting = Arc::clone(&peers);
     let member = tokio::task::spawn_blocking(move || RaftMember::start(config, starting)).await??;
@@ -90,15 +91,15 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     }
 
     let service_config = ServiceConfig {
-        request_bytes_max: options.max_request_bytes,
-        txn_ops_max: options.max_txn_ops,
-        watch_progress_interval: options.watch_progress_notify_interval.get(),
-        concurrent_streams_max: options.max_concurrent_streams,
+        request_bytes_max: options.tuning.max_request_bytes,
+        txn_ops_max: options.tuning.max_txn_ops,
+        watch_progress_interval: options.tuning.watch_progress_notify_interval.get(),
+        concurrent_streams_max: options.tuning.max_concurrent_streams,
     };
     let registry = component_base::metrics::registry();
     let service = ClientService::start(Arc::clone(&member), service_config, &registry, shutdown.clone());
     tokio::spawn(Arc::clone(&member.leases).run(Arc::clone(&member), shutdown.clone()));
-    tokio::spawn(Arc::clone(&member).publish(options.advertise_client_urls.iter().map(plain).collect()));
+    tokio::spawn(Arc::clone(&member).publish(options.urls.advertise_client_urls.iter().map(plain).collect()));
     for listener in metrics_listeners {
         tokio::spawn(serve_metrics(
             listener.socket,
