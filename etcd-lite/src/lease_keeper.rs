@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use coracle_proto::etcdserverpb::LeaseRevokeRequest;
+use etcd_lite_core::auth::by_member;
 use etcd_lite_core::lessor::Lessor;
 use etcd_lite_core::{LeaseChange, Request, Store, StoreError};
 use futures::stream::{self, StreamExt};
@@ -119,7 +120,9 @@ impl LeaseKeeper {
             let revocations = stream::iter(expired).for_each_concurrent(REVOCATIONS_CONCURRENT, |id| {
                 let member = Arc::clone(&member);
                 async move {
-                    match member.propose(Request::LeaseRevoke(LeaseRevokeRequest { id })).await {
+                    // Nobody's permission is needed for what the lease's holder wanted.
+                    let revocation = by_member(Request::LeaseRevoke(LeaseRevokeRequest { id }));
+                    match member.propose(revocation).await {
                         Ok(_) | Err(ProposeError::Store(StoreError::LeaseNotFound)) => {}
                         Err(error) => tracing::warn!(lease = format!("{id:x}"), %error, "expired lease is not revoked yet"),
                     }

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use coracle_proto::etcdserverpb::{
-    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, LeaseCheckpointRequest,
-    LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest, LeaseRevokeResponse, PutRequest, PutResponse,
-    TxnResponse,
+    AuthenticateResponse, CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse,
+    LeaseCheckpointRequest, LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest, LeaseRevokeResponse,
+    PutRequest, PutResponse, TxnResponse,
 };
 use coracle_proto::store::{ClusterVersion, MemberAttributes};
 
+use crate::auth::{AuthChange, Outcome, Proposer};
 use crate::check::LEASE_TTL_SECONDS_MAX;
 use crate::error::StoreError;
 use crate::key_range::KeyRange;
@@ -33,6 +34,8 @@ pub struct Applied {
     pub events: Arc<[Event]>,
     /// What happened to leases, for the leader's timers.
     pub leases: Vec<LeaseChange>,
+    /// What happened to authentication, for the tokens that members keep.
+    pub auth: Vec<AuthChange>,
     /// Changes to the saved records, in order; the last is the meta record.
     pub changes: Vec<RecordChange>,
 }
@@ -64,6 +67,7 @@ pub enum Response {
     Compact(CompactionResponse),
     LeaseGrant(LeaseGrantResponse),
     LeaseRevoke(LeaseRevokeResponse),
+    Authenticate(AuthenticateResponse),
     /// For commands that are not a client's request.
     Done,
 }
@@ -74,6 +78,7 @@ pub(crate) struct WriteBatch {
     pub(crate) events: Vec<Event>,
     pub(crate) changes: Vec<RecordChange>,
     leases: Vec<LeaseChange>,
+    auth: Vec<AuthChange>,
 }
 
 impl WriteBatch {
@@ -96,8 +101,11 @@ impl Store {
             events: Vec::new(),
             changes: Vec::new(),
             leases: Vec::new(),
+            auth: Vec::new(),
         };
-        let response = match &command.request {
+        let (proposer, request) = Proposer::of(command);
+        let permitted = request.map_or(Ok(()), |request| self.check_permitted(proposer, request));
+        let response = permitted.and_then(|()| match request {
             Some(Request::Put(request)) => self.apply_put(&mut batch, request).map(Response::Put),
             Some(Request::DeleteRange(request)) => {
                 Ok(Response::DeleteRange(self.delete_range(&mut batch, request)))
@@ -109,10 +117,11 @@ impl Store {
             Some(Request::LeaseCheckpoint(request)) => self.apply_lease_checkpoint(&mut batch, request),
             Some(Request::MemberAttributes(attributes)) => self.apply_attributes(&mut batch, attributes),
             Some(Request::ClusterVersion(version)) => self.apply_cluster_version(&mut batch, version),
+            Some(request) => self.apply_auth(&mut batch, index, request),
             None => Err(StoreError::UnknownCommand),
-        };
+        });
         self.meta.revision = batch.revision();
-        if !matches!(command.request, Some(Request::Compact(_))) {
+        if !matches!(request, Some(Request::Compact(_))) {
             self.go_on_compacting(&mut batch.changes);
         }
         self.advance(index, term);
@@ -123,6 +132,7 @@ impl Store {
             response,
             events: batch.events.into(),
             leases: batch.leases,
+            auth: batch.auth,
             changes: batch.changes,
         }
     }
@@ -132,6 +142,20 @@ impl Store {
         self.meta.applied_index = index;
         self.meta.applied_term = term;
         Record::Meta(self.meta)
+    }
+
+    /// The commands left over are those about users and roles.
+    fn apply_auth(
+        &mut self,
+        batch: &mut WriteBatch,
+        index: u64,
+        request: &Request,
+    ) -> Result<Response, StoreError> {
+        let mut outcome = Outcome { changes: &mut batch.changes, auth: &mut batch.auth };
+        let token = self.auth.apply(index, request, &mut outcome).ok_or(StoreError::UnknownCommand)??;
+        Ok(token.map_or(Response::Done, |token| {
+            Response::Authenticate(AuthenticateResponse { header: header(self.revision()), token })
+        }))
     }
 
     fn apply_put(&mut self, batch: &mut WriteBatch, request: &PutRequest) -> Result<PutResponse, StoreError> {

@@ -44,6 +44,57 @@ pub enum StoreError {
     /// A log entry of a kind this build does not know; it was written by a newer one.
     #[error("etcdserver: not capable")]
     UnknownCommand,
+    /// Enabling authentication without a user root.
+    #[error("etcdserver: root user does not exist")]
+    RootUserMissing,
+    /// Enabling authentication when the user root does not have the role root.
+    #[error("etcdserver: root user does not have root role")]
+    RootRoleMissing,
+    /// A user of this name is there already.
+    #[error("etcdserver: user name already exists")]
+    UserExists,
+    /// A user without name; also a request that needs a user and names none.
+    #[error("etcdserver: user name is empty")]
+    UserEmpty,
+    /// No user has this name.
+    #[error("etcdserver: user name not found")]
+    UserNotFound,
+    /// A role of this name is there already.
+    #[error("etcdserver: role name already exists")]
+    RoleExists,
+    /// No role has this name.
+    #[error("etcdserver: role name not found")]
+    RoleNotFound,
+    /// A role without name.
+    #[error("etcdserver: role name is empty")]
+    RoleEmpty,
+    /// Granting no permission.
+    #[error("etcdserver: permission not given")]
+    PermissionNotGiven,
+    /// Wrong name or password.
+    #[error("etcdserver: authentication failed, invalid user ID or password")]
+    AuthFailed,
+    /// The user may not do it.
+    #[error("etcdserver: permission denied")]
+    PermissionDenied,
+    /// Revoking a role that the user does not have.
+    #[error("etcdserver: role is not granted to the user")]
+    RoleNotGranted,
+    /// Revoking a permission that the role does not have.
+    #[error("etcdserver: permission is not granted to the role")]
+    PermissionNotGranted,
+    /// Authenticating while authentication is off.
+    #[error("etcdserver: authentication is not enabled")]
+    AuthNotEnabled,
+    /// A token that no member has given, or that ran out.
+    #[error("etcdserver: invalid auth token")]
+    InvalidAuthToken,
+    /// Taking from root what authentication needs; a permission for a range without keys.
+    #[error("etcdserver: invalid auth management")]
+    InvalidAuthManagement,
+    /// Users or roles have changed since the request was authenticated; clients authenticate again and retry.
+    #[error("etcdserver: revision of auth store is old")]
+    AuthRevisionOld,
 }
 
 /// The gRPC status codes the store's errors belong to.
@@ -59,6 +110,10 @@ pub enum ErrorCode {
     OutOfRange,
     /// The member cannot do it now.
     Unavailable,
+    /// The caller is known and may not.
+    PermissionDenied,
+    /// Who the caller is cannot be told.
+    Unauthenticated,
 }
 
 impl StoreError {
@@ -71,10 +126,27 @@ impl StoreError {
             | Self::LeaseProvided
             | Self::TooManyOps
             | Self::DuplicateKey
-            | Self::InvalidSortOption => ErrorCode::InvalidArgument,
+            | Self::InvalidSortOption
+            | Self::UserEmpty
+            | Self::RoleEmpty
+            | Self::PermissionNotGiven
+            | Self::AuthFailed
+            | Self::InvalidAuthManagement
+            | Self::AuthRevisionOld => ErrorCode::InvalidArgument,
             Self::Compacted | Self::FutureRevision | Self::LeaseTtlTooLarge => ErrorCode::OutOfRange,
             Self::LeaseNotFound => ErrorCode::NotFound,
-            Self::LeaseExists => ErrorCode::FailedPrecondition,
+            Self::LeaseExists
+            | Self::RootUserMissing
+            | Self::RootRoleMissing
+            | Self::UserExists
+            | Self::UserNotFound
+            | Self::RoleExists
+            | Self::RoleNotFound
+            | Self::RoleNotGranted
+            | Self::PermissionNotGranted
+            | Self::AuthNotEnabled => ErrorCode::FailedPrecondition,
+            Self::PermissionDenied => ErrorCode::PermissionDenied,
+            Self::InvalidAuthToken => ErrorCode::Unauthenticated,
             Self::UnknownCommand => ErrorCode::Unavailable,
         }
     }

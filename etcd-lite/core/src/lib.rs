@@ -19,6 +19,7 @@
 //! * Two members with the same [`Store::applied_index`] have the same [`Store::hash`].
 
 mod apply;
+pub mod auth;
 pub mod check;
 mod compaction;
 mod error;
@@ -38,8 +39,8 @@ pub mod watch_index;
 mod model_tests;
 
 pub use apply::{Applied, LeaseChange, Response};
-pub use coracle_proto::store::Command;
 pub use coracle_proto::store::command::Request;
+pub use coracle_proto::store::{Caller, Command};
 pub use error::{ErrorCode, LoadError, StoreError};
 pub use history::History;
 pub use key_range::KeyRange;

@@ -4,19 +4,22 @@
 //! | --- | --- | --- |
 //! | `a` + member id (8 bytes, big-endian) | `MemberAttributes` | name and client URLs a member published |
 //! | `c` | UTF-8 text | cluster version |
+//! | `e` | `AuthRecord` | whether authentication is enabled, and its revision |
+//! | `g` + number (8) | `authpb.Role` | one role; the number is its own |
 //! | `l` + lease id (8) | `LeaseRecord` | one lease |
 //! | `m` | `StoreMeta` | how far all other records go |
 //! | `r` + main revision (8) + sub revision (8) | `VersionRecord` | one version of a key |
+//! | `u` + number (8) | `authpb.User` | one user; the number is its own |
 //!
-//! Key order is therefore: attributes, cluster version, leases, meta, versions by revision. Values are protobuf.
+//! Key order is therefore: attributes, cluster version, authentication, roles, leases, meta, versions by revision, users. Values are protobuf.
 //! Which keys a lease holds is not saved: the newest version of each key says it.
 //! Never here: where records are kept.
 
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
-use coracle_proto::mvccpb;
-use coracle_proto::store::{LeaseRecord, MemberAttributes, StoreMeta, VersionRecord};
+use coracle_proto::store::{AuthRecord, LeaseRecord, MemberAttributes, StoreMeta, VersionRecord};
+use coracle_proto::{authpb, mvccpb};
 use prost::Message;
 
 use crate::error::LoadError;
@@ -24,9 +27,12 @@ use crate::version::{Revision, Version};
 
 const ATTRIBUTES: u8 = b'a';
 const CLUSTER_VERSION: u8 = b'c';
+const AUTH: u8 = b'e';
+const ROLE: u8 = b'g';
 const LEASE: u8 = b'l';
 const META: u8 = b'm';
 const VERSION: u8 = b'r';
+const USER: u8 = b'u';
 
 /// One record. Cheap to clone: versions are shared.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +50,22 @@ pub enum Record {
     Attributes(Arc<MemberAttributes>),
     /// The cluster version, such as `3.5.0`.
     ClusterVersion(Arc<str>),
+    /// Whether authentication is enabled, and its revision.
+    Auth(AuthRecord),
+    /// A role.
+    Role {
+        /// Names the record; kept as long as the role is there.
+        number: u64,
+        /// The role.
+        role: Arc<authpb::Role>,
+    },
+    /// A user.
+    User {
+        /// Names the record; kept as long as the user is there.
+        number: u64,
+        /// The user.
+        user: Arc<authpb::User>,
+    },
     /// How far the other records go.
     Meta(StoreMeta),
 }
@@ -98,6 +120,16 @@ impl RecordKey {
         Self::new(LEASE, &[id as u64])
     }
 
+    /// The key of a role's record.
+    pub fn role(number: u64) -> Self {
+        Self::new(ROLE, &[number])
+    }
+
+    /// The key of a user's record.
+    pub fn user(number: u64) -> Self {
+        Self::new(USER, &[number])
+    }
+
     /// The key of the meta record.
     pub fn meta() -> Self {
         Self::new(META, &[])
@@ -112,6 +144,9 @@ impl Record {
             Self::Lease { id, .. } => RecordKey::lease(*id),
             Self::Attributes(attributes) => RecordKey::new(ATTRIBUTES, &[attributes.member_id]),
             Self::ClusterVersion(_) => RecordKey::new(CLUSTER_VERSION, &[]),
+            Self::Auth(_) => RecordKey::new(AUTH, &[]),
+            Self::Role { number, .. } => RecordKey::role(*number),
+            Self::User { number, .. } => RecordKey::user(*number),
             Self::Meta(_) => RecordKey::meta(),
         }
     }
@@ -126,6 +161,9 @@ impl Record {
             Self::Lease { record, .. } => record.encode_to_vec(),
             Self::Attributes(attributes) => attributes.encode_to_vec(),
             Self::ClusterVersion(text) => text.as_bytes().to_vec(),
+            Self::Auth(state) => state.encode_to_vec(),
+            Self::Role { role, .. } => role.encode_to_vec(),
+            Self::User { user, .. } => user.encode_to_vec(),
             Self::Meta(meta) => meta.encode_to_vec(),
         }
     }
@@ -159,6 +197,15 @@ impl Record {
             (LEASE, 8) => Ok(Self::Lease {
                 id: rest.get_u64() as i64,
                 record: LeaseRecord::decode(value).map_err(undecodable)?,
+            }),
+            (AUTH, 0) => Ok(Self::Auth(AuthRecord::decode(value).map_err(undecodable)?)),
+            (ROLE, 8) => Ok(Self::Role {
+                number: rest.get_u64(),
+                role: Arc::new(authpb::Role::decode(value).map_err(undecodable)?),
+            }),
+            (USER, 8) => Ok(Self::User {
+                number: rest.get_u64(),
+                user: Arc::new(authpb::User::decode(value).map_err(undecodable)?),
             }),
             (META, 0) => Ok(Self::Meta(StoreMeta::decode(value).map_err(undecodable)?)),
             (VERSION, 16) => {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use coracle_proto::store::{MemberAttributes, StoreMeta};
 
+use crate::auth::Auth;
 use crate::error::LoadError;
 use crate::history::EventLog;
 use crate::key_index::KeyIndex;
@@ -23,6 +24,7 @@ pub struct Store {
     pub(crate) leases: Leases,
     pub(crate) attributes: BTreeMap<u64, Arc<MemberAttributes>>,
     pub(crate) cluster_version: Option<Arc<str>>,
+    pub(crate) auth: Auth,
     pub(crate) meta: StoreMeta,
     /// Bytes of all keys and values kept, past versions included.
     pub(crate) bytes: usize,
@@ -43,6 +45,7 @@ impl Store {
             leases: Leases::default(),
             attributes: BTreeMap::new(),
             cluster_version: None,
+            auth: Auth::default(),
             meta: StoreMeta {
                 applied_index: 0,
                 applied_term: 0,
@@ -109,6 +112,11 @@ impl Store {
         self.cluster_version.as_deref()
     }
 
+    /// Users and roles.
+    pub fn auth(&self) -> &Auth {
+        &self.auth
+    }
+
     /// What a version's key was before its revision, whatever came before it in the same revision. As in etcd, the put that
     /// begins a key's life has nothing before it, even when it follows a deletion in the same revision.
     pub(crate) fn before(&self, version: &Version) -> Option<Arc<Version>> {
@@ -139,10 +147,12 @@ impl Store {
             leases.partition(|r| matches!(r, Record::Lease { id, .. } if *id < 0));
         attributes
             .chain(cluster_version)
+            .chain(self.auth.records_before_leases())
             .chain(positive)
             .chain(negative)
             .chain([Record::Meta(self.meta)])
             .chain(versions.into_iter().map(|v| Record::Version(Arc::clone(v))))
+            .chain(self.auth.records_of_users())
     }
 
     /// Builds a store from saved records in key order. No records at all give an empty store.
@@ -178,6 +188,9 @@ impl Store {
                     };
                     store.leases.by_id.insert(id, lease);
                 }
+                Record::Auth(state) => store.auth.load_state(state),
+                Record::Role { number, role } => store.auth.load_role(number, role)?,
+                Record::User { number, user } => store.auth.load_user(number, user)?,
                 Record::Version(_) if !has_meta => return Err(LoadError::MissingMeta),
                 Record::Version(version) => store.load_version(version)?,
             }

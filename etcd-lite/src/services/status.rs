@@ -14,6 +14,8 @@ pub(crate) fn of_store(error: StoreError) -> Status {
         ErrorCode::FailedPrecondition => Code::FailedPrecondition,
         ErrorCode::OutOfRange => Code::OutOfRange,
         ErrorCode::Unavailable => Code::Unavailable,
+        ErrorCode::PermissionDenied => Code::PermissionDenied,
+        ErrorCode::Unauthenticated => Code::Unauthenticated,
     };
     Status::new(code, error.to_string())
 }
