@@ -20,9 +20,11 @@
 
 mod apply;
 pub mod auth;
+pub mod backend_form;
 pub mod check;
 mod compaction;
 mod error;
+pub mod hash;
 mod history;
 mod key_index;
 mod key_range;

@@ -1,4 +1,4 @@
-//! The state of the machine and its plain accessors; saving, loading and hashing it.
+//! The state of the machine and its plain accessors; saving and loading it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::history::EventLog;
 use crate::key_index::KeyIndex;
 use crate::lease::{Lease, Leases};
 use crate::records::{Record, RecordKey};
-use crate::version::{Event, Revision, Version};
+use crate::version::{Event, Version};
 
 /// Everything a member has agreed on with the others. Changed by [`Store::apply`] only.
 ///
@@ -228,52 +228,5 @@ impl Store {
             self.add_version(Event { version, previous });
         }
         Ok(())
-    }
-
-    /// A checksum of all versions up to a revision (0: the current one), the same on every member that has applied the same
-    /// compaction. Past revisions down to the compacted one can be asked for.
-    pub fn hash(&self, revision: i64) -> u32 {
-        let revision = if revision <= 0 { self.revision() } else { revision };
-        let mut hasher = crc32fast::Hasher::new();
-        let compacted = self.compacted_revision();
-        for version in self.index.iter().flat_map(|versions| versions.reachable(compacted)) {
-            let Revision { main, sub } = version.revision;
-            if main > revision {
-                continue;
-            }
-            for number in [
-                main,
-                sub,
-                version.create_revision,
-                version.version,
-                version.lease,
-                i64::from(version.tombstone),
-            ] {
-                hasher.update(&number.to_be_bytes());
-            }
-            for bytes in [&version.key, &version.value] {
-                hasher.update(&(bytes.len() as u64).to_be_bytes());
-                hasher.update(bytes);
-            }
-        }
-        hasher.finalize()
-    }
-
-    /// A checksum of the whole state: versions, leases, revisions, not the log position.
-    pub fn hash_all(&self) -> u32 {
-        let mut hasher = crc32fast::Hasher::new();
-        for record in self.records() {
-            let record = match record {
-                Record::Meta(meta) => {
-                    Record::Meta(StoreMeta { applied_index: 0, applied_term: 0, pruned_revision: 0, ..meta })
-                }
-                Record::Version(_) => continue,
-                other => other,
-            };
-            hasher.update(record.key().as_ref());
-            hasher.update(&record.value());
-        }
-        hasher.update(&self.hash(0).to_be_bytes());
-        hasher.finalize()
     }
 }

@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use coracle_proto::etcdserverpb as pb;
 use coracle_proto::etcdserverpb::alarm_request::AlarmAction;
-use etcd_lite_core::StoreError;
 use futures::stream::Stream;
 use tonic::{Request, Response, Status};
 
-use super::{Context, status};
+use super::{Context, state_reads};
 use crate::member::Member;
 
 pub(crate) struct MaintenanceService<M>(pub(crate) Arc<Context<M>>);
@@ -50,16 +49,11 @@ impl<M: Member> pb::maintenance_server::Maintenance for MaintenanceService<M> {
         request: Request<pb::HashKvRequest>,
     ) -> Result<Response<pb::HashKvResponse>, Status> {
         let revision = request.into_inner().revision;
-        let (hash, compact_revision) = {
-            let store = self.0.member.store().read();
-            if revision > store.revision() {
-                return Err(status::of_store(StoreError::FutureRevision));
-            }
-            if revision > 0 && revision < store.compacted_revision() {
-                return Err(status::of_store(StoreError::Compacted));
-            }
-            (store.hash(revision), store.compacted_revision())
-        };
+        let (hash, scope) = state_reads::run(Arc::clone(&self.0), move |context| {
+            state_reads::hash_kv(context.member.store(), revision)
+        })
+        .await?;
+        let compact_revision = scope.compacted_revision;
         Ok(Response::new(pb::HashKvResponse { header: self.0.header(), hash, compact_revision }))
     }
 

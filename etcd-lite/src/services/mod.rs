@@ -10,6 +10,7 @@ mod kv;
 mod lease;
 mod lenient_authority;
 mod maintenance;
+mod state_reads;
 mod status;
 mod watch;
 mod watch_codec;
