@@ -3,6 +3,7 @@
 //! `services` answer clients over a [`member::Member`]; [`raft_member`] is the one there is: `raft` agrees on the log, `wal` keeps it,
 //! `checkpoint` keeps the applied state, `peer` carries messages.
 
+pub mod bolt;
 pub mod checkpoint;
 pub mod http_endpoints;
 pub mod lease_keeper;

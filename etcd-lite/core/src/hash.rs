@@ -72,7 +72,7 @@ impl KvHasher {
     }
 
     /// `versions`: those of one key, oldest first.
-    fn add_key<'a>(&mut self, versions: &mut dyn Iterator<Item = &'a Arc<Version>>) {
+    fn add_key(&mut self, versions: &mut dyn Iterator<Item = &Arc<Version>>) {
         let HashScope { revision, compacted_revision } = self.scope;
         let mut versions = versions.take_while(|version| version.revision.main <= revision).peekable();
         while let Some(version) = versions.next() {
