@@ -5,6 +5,7 @@
 
 pub mod bolt;
 pub mod checkpoint;
+pub mod data_lock;
 pub mod http_endpoints;
 pub mod lease_keeper;
 pub mod member;

@@ -18,7 +18,8 @@ use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::checkpoint::sled_state::SledState;
 use crate::checkpoint::snapshot_file;
-use crate::checkpoint::writer::{self, WriterConfig};
+use crate::checkpoint::writer::{self, DiskBytes, WriterConfig};
+use crate::data_lock::DataLock;
 use crate::lease_keeper::LeaseKeeper;
 use crate::member::{Feed, LeaseTimeToLive, Member, MemberInfo, MemberStatus, ProposeError, Proposed};
 use crate::peer::Peers;
@@ -78,10 +79,11 @@ pub struct RaftMember {
     pub leases: Arc<LeaseKeeper>,
     peers: Arc<Peers>,
     next_id: AtomicU64,
-    checkpoint_bytes: Arc<AtomicU64>,
+    checkpoint_disk: Arc<DiskBytes>,
     wal_bytes: Arc<AtomicU64>,
     failed: AtomicU64,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    _lock: DataLock,
 }
 
 impl RaftMember {
@@ -91,6 +93,7 @@ impl RaftMember {
     /// The data directory is damaged, foreign or not writable.
     pub fn start(config: MemberConfig, peers: Arc<Peers>) -> anyhow::Result<Arc<Self>> {
         let dir = config.data_dir.join("member");
+        let lock = DataLock::take(&dir)?;
         let snapshot_dir = dir.join("snap");
         let (mut wal, replay) = Wal::open(&dir.join("wal"), config.cluster_id, config.id)?;
         let (sled, checkpointed) = SledState::open(&dir.join("checkpoint"))
@@ -111,7 +114,7 @@ impl RaftMember {
         let view = Arc::new(Mutex::new(View::default()));
         let leading_term = Arc::new(AtomicU64::new(0));
         let feed = broadcast::channel(FEED_CAPACITY).0;
-        let checkpoint_bytes = Arc::new(AtomicU64::new(sled.disk_bytes()));
+        let checkpoint_disk = Arc::new(DiskBytes::default());
 
         let covered = inputs.clone();
         let writer = WriterConfig {
@@ -119,7 +122,7 @@ impl RaftMember {
             snapshot_count: config.snapshot_count,
             // When the queue is full the next snapshot says it again.
             covered: Box::new(move |index, term| drop(covered.try_send(Input::Covered { index, term }))),
-            disk_bytes: Arc::clone(&checkpoint_bytes),
+            disk: Arc::clone(&checkpoint_disk),
         };
         let (checkpoint, checkpoint_thread) = writer::start(sled, Arc::clone(&store), writer)?;
         if rewrite {
@@ -207,10 +210,11 @@ impl RaftMember {
             leases,
             peers: Arc::clone(&peers),
             next_id,
-            checkpoint_bytes,
+            checkpoint_disk,
             wal_bytes,
             failed: AtomicU64::new(0),
             threads: Mutex::new(threads),
+            _lock: lock,
         });
         peers.connect(inputs, Arc::clone(&member.leases));
         Ok(member)
@@ -388,8 +392,7 @@ impl Member for RaftMember {
 
     fn status(&self) -> MemberStatus {
         let view = *self.view.lock();
-        let (checkpoint, wal) =
-            (self.checkpoint_bytes.load(Ordering::Relaxed), self.wal_bytes.load(Ordering::Relaxed));
+        let bytes = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         MemberStatus {
             cluster_id: self.config.cluster_id,
             member_id: self.config.id,
@@ -397,8 +400,8 @@ impl Member for RaftMember {
             term: view.term,
             raft_index: view.commit,
             applied_index: *self.applied.borrow(),
-            db_size_bytes: checkpoint + wal,
-            db_size_in_use_bytes: checkpoint,
+            db_size_bytes: bytes(&self.checkpoint_disk.total) + bytes(&self.wal_bytes),
+            db_size_in_use_bytes: bytes(&self.checkpoint_disk.in_use),
             is_learner: false,
             leader_changes: view.leader_changes,
             proposals_pending: self.waiters.count() as u64,

@@ -130,6 +130,13 @@ impl RecordKey {
         Self::new(USER, &[number])
     }
 
+    /// Which version's key this is, if it is one's.
+    pub fn revision(&self) -> Option<Revision> {
+        let (kind, mut rest) = self.as_ref().split_first()?;
+        (*kind == VERSION && rest.len() == 16)
+            .then(|| Revision { main: rest.get_u64() as i64, sub: rest.get_u64() as i64 })
+    }
+
     /// The key of the meta record.
     pub fn meta() -> Self {
         Self::new(META, &[])
@@ -154,10 +161,7 @@ impl Record {
     /// The record's bytes; this is where keys and values are copied.
     pub fn value(&self) -> Vec<u8> {
         match self {
-            Self::Version(version) => {
-                VersionRecord { tombstone: version.tombstone, kv: Some(version.to_key_value()) }
-                    .encode_to_vec()
-            }
+            Self::Version(version) => version_record(version).encode_to_vec(),
             Self::Lease { record, .. } => record.encode_to_vec(),
             Self::Attributes(attributes) => attributes.encode_to_vec(),
             Self::ClusterVersion(text) => text.as_bytes().to_vec(),
@@ -165,6 +169,19 @@ impl Record {
             Self::Role { role, .. } => role.encode_to_vec(),
             Self::User { user, .. } => user.encode_to_vec(),
             Self::Meta(meta) => meta.encode_to_vec(),
+        }
+    }
+
+    /// Adds the record's bytes to a buffer.
+    pub fn encode_value(&self, buffer: &mut Vec<u8>) {
+        match self {
+            Self::Version(version) => {
+                let record = version_record(version);
+                buffer.reserve(record.encoded_len());
+                // A vector has room for everything.
+                let _ = record.encode(buffer);
+            }
+            other => buffer.extend_from_slice(&other.value()),
         }
     }
 
@@ -216,6 +233,10 @@ impl Record {
             _ => Err(unknown()),
         }
     }
+}
+
+fn version_record(version: &Version) -> VersionRecord {
+    VersionRecord { tombstone: version.tombstone, kv: Some(version.to_key_value()) }
 }
 
 fn version_of(revision: Revision, record: VersionRecord) -> Version {

@@ -1,6 +1,8 @@
-//! The applied state on disk, so that a start needs no replay of the whole log. Two forms: sled, written behind all the time, and snapshot
-//! files, written now and then, which let old log segments go. Both are only copies: see docs/decisions/etcd-lite-durability.md.
+//! The applied state on disk, behind the log: versions of keys in [`segments`], everything else with the table of segments in sled
+//! ([`sled_state`]), and now and then a [`snapshot_file`] that can be relied on after a power cut. [`writer`] is the thread that keeps them up to
+//! date. Never here: the log, which is the truth.
 
+pub mod segments;
 pub mod sled_state;
 pub mod snapshot_file;
 pub mod writer;

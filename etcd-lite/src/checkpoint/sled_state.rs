@@ -1,17 +1,27 @@
-//! The store's records in sled. Never the only copy: a database that does not open or does not verify is set aside.
+//! The store's records in sled, but for versions of keys: those are in [`Segments`], and sled has the table of these. sled keeps
+//! what it was given in memory, and a key's versions would be by far the most of it.
 //!
-//! Beside the records lies a digest of all versions, written in the same step as what it covers: a database that lost or kept a page too
-//! many does not verify.
+//! Never the only copy: what does not open or verify is set aside. A digest of all records in sled is written in the same step as what it covers: a
+//! database that lost or kept a page too many does not verify.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use etcd_lite_core::{LoadError, Record, RecordChange, RecordKey, Store};
+use coracle_proto::store::{SegmentRecord, StoreMeta};
+use etcd_lite_core::{LoadError, Record, RecordChange, RecordKey, Revision, Store};
 use parking_lot::Mutex;
+use prost::Message as _;
+
+use super::segments::{self, SegmentError, SegmentTable, Segments};
 
 /// Pages sled keeps in memory; the store itself is in memory already.
-const CACHE_BYTES: u64 = 8 << 20;
+const CACHE_BYTES: u64 = 1 << 20;
+
+/// How long another holder of the files is waited for.
+const UNLOCK_DEADLINE: Duration = Duration::from_secs(2);
+const UNLOCK_POLL: Duration = Duration::from_millis(5);
 
 /// Why a checkpoint is not usable.
 #[derive(Debug, thiserror::Error)]
@@ -19,23 +29,76 @@ pub enum CheckpointError {
     /// sled itself failed.
     #[error("the database does not open or read: {0}")]
     Sled(#[from] sled::Error),
+    /// A file of versions is damaged or cannot be written.
+    #[error(transparent)]
+    Segment(#[from] SegmentError),
     /// Its records are no consistent store.
     #[error("the database is inconsistent: {0}")]
     Load(#[from] LoadError),
-    /// Versions are missing or too many.
+    /// Another process has it open.
+    #[error("another process has the checkpoint open; end it first, or use another --data-dir")]
+    InUse,
+    /// Records are missing or too many.
     #[error("the database's digest does not match its records")]
     Digest,
 }
 
 /// The digest's key; sorts behind all records.
 const DIGEST_KEY: &[u8] = b"z";
-/// Records of versions, which the digest covers.
-const VERSION_PREFIX: u8 = b'r';
+/// Rows of the table of segments, keyed by the first revision; where versions would stand in key order.
+const SEGMENT_PREFIX: u8 = b's';
+
+/// The key of a row of the table.
+fn segment_key(first: Revision) -> Vec<u8> {
+    let mut key = RecordKey::version(first).as_ref().to_vec();
+    key[0] = SEGMENT_PREFIX;
+    key
+}
+
+/// Which row of the table this is, if it is one.
+fn segment_of(key: &[u8], value: &[u8]) -> Option<Result<(Revision, SegmentRecord), LoadError>> {
+    let (SEGMENT_PREFIX, rest) = key.split_first().map(|(kind, rest)| (*kind, rest))? else { return None };
+    let unknown = || LoadError::UnknownKey(key.to_vec());
+    let number = |at: usize| Some(i64::from_be_bytes(rest.get(at..at + 8)?.try_into().ok()?));
+    let first = number(0).zip(number(8)).map(|(main, sub)| Revision { main, sub });
+    let record =
+        SegmentRecord::decode(value).map_err(|source| LoadError::Undecodable { key: key.to_vec(), source });
+    Some(first.ok_or_else(unknown).and_then(|first| Ok((first, record?))))
+}
+
+/// Builds a store from records in key order in which versions are replaced by rows of the table of segments; those without such rows may have
+/// the versions themselves.
+///
+/// # Errors
+/// The records or the files of versions are damaged.
+pub fn load(
+    records: impl IntoIterator<Item = (Bytes, Bytes)>,
+    versions_dir: &Path,
+) -> Result<(Store, SegmentTable), CheckpointError> {
+    let (mut pairs, mut table) = (Vec::new(), SegmentTable::new());
+    let mut place = 0;
+    for (key, value) in records {
+        match segment_of(&key, &value) {
+            Some(row) => {
+                let (first, record) = row?;
+                table.insert(first, record);
+                place = pairs.len();
+            }
+            None => pairs.push((key, value)),
+        }
+    }
+    let after = pairs.split_off(if table.is_empty() { pairs.len() } else { place });
+    segments::read(versions_dir, &table, |revision, record| {
+        pairs.push((Bytes::copy_from_slice(RecordKey::version(revision).as_ref()), record));
+    })?;
+    pairs.extend(after);
+    Ok((Store::load(pairs)?, table))
+}
 
 /// Order does not matter, so it is kept up to date by each change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Digest {
-    versions: u64,
+    records: u64,
     checksums: u64,
 }
 
@@ -51,22 +114,18 @@ impl Digest {
     }
 
     fn add(&mut self, key: &[u8], value: &[u8]) {
-        if key.first() == Some(&VERSION_PREFIX) {
-            self.versions = self.versions.wrapping_add(1);
-            self.checksums ^= Self::of(key, value);
-        }
+        self.records = self.records.wrapping_add(1);
+        self.checksums ^= Self::of(key, value);
     }
 
     fn remove(&mut self, key: &[u8], value: &[u8]) {
-        if key.first() == Some(&VERSION_PREFIX) {
-            self.versions = self.versions.wrapping_sub(1);
-            self.checksums ^= Self::of(key, value);
-        }
+        self.records = self.records.wrapping_sub(1);
+        self.checksums ^= Self::of(key, value);
     }
 
     fn bytes(self) -> [u8; 16] {
         let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&self.versions.to_le_bytes());
+        bytes[..8].copy_from_slice(&self.records.to_le_bytes());
         bytes[8..].copy_from_slice(&self.checksums.to_le_bytes());
         bytes
     }
@@ -75,20 +134,27 @@ impl Digest {
 /// An open checkpoint.
 pub struct SledState {
     db: sled::Db,
-    digest: Mutex<Digest>,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    digest: Digest,
+    segments: Segments,
 }
 
 impl SledState {
-    /// Opens the database and loads the store from it; a damaged one is moved aside and replaced by an empty one.
+    /// Opens the database and loads the store from it and the files of versions beside it; a damaged one is moved aside and replaced by an
+    /// empty one.
     ///
     /// # Errors
     /// Not even an empty database can be made.
     pub fn open(path: &Path) -> Result<(Self, Option<Store>), CheckpointError> {
         match Self::try_open(path) {
             Ok(opened) => Ok(opened),
+            Err(CheckpointError::InUse) => Err(CheckpointError::InUse),
             Err(error) => {
                 let aside = unused_name(path);
-                tracing::warn!(%error, moved_to = %aside.display(), "the checkpoint is not usable; rebuilding it from the log");
+                tracing::warn!(%error, moved_to = %aside.display(), "the checkpoint is not usable; rebuilding it from snapshot and log");
                 std::fs::rename(path, &aside).map_err(sled::Error::from)?;
                 Self::try_open(path)
             }
@@ -96,74 +162,131 @@ impl SledState {
     }
 
     fn try_open(path: &Path) -> Result<(Self, Option<Store>), CheckpointError> {
-        let db = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None).open()?;
-        let state = Self { db, digest: Mutex::default() };
-        let Some(expected) = state.db.get(DIGEST_KEY)? else {
-            return if state.db.is_empty() { Ok((state, None)) } else { Err(CheckpointError::Digest) };
-        };
-        let (mut failure, mut digest) = (None, Digest::default());
-        let pairs = state.db.iter().map_while(|pair| match pair {
-            Ok((key, value)) => Some((key, Bytes::copy_from_slice(&value))),
-            Err(error) => {
-                failure = Some(error);
-                None
+        let db = open_unlocked(path)?;
+        let versions_dir = versions_dir(path);
+        let Some(expected) = db.get(DIGEST_KEY)? else {
+            if !db.is_empty() {
+                return Err(CheckpointError::Digest);
             }
-        });
-        let records = pairs
-            .filter(|(key, _)| key.as_ref() != DIGEST_KEY)
-            .inspect(|(key, value)| digest.add(key, value));
-        let store = Store::load(records);
-        if let Some(error) = failure {
-            return Err(error.into());
+            let segments = Segments::open(&versions_dir, &SegmentTable::new())?;
+            return Ok((Self { db, inner: Inner { digest: Digest::default(), segments }.into() }, None));
+        };
+        let (mut records, mut digest) = (Vec::new(), Digest::default());
+        for pair in db.iter() {
+            let (key, value) = pair?;
+            if key.as_ref() != DIGEST_KEY {
+                digest.add(&key, &value);
+                records.push((Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value)));
+            }
         }
         if digest.bytes() != expected.as_ref() {
             return Err(CheckpointError::Digest);
         }
-        *state.digest.lock() = digest;
-        Ok((state, Some(store?)))
+        let (store, table) = load(records, &versions_dir)?;
+        let segments = Segments::open(&versions_dir, &table)?;
+        Ok((Self { db, inner: Inner { digest, segments }.into() }, Some(store)))
     }
 
     /// Writes the changes of consecutive commands as one step. What they write and then remove again is not written at all.
     ///
     /// # Errors
-    /// sled failed.
+    /// sled or the file system failed.
     pub fn write(&self, changes: &[RecordChange]) -> Result<(), CheckpointError> {
-        let mut last: HashMap<RecordKey, Option<&Record>> = HashMap::new();
+        let mut inner = self.inner.lock();
+        let dropped: HashSet<Revision> = changes
+            .iter()
+            .filter_map(|change| match change {
+                RecordChange::Delete(key) => key.revision(),
+                RecordChange::Set(_) => None,
+            })
+            .collect();
+        let (mut versions, mut fresh_and_dropped) = (Vec::new(), HashSet::new());
+        let mut rows: HashMap<RecordKey, Option<&Record>> = HashMap::new();
         for change in changes {
             match change {
+                RecordChange::Set(Record::Version(version)) if dropped.contains(&version.revision) => {
+                    fresh_and_dropped.insert(version.revision);
+                }
+                RecordChange::Set(Record::Version(version)) => versions.push(version),
                 RecordChange::Set(record) => {
-                    last.insert(record.key(), Some(record));
+                    rows.insert(record.key(), Some(record));
                 }
+                RecordChange::Delete(key) if key.revision().is_some() => {}
                 RecordChange::Delete(key) => {
-                    let is_fresh = matches!(last.get(key), Some(Some(Record::Version(_))));
-                    if is_fresh {
-                        // A version is written once: sled does not have it yet.
-                        last.remove(key);
-                    } else {
-                        last.insert(*key, None);
-                    }
+                    rows.insert(*key, None);
                 }
             }
         }
+        inner.segments.append(versions)?;
+        inner.segments.drop_versions(dropped.difference(&fresh_and_dropped).copied());
+        inner.segments.tidy(false)?;
+        let rows =
+            rows.into_iter().map(|(key, row)| (key.as_ref().to_vec(), row.map(Record::value))).collect();
+        self.write_rows(&mut inner, rows)
+    }
+
+    /// Writes rows together with the changed rows of the table of segments.
+    fn write_rows(
+        &self,
+        inner: &mut Inner,
+        mut rows: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    ) -> Result<(), CheckpointError> {
+        let segments = inner.segments.take_changed().into_iter();
+        rows.extend(segments.map(|(first, record)| (segment_key(first), record.map(|r| r.encode_to_vec()))));
         let mut batch = sled::Batch::default();
-        let mut digest = self.digest.lock();
-        for (key, record) in &last {
-            match record {
-                Some(record) => {
-                    let value = record.value();
-                    digest.add(key.as_ref(), &value);
-                    batch.insert(key.as_ref(), value);
+        for (key, value) in rows {
+            if let Some(old) = self.db.get(&key)? {
+                inner.digest.remove(&key, &old);
+            }
+            match value {
+                Some(value) => {
+                    inner.digest.add(&key, &value);
+                    batch.insert(key, value);
                 }
-                None => {
-                    if let Some(value) = self.db.get(key)? {
-                        digest.remove(key.as_ref(), &value);
-                    }
-                    batch.remove(key.as_ref());
-                }
+                None => batch.remove(key),
             }
         }
-        batch.insert(DIGEST_KEY, &digest.bytes()[..]);
+        batch.insert(DIGEST_KEY, &inner.digest.bytes()[..]);
         Ok(self.db.apply_batch(batch)?)
+    }
+
+    /// Writes every file of versions anew that holds any that compaction dropped.
+    ///
+    /// # Errors
+    /// sled or the file system failed; what was there still counts.
+    pub fn defragment(&self) -> Result<(), CheckpointError> {
+        let mut inner = self.inner.lock();
+        while inner.segments.tidy(true)? {}
+        self.write_rows(&mut inner, Vec::new())
+    }
+
+    /// Puts the versions on disk, and gives all other records with the table of their files, index and term: what [`load`] makes the
+    /// store from. `None` when nothing was written yet.
+    ///
+    /// # Errors
+    /// sled or the disk failed.
+    pub fn manifest(&self) -> Result<Option<Manifest>, CheckpointError> {
+        let mut inner = self.inner.lock();
+        inner.segments.sync()?;
+        let (mut records, mut meta) = (Vec::new(), None);
+        for pair in self.db.iter() {
+            let (key, value) = pair?;
+            if key.as_ref() == RecordKey::meta().as_ref() {
+                meta = StoreMeta::decode(&*value).ok();
+            }
+            if key.as_ref() != DIGEST_KEY {
+                records.push((key.to_vec(), value.to_vec()));
+            }
+        }
+        Ok(meta.map(|meta| Manifest { index: meta.applied_index, term: meta.applied_term, records }))
+    }
+
+    /// Removes files of versions that neither this checkpoint nor `others` name.
+    ///
+    /// # Errors
+    /// The file system refused.
+    pub fn remove_unreferenced(&self, others: &HashSet<u64>) -> Result<(), CheckpointError> {
+        Ok(self.inner.lock().segments.remove_unreferenced(others)?)
     }
 
     /// Forgets everything, before a snapshot's records are written.
@@ -171,7 +294,10 @@ impl SledState {
     /// # Errors
     /// sled failed.
     pub fn clear(&self) -> Result<(), CheckpointError> {
-        *self.digest.lock() = Digest::default();
+        let mut inner = self.inner.lock();
+        inner.segments.clear();
+        inner.segments.take_changed();
+        inner.digest = Digest::default();
         Ok(self.db.clear()?)
     }
 
@@ -184,9 +310,49 @@ impl SledState {
         Ok(())
     }
 
-    /// Bytes on disk.
-    pub fn disk_bytes(&self) -> u64 {
-        self.db.size_on_disk().unwrap_or(0)
+    /// Bytes on disk, and those of them in use.
+    pub fn disk_bytes(&self) -> (u64, u64) {
+        let sled = self.db.size_on_disk().unwrap_or(0);
+        let (versions, kept) = self.inner.lock().segments.disk_bytes();
+        (sled + versions, sled + kept)
+    }
+}
+
+/// See [`SledState::manifest`].
+pub struct Manifest {
+    /// The last applied entry.
+    pub index: u64,
+    /// Its term.
+    pub term: u64,
+    /// In key order.
+    pub records: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// Files of versions that the rows of a table name.
+pub fn files_named<'a>(records: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> HashSet<u64> {
+    let rows = records.into_iter().filter_map(|(key, value)| segment_of(key, value)?.ok());
+    rows.map(|(_, record)| record.file).collect()
+}
+
+/// Where the versions lie, beside the checkpoint and the snapshot files.
+pub fn versions_dir(beside: &Path) -> PathBuf {
+    beside.with_file_name("versions")
+}
+
+/// Opens sled. It lets go of its files a moment after it was closed.
+fn open_unlocked(path: &Path) -> Result<sled::Db, CheckpointError> {
+    let deadline = Instant::now() + UNLOCK_DEADLINE;
+    loop {
+        match sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None).open() {
+            // sled wraps the error that says it.
+            Err(sled::Error::Io(error)) if error.to_string().contains("could not acquire lock") => {
+                if Instant::now() > deadline {
+                    return Err(CheckpointError::InUse);
+                }
+                std::thread::sleep(UNLOCK_POLL);
+            }
+            opened => return Ok(opened?),
+        }
     }
 }
 
@@ -250,8 +416,8 @@ mod tests {
         }
         {
             let db = sled::open(&path).expect("open");
-            let (first, _) = db.scan_prefix([VERSION_PREFIX]).next().expect("a version").expect("read");
-            db.remove(first).expect("lose a version");
+            let (first, _) = db.scan_prefix([SEGMENT_PREFIX]).next().expect("a row").expect("read");
+            db.remove(first).expect("lose a file of versions");
             db.flush().expect("flush");
         }
         let (_, found) = SledState::open(&path).expect("open");

@@ -1,16 +1,20 @@
-//! A whole store in one file, with a checksum over everything:
+//! A whole store at one index, with a checksum over everything:
 //!
 //! ```text
 //! "CORSNAP1" | index u64 | term u64 | { key length u32 | value length u32 | key | value }* | 0xffffffff | crc32 u32
 //! ```
+//! The records are a store's, versions included (a leader's snapshot), or name the files that hold the versions (this member's own).
 //! Written beside its place, synced, then renamed: a file under its own name is whole. The newest two are kept.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use etcd_lite_core::{Record, Store};
+
+use super::sled_state;
 
 const MAGIC: &[u8; 8] = b"CORSNAP1";
 const END: u32 = u32::MAX;
@@ -106,11 +110,22 @@ fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Reads one snapshot file.
+/// Reads one snapshot file, and the files of versions that it names.
 ///
 /// # Errors
 /// Says what is wrong with it.
 pub fn read(path: &Path) -> Result<Store, String> {
+    let records = read_records(path)?;
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let loaded = sled_state::load(records, &sled_state::versions_dir(dir));
+    loaded.map(|(store, _)| store).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// The records of a snapshot file.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub fn read_records(path: &Path) -> Result<Vec<(Bytes, Bytes)>, String> {
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|mut file| file.read_to_end(&mut bytes))
@@ -128,7 +143,7 @@ pub fn read(path: &Path) -> Result<Store, String> {
     loop {
         let key_length = number(at).ok_or_else(damaged)?;
         if key_length == END {
-            break;
+            return Ok(pairs);
         }
         let value_length = number(at + 4).ok_or_else(damaged)?;
         let key_end = at + 8 + key_length as usize;
@@ -140,7 +155,20 @@ pub fn read(path: &Path) -> Result<Store, String> {
         pairs.push((bytes.slice(at + 8..key_end), Bytes::copy_from_slice(&bytes[key_end..value_end])));
         at = value_end;
     }
-    Store::load(pairs).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Files of versions that the snapshot files name.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn files_named(dir: &Path) -> io::Result<HashSet<u64>> {
+    let mut named = HashSet::new();
+    for path in list(dir)? {
+        // What cannot be read cannot be started from either.
+        let records = read_records(&path).unwrap_or_default();
+        named.extend(sled_state::files_named(records.iter().map(|(key, value)| (&key[..], &value[..]))));
+    }
+    Ok(named)
 }
 
 /// The newest readable snapshot, if any; damaged ones are passed over with a warning.

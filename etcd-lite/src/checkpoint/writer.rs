@@ -11,7 +11,7 @@ use etcd_lite_core::{Record, RecordChange, Store};
 use parking_lot::RwLock;
 
 use super::sled_state::{CheckpointError, SledState};
-use super::snapshot_file;
+use super::snapshot_file::{self, SnapshotWriter};
 
 /// Work for the writer.
 pub enum Job {
@@ -42,8 +42,25 @@ pub struct WriterConfig {
     pub snapshot_count: u64,
     /// Told the index and term that a new snapshot file covers.
     pub covered: Box<dyn Fn(u64, u64) + Send>,
-    /// Kept up to date with sled's bytes on disk.
-    pub disk_bytes: Arc<AtomicU64>,
+    /// Kept up to date.
+    pub disk: Arc<DiskBytes>,
+}
+
+/// What the checkpoint takes on disk, in bytes.
+#[derive(Debug, Default)]
+pub struct DiskBytes {
+    /// All of it.
+    pub total: AtomicU64,
+    /// Without versions that compaction dropped and that still lie in files.
+    pub in_use: AtomicU64,
+}
+
+impl DiskBytes {
+    fn update(&self, sled: &SledState) {
+        let (total, in_use) = sled.disk_bytes();
+        self.total.store(total, Ordering::Relaxed);
+        self.in_use.store(in_use, Ordering::Relaxed);
+    }
 }
 
 /// Starts the thread.
@@ -57,8 +74,8 @@ pub fn start(
 ) -> std::io::Result<(SyncSender<Job>, JoinHandle<()>)> {
     let (sender, receiver) = sync_channel(QUEUE);
     let snapshot_index = store.read().applied_index();
-    let writer =
-        Writer { sled, store, config, snapshot_index, bytes_since: 0, pending: Vec::new(), pending_bytes: 0 };
+    config.disk.update(&sled);
+    let writer = Writer { sled, store, config, snapshot_index, pending: Vec::new(), pending_bytes: 0 };
     let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(move || {
         crate::raft_member::end_process_on_panic("checkpoint", || writer.run(&receiver));
     })?;
@@ -70,8 +87,6 @@ struct Writer {
     store: Arc<RwLock<Store>>,
     config: WriterConfig,
     snapshot_index: u64,
-    /// Bytes of changes since the last snapshot file.
-    bytes_since: usize,
     /// Not yet given to sled.
     pending: Vec<RecordChange>,
     pending_bytes: usize,
@@ -110,7 +125,7 @@ impl Writer {
                 if dirty && flushed.elapsed() >= FLUSH_INTERVAL {
                     self.write_pending()?;
                     self.sled.flush()?;
-                    self.config.disk_bytes.store(self.sled.disk_bytes(), Ordering::Relaxed);
+                    self.config.disk.update(&self.sled);
                     dirty = false;
                     flushed = Instant::now();
                 }
@@ -130,14 +145,12 @@ impl Writer {
             RecordChange::Delete(key) => key.as_ref().len(),
         };
         let bytes = changes.iter().map(size).sum::<usize>();
-        self.bytes_since += bytes;
         self.pending_bytes += bytes;
         self.pending.extend(changes);
         if self.pending_bytes >= PENDING_BYTES {
             self.write_pending()?;
         }
-        self.snapshot_if_due();
-        Ok(())
+        self.snapshot_if_due()
     }
 
     fn write_pending(&mut self) -> Result<(), CheckpointError> {
@@ -147,27 +160,30 @@ impl Writer {
         if pending.is_empty() { Ok(()) } else { self.sled.write(&pending) }
     }
 
-    /// A snapshot file costs as much as the whole store, so it has to pay off against the log it lets go.
-    fn snapshot_if_due(&mut self) {
-        let (index, term, records) = {
-            let store = self.store.read();
-            let index = store.applied_index();
-            if index < self.snapshot_index + self.config.snapshot_count
-                || self.bytes_since < store.size_bytes()
-            {
-                return;
-            }
-            (index, store.applied_term(), store.records().collect())
-        };
-        match snapshot_file::write(&self.config.snapshot_dir, index, term, records) {
-            Ok(()) => {
+    /// A snapshot file only names the files of versions, so it costs little beside their sync.
+    fn snapshot_if_due(&mut self) -> Result<(), CheckpointError> {
+        if self.store.read().applied_index() < self.snapshot_index + self.config.snapshot_count {
+            return Ok(());
+        }
+        self.write_pending()?;
+        let Some(manifest) = self.sled.manifest()? else { return Ok(()) };
+        let dir = &self.config.snapshot_dir;
+        let (index, term) = (manifest.index, manifest.term);
+        let written = SnapshotWriter::create(dir, index, term).and_then(|mut file| {
+            manifest.records.iter().try_for_each(|(key, value)| file.record(key, value))?;
+            file.finish()?;
+            snapshot_file::files_named(dir)
+        });
+        match written {
+            Ok(named) => {
                 self.snapshot_index = index;
-                self.bytes_since = 0;
                 (self.config.covered)(index, term);
+                self.sled.remove_unreferenced(&named)?;
             }
             // The log only stays longer.
             Err(error) => tracing::warn!(%error, "cannot write a snapshot file; trying again later"),
         }
+        Ok(())
     }
 
     fn replace(&mut self, index: u64, records: Vec<Record>) -> Result<(), CheckpointError> {
@@ -178,7 +194,6 @@ impl Writer {
         let changes: Vec<_> = records.into_iter().map(RecordChange::Set).collect();
         self.sled.write(&changes)?;
         self.snapshot_index = index;
-        self.bytes_since = 0;
         Ok(())
     }
 }

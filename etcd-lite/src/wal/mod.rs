@@ -12,7 +12,7 @@ use codec::{FileEnd, decode_file};
 pub use codec::{WalEntry, WalHardState, WalRecord};
 
 /// A segment larger than this is followed by a new one.
-const SEGMENT_BYTES: u64 = 64 << 20;
+const SEGMENT_BYTES: u64 = 16 << 20;
 const SUFFIX: &str = ".wal";
 
 /// Why the log cannot be used. `Display` says what to do.
