@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use component_base::metrics::SharedRegistry;
+use coracle_proto::etcdserverpb::AlarmType;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, StatusCode, Uri};
 use http_body_util::Full;
@@ -35,11 +36,14 @@ impl<M: Member> HttpEndpoints<M> {
         match uri.path() {
             "/health" => self.health(query).await,
             "/livez" => self.checks("livez", query, &["serializable_read"]).await,
-            "/readyz" => self.checks("readyz", query, &["serializable_read", "linearizable_read"]).await,
+            "/readyz" => {
+                self.checks("readyz", query, &["data_corruption", "serializable_read", "linearizable_read"])
+                    .await
+            }
             "/version" => self.version(),
             "/metrics" => self.metrics(),
             path => match path.strip_prefix("/livez/").or_else(|| path.strip_prefix("/readyz/")) {
-                Some(check @ ("serializable_read" | "linearizable_read")) => {
+                Some(check @ ("data_corruption" | "serializable_read" | "linearizable_read")) => {
                     self.checks(path.split('/').nth(1).unwrap_or_default(), query, &[check]).await
                 }
                 _ => text(StatusCode::NOT_FOUND, "404 page not found\n".to_owned()),
@@ -49,7 +53,11 @@ impl<M: Member> HttpEndpoints<M> {
 
     async fn health(&self, query: &str) -> http::Response<Full<Bytes>> {
         let serializable = parameter(query, "serializable").any(|value| value == "true");
-        let problem = if self.member.status().leader == 0 && !serializable {
+        let excluded: Vec<&str> = parameter(query, "exclude").collect();
+        let alarm = self.alarm_names().find(|name| !excluded.contains(name));
+        let problem = if let Some(alarm) = alarm {
+            Some(format!("ALARM {alarm}"))
+        } else if self.member.status().leader == 0 && !serializable {
             Some("RAFT NO LEADER".to_owned())
         } else if serializable {
             None
@@ -71,8 +79,13 @@ impl<M: Member> HttpEndpoints<M> {
                 format!("[+]{check} excluded: ok\n")
             } else {
                 // A read of this member's own state cannot fail while the member answers at all.
-                let result =
-                    if *check == "linearizable_read" { self.linearizable_read().await } else { Ok(()) };
+                let result = match *check {
+                    "linearizable_read" => self.linearizable_read().await,
+                    "data_corruption" if self.alarm_names().any(|name| name == "CORRUPT") => {
+                        Err("alarm activated: CORRUPT".to_owned())
+                    }
+                    _ => Ok(()),
+                };
                 match result {
                     Ok(()) => format!("[+]{check} ok\n"),
                     Err(reason) => {
@@ -89,6 +102,12 @@ impl<M: Member> HttpEndpoints<M> {
             (true, true) => text(StatusCode::OK, format!("{report}{endpoint} check passed\n")),
             (true, false) => text(StatusCode::OK, "ok\n".to_owned()),
         }
+    }
+
+    /// Names of the raised alarms, each as often as members raised it.
+    fn alarm_names(&self) -> impl Iterator<Item = &'static str> + use<M> {
+        let alarms: Vec<_> = self.member.store().read().alarms().get(AlarmType::None).collect();
+        alarms.into_iter().map(|alarm| alarm.alarm().as_str_name())
     }
 
     async fn linearizable_read(&self) -> Result<(), String> {

@@ -406,7 +406,7 @@ impl Member for RaftMember {
             leader_changes: view.leader_changes,
             proposals_pending: self.waiters.count() as u64,
             proposals_failed: self.failed.load(Ordering::Relaxed),
-            errors: if view.leader == 0 { vec!["etcdserver: no leader".into()] } else { Vec::new() },
+            errors: Vec::new(),
         }
     }
 

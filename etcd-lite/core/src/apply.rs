@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use coracle_proto::etcdserverpb::{
-    AuthenticateResponse, CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse,
-    LeaseCheckpointRequest, LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest, LeaseRevokeResponse,
-    PutRequest, PutResponse, TxnResponse,
+    AlarmResponse, AuthenticateResponse, CompactionRequest, CompactionResponse, DeleteRangeRequest,
+    DeleteRangeResponse, LeaseCheckpointRequest, LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest,
+    LeaseRevokeResponse, PutRequest, PutResponse, TxnResponse,
 };
 use coracle_proto::store::{ClusterVersion, MemberAttributes};
 
@@ -68,6 +68,7 @@ pub enum Response {
     LeaseGrant(LeaseGrantResponse),
     LeaseRevoke(LeaseRevokeResponse),
     Authenticate(AuthenticateResponse),
+    Alarm(AlarmResponse),
     /// For commands that are not a client's request.
     Done,
 }
@@ -104,7 +105,10 @@ impl Store {
             auth: Vec::new(),
         };
         let (proposer, request) = Proposer::of(command);
-        let permitted = request.map_or(Ok(()), |request| self.check_permitted(proposer, request));
+        let permitted = request.map_or(Ok(()), |request| {
+            self.check_permitted(proposer, request)?;
+            self.check_alarms(request)
+        });
         let response = permitted.and_then(|()| match request {
             Some(Request::Put(request)) => self.apply_put(&mut batch, request).map(Response::Put),
             Some(Request::DeleteRange(request)) => {
@@ -117,6 +121,7 @@ impl Store {
             Some(Request::LeaseCheckpoint(request)) => self.apply_lease_checkpoint(&mut batch, request),
             Some(Request::MemberAttributes(attributes)) => self.apply_attributes(&mut batch, attributes),
             Some(Request::ClusterVersion(version)) => self.apply_cluster_version(&mut batch, version),
+            Some(Request::Alarm(request)) => self.apply_alarm(&mut batch, request),
             Some(request) => self.apply_auth(&mut batch, index, request),
             None => Err(StoreError::UnknownCommand),
         });

@@ -41,6 +41,12 @@ pub enum StoreError {
     /// `sort_order`, `sort_target`, a comparison or a filter outside the API's enumeration.
     #[error("etcdserver: invalid sort option")]
     InvalidSortOption,
+    /// A member is out of space: nothing that takes some is accepted until the alarm is disarmed.
+    #[error("etcdserver: mvcc: database space exceeded")]
+    NoSpace,
+    /// Members were found to differ: nothing is changed until the alarm is disarmed.
+    #[error("etcdserver: corrupt cluster")]
+    Corrupt,
     /// A log entry of a kind this build does not know; it was written by a newer one.
     #[error("etcdserver: not capable")]
     UnknownCommand,
@@ -114,6 +120,10 @@ pub enum ErrorCode {
     PermissionDenied,
     /// Who the caller is cannot be told.
     Unauthenticated,
+    /// There is no room for it.
+    ResourceExhausted,
+    /// Stored data is damaged.
+    DataLoss,
 }
 
 impl StoreError {
@@ -147,6 +157,8 @@ impl StoreError {
             | Self::AuthNotEnabled => ErrorCode::FailedPrecondition,
             Self::PermissionDenied => ErrorCode::PermissionDenied,
             Self::InvalidAuthToken => ErrorCode::Unauthenticated,
+            Self::NoSpace => ErrorCode::ResourceExhausted,
+            Self::Corrupt => ErrorCode::DataLoss,
             Self::UnknownCommand => ErrorCode::Unavailable,
         }
     }

@@ -18,6 +18,7 @@
 //!   [`Store::records`], cheap shared handles collected under the read lock and turned into bytes outside it.
 //! * Two members with the same [`Store::applied_index`] have the same [`Store::hash`].
 
+pub mod alarms;
 mod apply;
 pub mod auth;
 pub mod backend_form;

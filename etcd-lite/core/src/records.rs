@@ -2,6 +2,7 @@
 //!
 //! | Key | Value | What |
 //! | --- | --- | --- |
+//! | `A` + kind (8) + member id (8) | `AlarmMember` | a raised alarm |
 //! | `a` + member id (8 bytes, big-endian) | `MemberAttributes` | name and client URLs a member published |
 //! | `c` | UTF-8 text | cluster version |
 //! | `e` | `AuthRecord` | whether authentication is enabled, and its revision |
@@ -11,13 +12,14 @@
 //! | `r` + main revision (8) + sub revision (8) | `VersionRecord` | one version of a key |
 //! | `u` + number (8) | `authpb.User` | one user; the number is its own |
 //!
-//! Key order is therefore: attributes, cluster version, authentication, roles, leases, meta, versions by revision, users. Values are protobuf.
+//! Key order is therefore: alarms, attributes, cluster version, authentication, roles, leases, meta, versions by revision, users. Values are protobuf.
 //! Which keys a lease holds is not saved: the newest version of each key says it.
 //! Never here: where records are kept.
 
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
+use coracle_proto::etcdserverpb::AlarmMember;
 use coracle_proto::store::{AuthRecord, LeaseRecord, MemberAttributes, StoreMeta, VersionRecord};
 use coracle_proto::{authpb, mvccpb};
 use prost::Message;
@@ -25,6 +27,7 @@ use prost::Message;
 use crate::error::LoadError;
 use crate::version::{Revision, Version};
 
+const ALARM: u8 = b'A';
 const ATTRIBUTES: u8 = b'a';
 const CLUSTER_VERSION: u8 = b'c';
 const AUTH: u8 = b'e';
@@ -46,6 +49,8 @@ pub enum Record {
         /// Its granted and remaining time.
         record: LeaseRecord,
     },
+    /// A raised alarm.
+    Alarm(AlarmMember),
     /// What a member published about itself.
     Attributes(Arc<MemberAttributes>),
     /// The cluster version, such as `3.5.0`.
@@ -149,6 +154,7 @@ impl Record {
         match self {
             Self::Version(version) => RecordKey::version(version.revision),
             Self::Lease { id, .. } => RecordKey::lease(*id),
+            Self::Alarm(alarm) => RecordKey::new(ALARM, &[alarm.alarm as u64, alarm.member_id]),
             Self::Attributes(attributes) => RecordKey::new(ATTRIBUTES, &[attributes.member_id]),
             Self::ClusterVersion(_) => RecordKey::new(CLUSTER_VERSION, &[]),
             Self::Auth(_) => RecordKey::new(AUTH, &[]),
@@ -163,6 +169,7 @@ impl Record {
         match self {
             Self::Version(version) => version_record(version).encode_to_vec(),
             Self::Lease { record, .. } => record.encode_to_vec(),
+            Self::Alarm(alarm) => alarm.encode_to_vec(),
             Self::Attributes(attributes) => attributes.encode_to_vec(),
             Self::ClusterVersion(text) => text.as_bytes().to_vec(),
             Self::Auth(state) => state.encode_to_vec(),
@@ -204,6 +211,7 @@ impl Record {
         let undecodable = |source| LoadError::Undecodable { key: key.to_vec(), source };
         let Some((kind, mut rest)) = key.split_first() else { return Err(unknown()) };
         match (*kind, rest.len()) {
+            (ALARM, 16) => Ok(Self::Alarm(AlarmMember::decode(value).map_err(undecodable)?)),
             (ATTRIBUTES, 8) => {
                 Ok(Self::Attributes(Arc::new(MemberAttributes::decode(value).map_err(undecodable)?)))
             }
@@ -268,6 +276,7 @@ mod tests {
             ..version.clone()
         };
         let records = [
+            Record::Alarm(AlarmMember { member_id: 9, alarm: 2 }),
             Record::Attributes(Arc::new(MemberAttributes {
                 member_id: u64::MAX,
                 name: "a".into(),
@@ -292,7 +301,7 @@ mod tests {
             let read = Record::decode(record.key().as_ref(), record.value().into()).expect("decodes");
             assert_eq!(&read, record);
         }
-        let keys: Vec<Vec<u8>> = records[..5].iter().map(|r| r.key().as_ref().to_vec()).collect();
+        let keys: Vec<Vec<u8>> = records[..6].iter().map(|r| r.key().as_ref().to_vec()).collect();
         assert!(keys.is_sorted(), "{keys:?}");
     }
 

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use coracle_proto::etcdserverpb::AlarmType;
 use coracle_proto::store::{MemberAttributes, StoreMeta};
 
+use crate::alarms::Alarms;
 use crate::auth::Auth;
 use crate::error::LoadError;
 use crate::history::EventLog;
@@ -22,6 +24,7 @@ pub struct Store {
     pub(crate) index: KeyIndex,
     pub(crate) log: EventLog,
     pub(crate) leases: Leases,
+    pub(crate) alarms: Alarms,
     pub(crate) attributes: BTreeMap<u64, Arc<MemberAttributes>>,
     pub(crate) cluster_version: Option<Arc<str>>,
     pub(crate) auth: Auth,
@@ -43,6 +46,7 @@ impl Store {
             index: KeyIndex::default(),
             log: EventLog::default(),
             leases: Leases::default(),
+            alarms: Alarms::default(),
             attributes: BTreeMap::new(),
             cluster_version: None,
             auth: Auth::default(),
@@ -138,6 +142,7 @@ impl Store {
         let mut versions: Vec<&Arc<Version>> =
             self.index.iter().flat_map(|versions| versions.iter()).collect();
         versions.sort_unstable_by_key(|v| v.revision);
+        let alarms = self.alarms.get(AlarmType::None).map(Record::Alarm);
         let attributes = self.attributes.values().map(|a| Record::Attributes(Arc::clone(a)));
         let cluster_version = self.cluster_version.iter().map(|v| Record::ClusterVersion(Arc::clone(v)));
         let leases =
@@ -145,7 +150,8 @@ impl Store {
         // Records go in order of their keys' bytes, in which negative lease ids come last.
         let (negative, positive): (Vec<_>, Vec<_>) =
             leases.partition(|r| matches!(r, Record::Lease { id, .. } if *id < 0));
-        attributes
+        alarms
+            .chain(attributes)
             .chain(cluster_version)
             .chain(self.auth.records_before_leases())
             .chain(positive)
@@ -176,6 +182,7 @@ impl Store {
                     store.meta = meta;
                     continue;
                 }
+                Record::Alarm(alarm) => store.alarms.load(&alarm),
                 Record::Attributes(attributes) => {
                     store.attributes.insert(attributes.member_id, attributes);
                 }

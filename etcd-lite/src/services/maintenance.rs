@@ -4,11 +4,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use coracle_proto::etcdserverpb as pb;
+use coracle_proto::etcdserverpb::AlarmType;
 use coracle_proto::etcdserverpb::alarm_request::AlarmAction;
+use etcd_lite_core::{Request as Command, Response as Answer};
 use futures::stream::Stream;
 use tonic::{Request, Response, Status};
 
-use super::{Context, state_reads};
+use super::{Context, state_reads, status};
 use crate::member::Member;
 
 pub(crate) struct MaintenanceService<M>(pub(crate) Arc<Context<M>>);
@@ -25,6 +27,11 @@ impl<M: Member> pb::maintenance_server::Maintenance for MaintenanceService<M> {
         if status.leader == 0 {
             errors.push("etcdserver: no leader".to_owned());
         }
+        let alarms: Vec<_> = self.0.member.store().read().alarms().get(AlarmType::None).collect();
+        // As Go prints the message, with the space behind it.
+        errors.extend(
+            alarms.iter().map(|a| format!("memberID:{} alarm:{} ", a.member_id, a.alarm().as_str_name())),
+        );
         Ok(Response::new(pb::StatusResponse {
             header: self.0.header(),
             version: component_base::version::ETCD.to_owned(),
@@ -58,14 +65,26 @@ impl<M: Member> pb::maintenance_server::Maintenance for MaintenanceService<M> {
     }
 
     async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
-        match AlarmAction::try_from(request.into_inner().action) {
-            // Nothing raises alarms yet, so there are none to list or to disarm.
-            Ok(AlarmAction::Get | AlarmAction::Deactivate) => {
-                Ok(Response::new(pb::AlarmResponse { header: self.0.header(), alarms: Vec::new() }))
+        let request = request.into_inner();
+        let Ok(kind) = AlarmType::try_from(request.alarm) else {
+            return Err(Status::invalid_argument("etcdserver: unknown alarm"));
+        };
+        let mut response = match AlarmAction::try_from(request.action) {
+            Ok(AlarmAction::Get) => {
+                self.0.member.read_index().await.map_err(status::of_propose)?;
+                let alarms = self.0.member.store().read().alarms().get(kind).collect();
+                pb::AlarmResponse { header: self.0.header(), alarms }
             }
-            Ok(AlarmAction::Activate) => Err(not_implemented("raising an alarm")),
-            Err(_) => Err(Status::invalid_argument("etcdserver: unknown alarm action")),
-        }
+            Ok(AlarmAction::Activate | AlarmAction::Deactivate) => {
+                let proposed =
+                    self.0.member.propose(Command::Alarm(request)).await.map_err(status::of_propose)?;
+                let Answer::Alarm(response) = proposed.response else { return Err(status::unexpected()) };
+                response
+            }
+            Err(_) => return Err(Status::invalid_argument("etcdserver: unknown alarm action")),
+        };
+        self.0.fill(&mut response.header);
+        Ok(Response::new(response))
     }
 
     async fn defragment(

@@ -16,6 +16,8 @@ pub(crate) fn of_store(error: StoreError) -> Status {
         ErrorCode::Unavailable => Code::Unavailable,
         ErrorCode::PermissionDenied => Code::PermissionDenied,
         ErrorCode::Unauthenticated => Code::Unauthenticated,
+        ErrorCode::ResourceExhausted => Code::ResourceExhausted,
+        ErrorCode::DataLoss => Code::DataLoss,
     };
     Status::new(code, error.to_string())
 }

@@ -505,3 +505,34 @@ async fn plain_http_tells_health_version_and_metrics_on_the_same_port() {
     assert_eq!(status, 503);
     assert!(body.contains("[-]linearizable_read failed: etcdserver: no leader"), "{body}");
 }
+
+#[tokio::test]
+async fn a_raised_alarm_shows_in_status_health_and_refused_puts_until_it_is_disarmed() {
+    use pb::alarm_request::AlarmAction;
+    let server = serve(16, ServiceConfig::default()).await;
+    let mut maintenance = MaintenanceClient::new(server.channel.clone());
+    let alarm = |action: AlarmAction| pb::AlarmRequest {
+        action: action.into(),
+        member_id: 1,
+        alarm: pb::AlarmType::Nospace.into(),
+    };
+    let raised = maintenance.alarm(alarm(AlarmAction::Activate)).await.expect("activate").into_inner();
+    assert_eq!(raised.header.expect("header").member_id, 1);
+    let status = maintenance.status(pb::StatusRequest {}).await.expect("status").into_inner();
+    assert_eq!(status.errors, ["memberID:1 alarm:NOSPACE "]);
+    let mut kv = KvClient::new(server.channel.clone());
+    let refused = kv.put(put("k", "v")).await.expect_err("no space");
+    assert_eq!(
+        (refused.code(), refused.message()),
+        (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded")
+    );
+    let unhealthy = (503, r#"{"health":"false","reason":"ALARM NOSPACE"}"#.to_owned());
+    assert_eq!(get(&server, "/health").await, unhealthy);
+    assert_eq!(get(&server, "/health?exclude=NOSPACE").await.0, 200);
+    assert_eq!(get(&server, "/readyz").await.0, 200, "only corruption keeps a member from being used");
+    maintenance.alarm(alarm(AlarmAction::Deactivate)).await.expect("deactivate");
+    let listed = maintenance.alarm(alarm(AlarmAction::Get)).await.expect("get").into_inner();
+    assert_eq!(listed.alarms, []);
+    kv.put(put("k", "v")).await.expect("put");
+    assert_eq!(get(&server, "/health").await.0, 200);
+}
