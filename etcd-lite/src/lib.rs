@@ -3,6 +3,7 @@
 //! `services` answer clients over a [`member::Member`]; [`raft_member`] is the one there is: `raft` agrees on the log, `wal` keeps it,
 //! `checkpoint` keeps the applied state, `peer` carries messages.
 
+pub mod backend_file;
 pub mod bolt;
 pub mod checkpoint;
 pub mod data_lock;
@@ -16,4 +17,5 @@ pub mod raft;
 pub mod raft_member;
 pub mod run;
 pub mod services;
+pub mod tools;
 pub mod wal;

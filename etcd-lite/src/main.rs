@@ -1,4 +1,4 @@
-//! The store: parses flags, runs a member until it is told to stop.
+//! The store: parses flags, runs a member until it is told to stop; or one of the tools, if the first argument names one.
 
 use std::process::ExitCode;
 
@@ -6,6 +6,10 @@ use component_base::flags::{self, LogFlags, LogFormat};
 use etcd_lite::options::{LogLevel, NOT_IMPLEMENTED, Options};
 
 fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    if let Some(code) = etcd_lite::tools::run_if_named(&arguments) {
+        return code;
+    }
     let options: Options = flags::parse(NOT_IMPLEMENTED);
     let verbosity = match options.logging.log_level {
         LogLevel::Debug => 4,

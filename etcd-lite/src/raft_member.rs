@@ -298,7 +298,7 @@ impl RaftMember {
 
 /// The newest usable state: the checkpoint, or a snapshot file, or nothing if the log has everything. The flag asks to write the checkpoint
 /// anew.
-fn choose_store(
+pub(crate) fn choose_store(
     checkpointed: Option<Store>,
     snapshot_dir: &std::path::Path,
     log_start: u64,

@@ -9,20 +9,16 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use coracle_proto::store::StoreMeta;
 
 use crate::error::StoreError;
-use crate::key_range::KeyRange;
 use crate::records::Record;
 use crate::store::Store;
 use crate::version::{Revision, Version};
+use crate::walk::Walk;
 
 /// The name of etcd's bucket of versions.
 const BUCKET: &[u8] = b"key";
-/// Keys looked at under one hold of the store's lock: a fraction of a millisecond.
-pub const KEYS_AT_ONCE: usize = 2048;
-
 /// What a hash covers. Fixed before the first version is collected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HashScope {
@@ -41,25 +37,13 @@ pub struct KvHasher {
     kept_without_keys: Option<Vec<(Revision, Arc<Version>)>>,
 }
 
-/// How far a walk over all keys has come.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Walk {
-    /// Nothing was looked at yet.
-    #[default]
-    Start,
-    /// Everything up to and including this key was looked at.
-    After(Bytes),
-    /// Everything was looked at.
-    Done,
-}
-
 impl KvHasher {
     /// Begins a hash.
     pub fn new(scope: HashScope) -> Self {
         Self { scope, kept: Vec::new(), kept_without_keys: Some(Vec::new()) }
     }
 
-    /// Takes in the next [`KEYS_AT_ONCE`] keys. What is written in between does not matter; a compaction in between does, and is told.
+    /// Takes in the next [`crate::walk::KEYS_AT_ONCE`] keys. What is written in between does not matter; a compaction in between does, and is told.
     ///
     /// # Errors
     /// `Compacted` when the store was compacted since the scope was taken: begin again with a new scope.
@@ -110,29 +94,6 @@ impl KvHasher {
 }
 
 impl Store {
-    /// Looks at the next keys of a walk, each with its versions that compaction leaves, oldest first.
-    pub(crate) fn walk_versions<'a>(
-        &'a self,
-        walk: &mut Walk,
-        mut each: impl FnMut(&mut dyn Iterator<Item = &'a Arc<Version>>),
-    ) {
-        let start = match walk {
-            Walk::Start => Bytes::from_static(&[0]),
-            Walk::After(key) => [key.as_ref(), &[0]].concat().into(),
-            Walk::Done => return,
-        };
-        let to_the_end = KeyRange::new(&start, &Bytes::from_static(&[0]));
-        let (mut count, mut last) = (0, None);
-        for versions in self.index.range(&to_the_end).take(KEYS_AT_ONCE) {
-            each(&mut versions.reachable(self.compacted_revision()));
-            (count, last) = (count + 1, Some(versions.newest()));
-        }
-        *walk = match last {
-            Some(last) if count == KEYS_AT_ONCE => Walk::After(last.key.clone()),
-            _ => Walk::Done,
-        };
-    }
-
     /// What a hash at a revision (0: the current one) covers.
     ///
     /// # Errors
@@ -165,12 +126,11 @@ impl Store {
     /// A checksum of the whole state: versions, leases, revisions and all other records, not the log position.
     pub fn hash_all(&self) -> u32 {
         let mut crc = 0;
-        for record in self.records() {
+        for record in self.records_but_versions() {
             let record = match record {
                 Record::Meta(meta) => {
                     Record::Meta(StoreMeta { applied_index: 0, applied_term: 0, pruned_revision: 0, ..meta })
                 }
-                Record::Version(_) => continue,
                 other => other,
             };
             crc = crc32c::crc32c_append(crc, record.key().as_ref());
@@ -196,6 +156,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::walk::KEYS_AT_ONCE;
     use crate::{Command, Request};
     use coracle_proto::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest};
 

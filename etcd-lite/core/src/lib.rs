@@ -36,6 +36,7 @@ pub mod records;
 mod store;
 mod txn;
 mod version;
+pub mod walk;
 pub mod watch_index;
 
 #[cfg(test)]

@@ -142,6 +142,17 @@ impl Store {
         let mut versions: Vec<&Arc<Version>> =
             self.index.iter().flat_map(|versions| versions.iter()).collect();
         versions.sort_unstable_by_key(|v| v.revision);
+        self.records_before_versions()
+            .chain(versions.into_iter().map(|v| Record::Version(Arc::clone(v))))
+            .chain(self.records_after_versions())
+    }
+
+    /// All records but those of versions, in key order.
+    pub(crate) fn records_but_versions(&self) -> impl Iterator<Item = Record> {
+        self.records_before_versions().chain(self.records_after_versions())
+    }
+
+    fn records_before_versions(&self) -> impl Iterator<Item = Record> {
         let alarms = self.alarms.get(AlarmType::None).map(Record::Alarm);
         let attributes = self.attributes.values().map(|a| Record::Attributes(Arc::clone(a)));
         let cluster_version = self.cluster_version.iter().map(|v| Record::ClusterVersion(Arc::clone(v)));
@@ -157,8 +168,10 @@ impl Store {
             .chain(positive)
             .chain(negative)
             .chain([Record::Meta(self.meta)])
-            .chain(versions.into_iter().map(|v| Record::Version(Arc::clone(v))))
-            .chain(self.auth.records_of_users())
+    }
+
+    fn records_after_versions(&self) -> impl Iterator<Item = Record> {
+        self.auth.records_of_users().into_iter()
     }
 
     /// Builds a store from saved records in key order. No records at all give an empty store.

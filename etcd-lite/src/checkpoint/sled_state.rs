@@ -161,7 +161,11 @@ impl SledState {
         }
     }
 
-    fn try_open(path: &Path) -> Result<(Self, Option<Store>), CheckpointError> {
+    /// As [`Self::open`], leaving a damaged one where it is.
+    ///
+    /// # Errors
+    /// It is damaged or in use.
+    pub fn try_open(path: &Path) -> Result<(Self, Option<Store>), CheckpointError> {
         let db = open_unlocked(path)?;
         let versions_dir = versions_dir(path);
         let Some(expected) = db.get(DIGEST_KEY)? else {

@@ -8,9 +8,11 @@ use coracle_proto::etcdserverpb::AlarmType;
 use coracle_proto::etcdserverpb::alarm_request::AlarmAction;
 use etcd_lite_core::{Request as Command, Response as Answer};
 use futures::stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{Context, state_reads, status};
+use super::{Context, snapshot_stream, state_reads, status};
+use crate::backend_file::Content;
 use crate::member::Member;
 
 pub(crate) struct MaintenanceService<M>(pub(crate) Arc<Context<M>>);
@@ -47,7 +49,11 @@ impl<M: Member> pb::maintenance_server::Maintenance for MaintenanceService<M> {
     }
 
     async fn hash(&self, _: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
-        let hash = self.0.member.store().read().hash_all();
+        let hash = state_reads::run(Arc::clone(&self.0), |context| {
+            let members = context.member.members();
+            Ok(Content::new(state_reads::copy(context.member.store()), &members).hash())
+        })
+        .await?;
         Ok(Response::new(pb::HashResponse { header: self.0.header(), hash }))
     }
 
@@ -101,7 +107,8 @@ impl<M: Member> pb::maintenance_server::Maintenance for MaintenanceService<M> {
         &self,
         _: Request<pb::SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
-        Err(not_implemented("saving a snapshot to a client"))
+        let pieces = snapshot_stream::start(Arc::clone(&self.0)).await?;
+        Ok(Response::new(Box::pin(ReceiverStream::new(pieces))))
     }
 
     async fn move_leader(

@@ -10,6 +10,7 @@ mod kv;
 mod lease;
 mod lenient_authority;
 mod maintenance;
+mod snapshot_stream;
 mod state_reads;
 mod status;
 mod watch;

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use etcd_lite_core::hash::{HashScope, KvHasher, Walk};
+use etcd_lite_core::hash::{HashScope, KvHasher};
+use etcd_lite_core::walk::{StateCopy, Walk};
 use etcd_lite_core::{Store, StoreError};
 use parking_lot::RwLock;
 use tokio::sync::Semaphore;
@@ -62,4 +63,23 @@ pub(crate) fn hash_kv(store: &RwLock<Store>, revision: i64) -> Result<(u32, Hash
         (hasher, scope)
     };
     Ok((hasher.finish(), scope))
+}
+
+/// The whole state at one log index.
+pub(crate) fn copy(store: &RwLock<Store>) -> StateCopy {
+    for _ in 0..ATTEMPTS_IN_STEPS {
+        let mut copy = StateCopy::begin(&store.read());
+        let mut walk = Walk::Start;
+        while copy.add(&store.read(), &mut walk).is_ok() {
+            if walk == Walk::Done {
+                return copy;
+            }
+        }
+    }
+    let store = store.read();
+    let mut copy = StateCopy::begin(&store);
+    let mut walk = Walk::Start;
+    // Nothing can be compacted while the lock is held.
+    while walk != Walk::Done && copy.add(&store, &mut walk).is_ok() {}
+    copy
 }

@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 pub mod codec;
+pub mod scan;
 
 use codec::{FileEnd, decode_file};
 pub use codec::{WalEntry, WalHardState, WalRecord};
