@@ -3,6 +3,7 @@
 //! `services` answer clients over a [`member::Member`]; [`raft_member`] is the one there is: `raft` agrees on the log, `wal` keeps it,
 //! `checkpoint` keeps the applied state, `peer` carries messages.
 
+pub mod auto_compactor;
 pub mod backend_file;
 pub mod bolt;
 pub mod checkpoint;
@@ -13,6 +14,7 @@ pub mod member;
 pub mod metrics;
 pub mod options;
 pub mod peer;
+pub mod quota;
 pub mod raft;
 pub mod raft_member;
 pub mod run;

@@ -105,10 +105,12 @@ pub struct MemberStatus {
     pub raft_index: u64,
     /// Applied log index.
     pub applied_index: u64,
-    /// Bytes on disk of checkpoint and log.
+    /// Bytes on disk of the checkpoint.
     pub db_size_bytes: u64,
     /// Bytes of that in use.
     pub db_size_in_use_bytes: u64,
+    /// Bytes on disk of the log.
+    pub log_size_bytes: u64,
     /// Whether this member is a learner.
     pub is_learner: bool,
     /// Times this member saw the leader change.

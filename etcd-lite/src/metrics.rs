@@ -94,7 +94,7 @@ impl<M: Member> Collector for MemberCollector<M> {
             let (revision, compacted) = (store.revision(), store.compacted_revision());
             (store.key_count(), store.event_count(), store.size_bytes(), revision, compacted, leases)
         };
-        let gauges: [(&str, &str, f64); 14] = [
+        let gauges: [(&str, &str, f64); 15] = [
             (
                 "etcd_server_has_leader",
                 "Whether or not a leader exists. 1 is existence, 0 is not",
@@ -145,6 +145,7 @@ impl<M: Member> Collector for MemberCollector<M> {
                 bytes as f64,
             ),
             ("etcd_lite_leases", "Leases that exist", leases as f64),
+            ("etcd_lite_log_bytes", "Size of the log on disk in bytes", status.log_size_bytes as f64),
         ];
         for (name, help, value) in gauges {
             let gauge = ConstGauge::new(value);

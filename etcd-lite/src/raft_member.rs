@@ -10,8 +10,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
+use coracle_proto::etcdserverpb::AlarmType;
 use coracle_proto::store::{ClusterVersion, MemberAttributes};
-use etcd_lite_core::{Command, Request, Store};
+use etcd_lite_core::{Command, Request, Store, StoreError};
 use parking_lot::{Mutex, RwLock};
 use prost::Message as _;
 use tokio::sync::{broadcast, oneshot, watch};
@@ -23,6 +24,7 @@ use crate::data_lock::DataLock;
 use crate::lease_keeper::LeaseKeeper;
 use crate::member::{Feed, LeaseTimeToLive, Member, MemberInfo, MemberStatus, ProposeError, Proposed};
 use crate::peer::Peers;
+use crate::quota::{self, Quota};
 use crate::raft::applier::Applier;
 use crate::raft::core::{CoreConfig, RaftCore};
 use crate::raft::driver::{Driver, Input, View};
@@ -61,6 +63,12 @@ pub struct MemberConfig {
     pub snapshot_count: u64,
     /// `--max-request-bytes`.
     pub request_bytes_max: usize,
+    /// `--quota-backend-bytes`.
+    pub quota: Arc<Quota>,
+    /// `--wal-dir`.
+    pub wal_dir: Option<PathBuf>,
+    /// `--unsafe-no-fsync`.
+    pub unsafe_no_fsync: bool,
     /// `--initial-cluster-state=existing`.
     pub is_rejoining: bool,
 }
@@ -95,12 +103,15 @@ impl RaftMember {
         let dir = config.data_dir.join("member");
         let lock = DataLock::take(&dir)?;
         let snapshot_dir = dir.join("snap");
-        let (mut wal, replay) = Wal::open(&dir.join("wal"), config.cluster_id, config.id)?;
+        let wal_dir = config.wal_dir.clone().unwrap_or_else(|| dir.join("wal"));
+        let (mut wal, replay) = Wal::open(&wal_dir, config.cluster_id, config.id)?;
+        wal.set_unsafe_no_fsync(config.unsafe_no_fsync);
         let (sled, checkpointed) = SledState::open(&dir.join("checkpoint"))
             .context("cannot open the checkpoint; is the disk full or the directory not writable?")?;
         let last = replay.entries.last().map_or(replay.snapshot.0, |entry| entry.index);
         let (store, rewrite) = choose_store(checkpointed, &snapshot_dir, replay.snapshot.0, last)?;
         let applied = store.applied_index();
+        config.quota.applied(store.size_bytes() as u64, false);
         tracing::info!(applied, log_end = last, revision = store.revision(), "state is loaded");
 
         let wal_bytes = Arc::new(AtomicU64::new(wal.disk_bytes()));
@@ -173,6 +184,7 @@ impl RaftMember {
             applied: applied_sender,
             checkpoint,
             snapshot_dir,
+            quota: Arc::clone(&config.quota),
         };
         let sender = Arc::clone(&peers);
         let driver = Driver {
@@ -218,6 +230,11 @@ impl RaftMember {
         });
         peers.connect(inputs, Arc::clone(&member.leases));
         Ok(member)
+    }
+
+    /// How much the store may hold.
+    pub fn quota(&self) -> Arc<Quota> {
+        Arc::clone(&self.config.quota)
     }
 
     /// Hands over leadership, finishes what is committed, closes the files.
@@ -346,6 +363,11 @@ fn now_ms() -> u64 {
 
 impl Member for RaftMember {
     async fn propose(&self, request: Request) -> Result<Proposed, ProposeError> {
+        if !self.config.quota.has_room(&request) {
+            tracing::warn!("a request would exceed the space quota; raising NOSPACE");
+            self.propose_within(quota::raise(self.config.id, AlarmType::Nospace)).await?;
+            return Err(StoreError::NoSpace.into());
+        }
         let result = self.propose_within(request).await;
         if matches!(&result, Err(error) if !matches!(error, ProposeError::Store(_))) {
             self.failed.fetch_add(1, Ordering::Relaxed);
@@ -400,8 +422,9 @@ impl Member for RaftMember {
             term: view.term,
             raft_index: view.commit,
             applied_index: *self.applied.borrow(),
-            db_size_bytes: bytes(&self.checkpoint_disk.total) + bytes(&self.wal_bytes),
+            db_size_bytes: bytes(&self.checkpoint_disk.total),
             db_size_in_use_bytes: bytes(&self.checkpoint_disk.in_use),
+            log_size_bytes: bytes(&self.wal_bytes),
             is_learner: false,
             leader_changes: view.leader_changes,
             proposals_pending: self.waiters.count() as u64,

@@ -14,8 +14,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use crate::auto_compactor;
 use crate::options::{ClusterState, Options, plain};
 use crate::peer::{self, Peers};
+use crate::quota::Quota;
 use crate::raft_member::{MemberConfig, RaftMember};
 use crate::services::{ClientService, ServiceConfig, serve_connection};
 
@@ -27,6 +29,7 @@ const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
 /// What keeps the member from starting, with the next step.
 pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Result<()> {
     let cluster = options.cluster()?;
+    let retention = options.operations.retention()?;
     let client_tls = server_tls(
         &options.urls.listen_client_urls,
         ("--cert-file", options.security.cert_file.as_deref()),
@@ -69,6 +72,9 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         election: Duration::from_millis(options.tuning.election_timeout),
         snapshot_count: options.tuning.snapshot_count,
         request_bytes_max: options.tuning.max_request_bytes,
+        quota: Arc::new(Quota::new(options.operations.quota_backend_bytes)),
+        wal_dir: options.operations.wal_dir.clone(),
+        unsafe_no_fsync: options.operations.unsafe_no_fsync,
         is_rejoining: options.clustering.initial_cluster_state == ClusterState::Existing,
     };
     let starting = Arc::clone(&peers);
@@ -97,8 +103,13 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         concurrent_streams_max: options.tuning.max_concurrent_streams,
     };
     let registry = component_base::metrics::registry();
+    member.quota().register(&mut registry.lock());
     let service = ClientService::start(Arc::clone(&member), service_config, &registry, shutdown.clone());
     tokio::spawn(Arc::clone(&member.leases).run(Arc::clone(&member), shutdown.clone()));
+    tokio::spawn(member.quota().run(Arc::clone(&member), shutdown.clone()));
+    if let Some(retention) = retention {
+        tokio::spawn(auto_compactor::run(Arc::clone(&member), retention, shutdown.clone()));
+    }
     tokio::spawn(Arc::clone(&member).publish(options.urls.advertise_client_urls.iter().map(plain).collect()));
     for listener in metrics_listeners {
         tokio::spawn(serve_metrics(

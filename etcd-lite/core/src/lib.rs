@@ -21,6 +21,7 @@
 pub mod alarms;
 mod apply;
 pub mod auth;
+pub mod auto_compaction;
 pub mod backend_form;
 pub mod check;
 mod compaction;

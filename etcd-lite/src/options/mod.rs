@@ -3,6 +3,7 @@
 mod cluster_description;
 mod clustering;
 mod logging;
+mod operations;
 mod refused;
 mod security;
 mod tuning;
@@ -15,6 +16,7 @@ use clap::Parser;
 pub use cluster_description::{ClusterDescription, plain};
 pub use clustering::{ClusterState, ClusteringOptions};
 pub use logging::{LogLevel, LoggingOptions};
+pub use operations::{AutoCompactionMode, OperationOptions};
 pub use refused::NOT_IMPLEMENTED;
 pub use security::SecurityOptions;
 use tuning::MAX_REQUEST_BYTES_MAX;
@@ -43,6 +45,9 @@ pub struct Options {
     /// Times, sizes and limits.
     #[command(flatten)]
     pub tuning: TuningOptions,
+    /// Upkeep.
+    #[command(flatten)]
+    pub operations: OperationOptions,
     /// Logging.
     #[command(flatten)]
     pub logging: LoggingOptions,
@@ -88,10 +93,10 @@ mod tests {
         assert!(error(&["--feature-gates=Other=true"]).contains("Other"));
         assert!(error(&["--max-request-bytes=100000000"]).contains("the most is 33554432"));
         assert!(
-            parse(&["--wal-dir=x"])
+            parse(&["--v2-deprecation=x"])
                 .expect_err("refused")
                 .to_string()
-                .contains("--wal-dir is not implemented")
+                .contains("--v2-deprecation is not implemented")
         );
     }
 

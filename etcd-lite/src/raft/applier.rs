@@ -18,6 +18,7 @@ use crate::checkpoint::snapshot_file;
 use crate::checkpoint::writer::Job;
 use crate::lease_keeper::LeaseKeeper;
 use crate::member::{Feed, ProposeError};
+use crate::quota::Quota;
 
 /// Entries applied under one hold of the store's lock, so that readers get in between.
 const BATCH: usize = 64;
@@ -52,6 +53,8 @@ pub struct Applier {
     pub checkpoint: SyncSender<Job>,
     /// Where installed snapshots lie.
     pub snapshot_dir: PathBuf,
+    /// Told how much the store holds.
+    pub quota: Arc<Quota>,
 }
 
 impl Applier {
@@ -120,6 +123,10 @@ impl Applier {
                 changes.extend(applied.changes);
                 answers.push((command.id, applied.response.map_err(ProposeError::from)));
             }
+            let has_puts = feeds.iter().any(|feed| {
+                matches!(feed, Feed::Applied { events, .. } if events.iter().any(|e| !e.version.tombstone))
+            });
+            self.quota.applied(store.size_bytes() as u64, has_puts);
             store.applied_index()
         };
         if !began_to_lead {
@@ -151,6 +158,7 @@ impl Applier {
             }
         };
         let records = loaded.records().collect();
+        self.quota.applied(loaded.size_bytes() as u64, false);
         *self.store.write() = loaded;
         tracing::info!(index, "took over the leader's snapshot");
         let _ = self.feed.send(Feed::Replaced);

@@ -103,6 +103,7 @@ pub struct Wal {
     /// Number of the last write begun.
     last_write: u64,
     buffer: Vec<u8>,
+    unsafe_no_fsync: bool,
 }
 
 impl Wal {
@@ -173,6 +174,7 @@ impl Wal {
             next_sequence,
             last_write: 0,
             buffer: Vec::new(),
+            unsafe_no_fsync: false,
         };
         wal.cut()?;
         Ok((wal, replay))
@@ -195,6 +197,11 @@ impl Wal {
         self.next_sequence += 1;
         self.segments.push(Segment { path, last_index: 0 });
         Ok(())
+    }
+
+    /// From now on [`Wal::sync`] does not wait for the disk (`--unsafe-no-fsync`): a power cut may lose what was acknowledged.
+    pub fn set_unsafe_no_fsync(&mut self, unsafe_no_fsync: bool) {
+        self.unsafe_no_fsync = unsafe_no_fsync;
     }
 
     /// Adds a record; on disk after the next [`Wal::sync`].
@@ -232,7 +239,9 @@ impl Wal {
         self.file_bytes += self.buffer.len() as u64;
         self.buffer.clear();
         component_base::failpoint!("wal.before_sync");
-        self.file.sync_data().map_err(io)?;
+        if !self.unsafe_no_fsync {
+            self.file.sync_data().map_err(io)?;
+        }
         component_base::failpoint!("wal.after_sync");
         if self.file_bytes > SEGMENT_BYTES {
             self.cut()?;
