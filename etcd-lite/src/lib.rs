@@ -19,5 +19,6 @@ pub mod raft;
 pub mod raft_member;
 pub mod run;
 pub mod services;
+pub mod tokens;
 pub mod tools;
 pub mod wal;

@@ -17,6 +17,8 @@ use parking_lot::RwLock;
 use thiserror::Error;
 use tokio::sync::{broadcast, watch};
 
+use crate::tokens::Tokens;
+
 /// One running member, as the services see it.
 pub trait Member: Send + Sync + 'static {
     /// Puts a request through the log and answers when **this** member has applied it. A follower forwards to the leader. The
@@ -39,6 +41,9 @@ pub trait Member: Send + Sync + 'static {
 
     /// The state machine. Readers hold the lock for one request, never across an await.
     fn store(&self) -> &RwLock<Store>;
+
+    /// Who requests come from.
+    fn tokens(&self) -> &Tokens;
 
     /// Where the member stands now. Asked for with every answer, so it has to be cheap; never asked while holding the store.
     fn status(&self) -> MemberStatus;

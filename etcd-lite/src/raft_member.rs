@@ -31,6 +31,7 @@ use crate::raft::driver::{Driver, Input, View};
 use crate::raft::log::RaftLog;
 use crate::raft::waiters::Waiters;
 use crate::raft::wal_disk::{to_entry, to_hard_state};
+use crate::tokens::Tokens;
 use crate::wal::Wal;
 
 /// Inputs that may wait for the driver.
@@ -71,6 +72,8 @@ pub struct MemberConfig {
     pub unsafe_no_fsync: bool,
     /// `--initial-cluster-state=existing`.
     pub is_rejoining: bool,
+    /// Tokens and passwords; follows the store from the start on.
+    pub tokens: Arc<Tokens>,
 }
 
 /// See the module.
@@ -112,6 +115,7 @@ impl RaftMember {
         let (store, rewrite) = choose_store(checkpointed, &snapshot_dir, replay.snapshot.0, last)?;
         let applied = store.applied_index();
         config.quota.applied(store.size_bytes() as u64, false);
+        config.tokens.replaced(&store);
         tracing::info!(applied, log_end = last, revision = store.revision(), "state is loaded");
 
         let wal_bytes = Arc::new(AtomicU64::new(wal.disk_bytes()));
@@ -181,6 +185,7 @@ impl RaftMember {
             leases: Arc::clone(&leases),
             leading_term: Arc::clone(&leading_term),
             lease_extension: config.election,
+            tokens: Arc::clone(&config.tokens),
             applied: applied_sender,
             checkpoint,
             snapshot_dir,
@@ -410,6 +415,10 @@ impl Member for RaftMember {
 
     fn store(&self) -> &RwLock<Store> {
         &self.store
+    }
+
+    fn tokens(&self) -> &Tokens {
+        &self.config.tokens
     }
 
     fn status(&self) -> MemberStatus {

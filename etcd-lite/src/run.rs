@@ -20,6 +20,7 @@ use crate::peer::{self, Peers};
 use crate::quota::Quota;
 use crate::raft_member::{MemberConfig, RaftMember};
 use crate::services::{ClientService, ServiceConfig, serve_connection};
+use crate::tokens::Tokens;
 
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -52,6 +53,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         (Some(ca), Some(cert), Some(key)) => Some(tls::client_config(Some(ca), Some((cert, key)), &["h2"])?),
         _ => None,
     };
+    let tokens = Arc::new(Tokens::new(&options.auth, options.security.client_cert_auth)?);
     // All ports before any state is touched: a second copy of a member must not get to the log.
     let client_listeners = bind_all("--listen-client-urls", &options.urls.listen_client_urls).await?;
     let peer_listeners = bind_all("--listen-peer-urls", &options.urls.listen_peer_urls).await?;
@@ -76,6 +78,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         wal_dir: options.operations.wal_dir.clone(),
         unsafe_no_fsync: options.operations.unsafe_no_fsync,
         is_rejoining: options.clustering.initial_cluster_state == ClusterState::Existing,
+        tokens,
     };
     let starting = Arc::clone(&peers);
     let member = tokio::task::spawn_blocking(move || RaftMember::start(config, starting)).await??;
@@ -217,7 +220,10 @@ async fn serve_clients(
                 None => serve_connection(stream, service, shutdown).await,
                 Some(acceptor) => {
                     match tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream)).await {
-                        Ok(Ok(stream)) => serve_connection(stream, service, shutdown).await,
+                        Ok(Ok(stream)) => {
+                            let service = service.with_peer(peer_common_name(stream.get_ref().1));
+                            serve_connection(stream, service, shutdown).await;
+                        }
                         Ok(Err(error)) => tracing::debug!(%error, "a client's TLS handshake failed"),
                         Err(_) => {}
                     }
@@ -228,6 +234,12 @@ async fn serve_clients(
     }
     // Each connection ends by itself, within its own deadline.
     while connections.join_next().await.is_some() {}
+}
+
+/// The common name of the certificate a client has shown, which the handshake has verified.
+fn peer_common_name(connection: &rustls::ServerConnection) -> Option<String> {
+    let certificate = connection.peer_certificates()?.first()?;
+    Some(tls::subject(certificate).ok()?.common_name)
 }
 
 async fn serve_metrics(

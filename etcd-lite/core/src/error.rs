@@ -80,6 +80,9 @@ pub enum StoreError {
     /// Wrong name or password.
     #[error("etcdserver: authentication failed, invalid user ID or password")]
     AuthFailed,
+    /// Logging in as a user that has no password. As in etcd, this text has not the usual beginning.
+    #[error("auth: authentication failed, password was given for no password user")]
+    NoPasswordUser,
     /// The user may not do it.
     #[error("etcdserver: permission denied")]
     PermissionDenied,
@@ -120,6 +123,8 @@ pub enum ErrorCode {
     PermissionDenied,
     /// Who the caller is cannot be told.
     Unauthenticated,
+    /// No particular one.
+    Unknown,
     /// There is no room for it.
     ResourceExhausted,
     /// Stored data is damaged.
@@ -157,6 +162,7 @@ impl StoreError {
             | Self::AuthNotEnabled => ErrorCode::FailedPrecondition,
             Self::PermissionDenied => ErrorCode::PermissionDenied,
             Self::InvalidAuthToken => ErrorCode::Unauthenticated,
+            Self::NoPasswordUser => ErrorCode::Unknown,
             Self::NoSpace => ErrorCode::ResourceExhausted,
             Self::Corrupt => ErrorCode::DataLoss,
             Self::UnknownCommand => ErrorCode::Unavailable,

@@ -23,6 +23,8 @@ use tuning::MAX_REQUEST_BYTES_MAX;
 pub use tuning::TuningOptions;
 pub use urls::UrlOptions;
 
+use crate::tokens::options::AuthOptions;
+
 /// A small, fast etcd: the v3 API on a replicated log.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "etcd-lite", version = component_base::version::ETCD, max_term_width = 110)]
@@ -42,6 +44,9 @@ pub struct Options {
     /// TLS.
     #[command(flatten)]
     pub security: SecurityOptions,
+    /// Tokens and passwords.
+    #[command(flatten)]
+    pub auth: AuthOptions,
     /// Times, sizes and limits.
     #[command(flatten)]
     pub tuning: TuningOptions,

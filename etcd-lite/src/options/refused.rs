@@ -2,12 +2,9 @@
 
 /// Flags of etcd 3.5 that are refused by name.
 pub const NOT_IMPLEMENTED: &[&str] = &[
-    "auth-token",
-    "auth-token-ttl",
     "auto-tls",
     "backend-batch-interval",
     "backend-batch-limit",
-    "bcrypt-cost",
     "cipher-suites",
     "client-cert-allowed-hostname",
     "client-crl-file",

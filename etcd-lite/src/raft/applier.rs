@@ -19,6 +19,7 @@ use crate::checkpoint::writer::Job;
 use crate::lease_keeper::LeaseKeeper;
 use crate::member::{Feed, ProposeError};
 use crate::quota::Quota;
+use crate::tokens::Tokens;
 
 /// Entries applied under one hold of the store's lock, so that readers get in between.
 const BATCH: usize = 64;
@@ -47,6 +48,8 @@ pub struct Applier {
     pub leading_term: Arc<AtomicU64>,
     /// What new leaders grant on top of every lease.
     pub lease_extension: Duration,
+    /// Tokens, told what becomes of users.
+    pub tokens: Arc<Tokens>,
     /// Index applied, for linearizable reads.
     pub applied: watch::Sender<u64>,
     /// The checkpoint's writer.
@@ -121,6 +124,8 @@ impl Applier {
                     leases.extend(applied.leases);
                 }
                 changes.extend(applied.changes);
+                // Only takes locks of its own, and is nearly always empty.
+                self.tokens.applied(applied.index, &applied.auth);
                 answers.push((command.id, applied.response.map_err(ProposeError::from)));
             }
             let has_puts = feeds.iter().any(|feed| {
@@ -159,7 +164,11 @@ impl Applier {
         };
         let records = loaded.records().collect();
         self.quota.applied(loaded.size_bytes() as u64, false);
-        *self.store.write() = loaded;
+        {
+            let mut store = self.store.write();
+            *store = loaded;
+            self.tokens.replaced(&store);
+        }
         tracing::info!(index, "took over the leader's snapshot");
         let _ = self.feed.send(Feed::Replaced);
         // Whether the snapshot has what was proposed here cannot be told.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use coracle_proto::etcdserverpb as pb;
-use etcd_lite_core::{Request as Command, Response as Answer, check};
+use etcd_lite_core::auth::on_behalf;
+use etcd_lite_core::{Caller, Request as Command, Response as Answer, check};
 use prost::Message;
 use tonic::{Request, Response, Status};
 
@@ -20,8 +21,13 @@ impl<M: Member> KvService<M> {
         Ok(())
     }
 
-    async fn propose(&self, command: Command) -> Result<Answer, Status> {
-        self.0.member.propose(command).await.map(|proposed| proposed.response).map_err(status::of_propose)
+    async fn propose(&self, caller: Option<Caller>, command: Command) -> Result<Answer, Status> {
+        self.0
+            .member
+            .propose(on_behalf(caller, command))
+            .await
+            .map(|proposed| proposed.response)
+            .map_err(status::of_propose)
     }
 
     async fn wait_until_current(&self) -> Result<(), Status> {
@@ -33,12 +39,17 @@ impl<M: Member> KvService<M> {
 impl<M: Member> pb::kv_server::Kv for KvService<M> {
     async fn range(&self, request: Request<pb::RangeRequest>) -> Result<Response<pb::RangeResponse>, Status> {
         status::require_leader(&*self.0.member, request.metadata())?;
-        let request = request.into_inner();
-        check::range(&request).map_err(status::of_store)?;
-        if !request.serializable {
+        let range = request.get_ref();
+        check::range(range).map_err(status::of_store)?;
+        if !range.serializable {
             self.wait_until_current().await?;
         }
-        let mut response = self.0.member.store().read().range(&request).map_err(status::of_store)?;
+        let caller = self.0.caller(&request).await?;
+        let mut response = {
+            let store = self.0.member.store().read();
+            let permitted = store.auth().check_read(caller.as_ref(), &range.key, &range.range_end);
+            permitted.and_then(|()| store.range(range)).map_err(status::of_store)?
+        };
         self.0.fill(&mut response.header);
         self.0.metrics.ranges.inc();
         Ok(Response::new(response))
@@ -46,10 +57,11 @@ impl<M: Member> pb::kv_server::Kv for KvService<M> {
 
     async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
         status::require_leader(&*self.0.member, request.metadata())?;
+        let caller = self.0.caller(&request).await?;
         let request = request.into_inner();
         check::put(&request).map_err(status::of_store)?;
         self.check_size(&request)?;
-        let Answer::Put(mut response) = self.propose(Command::Put(request)).await? else {
+        let Answer::Put(mut response) = self.propose(caller, Command::Put(request)).await? else {
             return Err(status::unexpected());
         };
         self.0.fill(&mut response.header);
@@ -62,10 +74,12 @@ impl<M: Member> pb::kv_server::Kv for KvService<M> {
         request: Request<pb::DeleteRangeRequest>,
     ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
         status::require_leader(&*self.0.member, request.metadata())?;
+        let caller = self.0.caller(&request).await?;
         let request = request.into_inner();
         check::delete_range(&request).map_err(status::of_store)?;
         self.check_size(&request)?;
-        let Answer::DeleteRange(mut response) = self.propose(Command::DeleteRange(request)).await? else {
+        let Answer::DeleteRange(mut response) = self.propose(caller, Command::DeleteRange(request)).await?
+        else {
             return Err(status::unexpected());
         };
         self.0.fill(&mut response.header);
@@ -75,16 +89,21 @@ impl<M: Member> pb::kv_server::Kv for KvService<M> {
 
     async fn txn(&self, request: Request<pb::TxnRequest>) -> Result<Response<pb::TxnResponse>, Status> {
         status::require_leader(&*self.0.member, request.metadata())?;
-        let request = request.into_inner();
-        check::txn(&request, self.0.config.txn_ops_max).map_err(status::of_store)?;
-        let mut response = if check::txn_is_read_only(&request) {
-            if !check::txn_is_serializable(&request) {
+        let txn = request.get_ref();
+        check::txn(txn, self.0.config.txn_ops_max).map_err(status::of_store)?;
+        let mut response = if check::txn_is_read_only(txn) {
+            if !check::txn_is_serializable(txn) {
                 self.wait_until_current().await?;
             }
-            self.0.member.store().read().read_txn(&request).map_err(status::of_store)?
+            let caller = self.0.caller(&request).await?;
+            let store = self.0.member.store().read();
+            let permitted = store.check_txn_permitted(caller.as_ref(), txn);
+            permitted.and_then(|()| store.read_txn(txn)).map_err(status::of_store)?
         } else {
-            self.check_size(&request)?;
-            let Answer::Txn(response) = self.propose(Command::Txn(request)).await? else {
+            self.check_size(txn)?;
+            let caller = self.0.caller(&request).await?;
+            let Answer::Txn(response) = self.propose(caller, Command::Txn(request.into_inner())).await?
+            else {
                 return Err(status::unexpected());
             };
             response
@@ -99,7 +118,9 @@ impl<M: Member> pb::kv_server::Kv for KvService<M> {
         request: Request<pb::CompactionRequest>,
     ) -> Result<Response<pb::CompactionResponse>, Status> {
         status::require_leader(&*self.0.member, request.metadata())?;
-        let Answer::Compact(mut response) = self.propose(Command::Compact(request.into_inner())).await?
+        let caller = self.0.caller(&request).await?;
+        let Answer::Compact(mut response) =
+            self.propose(caller, Command::Compact(request.into_inner())).await?
         else {
             return Err(status::unexpected());
         };

@@ -4,7 +4,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use coracle_proto::etcdserverpb as pb;
-use etcd_lite_core::{Request as Command, Response as Answer, StoreError, check};
+use etcd_lite_core::auth::on_behalf;
+use etcd_lite_core::{Caller, Request as Command, Response as Answer, StoreError, check};
 use futures::stream::{Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
@@ -22,10 +23,10 @@ impl<M: Member> LeaseService<M> {
         Self { context, shutdown }
     }
 
-    async fn propose(&self, command: Command) -> Result<Answer, Status> {
+    async fn propose(&self, caller: Option<Caller>, command: Command) -> Result<Answer, Status> {
         self.context
             .member
-            .propose(command)
+            .propose(on_behalf(caller, command))
             .await
             .map(|proposed| proposed.response)
             .map_err(status::of_propose)
@@ -51,6 +52,7 @@ impl<M: Member> pb::lease_server::Lease for LeaseService<M> {
         request: Request<pb::LeaseGrantRequest>,
     ) -> Result<Response<pb::LeaseGrantResponse>, Status> {
         status::require_leader(&*self.context.member, request.metadata())?;
+        let caller = self.context.caller(&request).await?;
         let mut grant = request.into_inner();
         if grant.ttl > check::LEASE_TTL_SECONDS_MAX {
             return Err(status::of_store(StoreError::LeaseTtlTooLarge));
@@ -62,7 +64,7 @@ impl<M: Member> pb::lease_server::Lease for LeaseService<M> {
             if id_is_chosen_here {
                 grant.id = (self.context.member.unique_id() & i64::MAX as u64).max(1) as i64;
             }
-            answer = self.context.member.propose(Command::LeaseGrant(grant)).await;
+            answer = self.context.member.propose(on_behalf(caller.clone(), Command::LeaseGrant(grant))).await;
             let is_taken = matches!(answer, Err(ProposeError::Store(StoreError::LeaseExists)));
             if !(id_is_chosen_here && is_taken) {
                 break;
@@ -81,8 +83,9 @@ impl<M: Member> pb::lease_server::Lease for LeaseService<M> {
         request: Request<pb::LeaseRevokeRequest>,
     ) -> Result<Response<pb::LeaseRevokeResponse>, Status> {
         status::require_leader(&*self.context.member, request.metadata())?;
+        let caller = self.context.caller(&request).await?;
         let Answer::LeaseRevoke(mut response) =
-            self.propose(Command::LeaseRevoke(request.into_inner())).await?
+            self.propose(caller, Command::LeaseRevoke(request.into_inner())).await?
         else {
             return Err(status::unexpected());
         };
@@ -119,8 +122,9 @@ impl<M: Member> pb::lease_server::Lease for LeaseService<M> {
         request: Request<pb::LeaseTimeToLiveRequest>,
     ) -> Result<Response<pb::LeaseTimeToLiveResponse>, Status> {
         status::require_leader(&*self.context.member, request.metadata())?;
-        let pb::LeaseTimeToLiveRequest { id, keys: with_keys } = request.into_inner();
+        let pb::LeaseTimeToLiveRequest { id, keys: with_keys } = *request.get_ref();
         self.context.member.read_index().await.map_err(status::of_propose)?;
+        let caller = if with_keys { self.context.caller(&request).await? } else { None };
         let left = self.context.member.lease_time_to_live(id).await.map_err(status::of_propose)?;
         let header = self.context.header();
         let Some(left) = left else {
@@ -133,6 +137,7 @@ impl<M: Member> pb::lease_server::Lease for LeaseService<M> {
         };
         let keys = if with_keys {
             let store = self.context.member.store().read();
+            store.check_lease_keys_readable(caller.as_ref(), id).map_err(status::of_store)?;
             store.lease(id).map(|lease| lease.keys.iter().cloned().collect()).unwrap_or_default()
         } else {
             Vec::new()

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use coracle_proto::etcdserverpb as pb;
 use coracle_proto::etcdserverpb::AlarmType;
 use coracle_proto::etcdserverpb::alarm_request::AlarmAction;
+use etcd_lite_core::auth::on_behalf;
 use etcd_lite_core::{Request as Command, Response as Answer};
 use futures::stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -48,7 +49,8 @@ impl<M: Member> pb::maintenance_server::Maintenance for MaintenanceService<M> {
         }))
     }
 
-    async fn hash(&self, _: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
+    async fn hash(&self, request: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
+        self.0.require_admin(&request).await?;
         let hash = state_reads::run(Arc::clone(&self.0), |context| {
             let members = context.member.members();
             Ok(Content::new(state_reads::copy(context.member.store()), &members).hash())
@@ -61,6 +63,7 @@ impl<M: Member> pb::maintenance_server::Maintenance for MaintenanceService<M> {
         &self,
         request: Request<pb::HashKvRequest>,
     ) -> Result<Response<pb::HashKvResponse>, Status> {
+        self.0.require_admin(&request).await?;
         let revision = request.into_inner().revision;
         let (hash, scope) = state_reads::run(Arc::clone(&self.0), move |context| {
             state_reads::hash_kv(context.member.store(), revision)
@@ -71,6 +74,8 @@ impl<M: Member> pb::maintenance_server::Maintenance for MaintenanceService<M> {
     }
 
     async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
+        // Anyone may ask, but not with a token that is none.
+        let caller = self.0.caller(&request).await?;
         let request = request.into_inner();
         let Ok(kind) = AlarmType::try_from(request.alarm) else {
             return Err(Status::invalid_argument("etcdserver: unknown alarm"));
@@ -82,8 +87,12 @@ impl<M: Member> pb::maintenance_server::Maintenance for MaintenanceService<M> {
                 pb::AlarmResponse { header: self.0.header(), alarms }
             }
             Ok(AlarmAction::Activate | AlarmAction::Deactivate) => {
-                let proposed =
-                    self.0.member.propose(Command::Alarm(request)).await.map_err(status::of_propose)?;
+                let proposed = self
+                    .0
+                    .member
+                    .propose(on_behalf(caller, Command::Alarm(request)))
+                    .await
+                    .map_err(status::of_propose)?;
                 let Answer::Alarm(response) = proposed.response else { return Err(status::unexpected()) };
                 response
             }
@@ -95,18 +104,20 @@ impl<M: Member> pb::maintenance_server::Maintenance for MaintenanceService<M> {
 
     async fn defragment(
         &self,
-        _: Request<pb::DefragmentRequest>,
+        request: Request<pb::DefragmentRequest>,
     ) -> Result<Response<pb::DefragmentResponse>, Status> {
-        // The checkpoint gives space back by itself; there is nothing to wait for.
-        Ok(Response::new(pb::DefragmentResponse { header: self.0.header() }))
+        self.0.require_admin(&request).await?;
+        // The checkpoint gives space back by itself; there is nothing to wait for. As upstream's, the answer has no header.
+        Ok(Response::new(pb::DefragmentResponse { header: None }))
     }
 
     type SnapshotStream = Pin<Box<dyn Stream<Item = Result<pb::SnapshotResponse, Status>> + Send>>;
 
     async fn snapshot(
         &self,
-        _: Request<pb::SnapshotRequest>,
+        request: Request<pb::SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
+        self.0.require_admin(&request).await?;
         let pieces = snapshot_stream::start(Arc::clone(&self.0)).await?;
         Ok(Response::new(Box::pin(ReceiverStream::new(pieces))))
     }

@@ -4,6 +4,7 @@
 //! each connection with [`serve_connection`] and a clone of [`ClientService`].
 
 mod auth;
+mod caller;
 mod cluster;
 mod connection;
 mod kv;
@@ -106,6 +107,8 @@ pub struct ClientService<M: Member> {
     auth: pb::auth_server::AuthServer<auth::AuthService<M>>,
     http: Arc<HttpEndpoints<M>>,
     concurrent_streams_max: u32,
+    /// Whose connection this is, if a certificate says so.
+    peer: Option<caller::PeerCommonName>,
 }
 
 impl<M: Member> Clone for ClientService<M> {
@@ -119,6 +122,7 @@ impl<M: Member> Clone for ClientService<M> {
             auth: self.auth.clone(),
             http: Arc::clone(&self.http),
             concurrent_streams_max: self.concurrent_streams_max,
+            peer: self.peer.clone(),
         }
     }
 }
@@ -156,7 +160,14 @@ impl<M: Member> ClientService<M> {
             auth: pb::auth_server::AuthServer::new(auth::AuthService(context)),
             http,
             concurrent_streams_max,
+            peer: None,
         }
+    }
+
+    /// For one connection, whose client has shown a certificate of this common name.
+    pub fn with_peer(mut self, common_name: Option<String>) -> Self {
+        self.peer = common_name.map(|name| caller::PeerCommonName(name.into()));
+        self
     }
 
     pub(crate) fn concurrent_streams_max(&self) -> u32 {
@@ -181,7 +192,7 @@ where
     type Error = Infallible;
     type Future = ResponseFuture;
 
-    fn call(&self, request: http::Request<B>) -> ResponseFuture {
+    fn call(&self, mut request: http::Request<B>) -> ResponseFuture {
         let is_grpc = request
             .headers()
             .get(CONTENT_TYPE)
@@ -191,6 +202,9 @@ where
             return Box::pin(
                 async move { Ok(http.answer(request.method(), request.uri()).await.map(Body::new)) },
             );
+        }
+        if let Some(peer) = &self.peer {
+            request.extensions_mut().insert(peer.clone());
         }
         let service = request.uri().path().split('/').nth(1).unwrap_or_default();
         match service {

@@ -16,6 +16,7 @@ pub(crate) fn of_store(error: StoreError) -> Status {
         ErrorCode::Unavailable => Code::Unavailable,
         ErrorCode::PermissionDenied => Code::PermissionDenied,
         ErrorCode::Unauthenticated => Code::Unauthenticated,
+        ErrorCode::Unknown => Code::Unknown,
         ErrorCode::ResourceExhausted => Code::ResourceExhausted,
         ErrorCode::DataLoss => Code::DataLoss,
     };

@@ -9,6 +9,8 @@ use tokio::sync::{broadcast, watch};
 
 use crate::lease_keeper::LeaseKeeper;
 use crate::member::{Feed, LeaseTimeToLive, Member, MemberInfo, MemberStatus, ProposeError, Proposed};
+use crate::tokens::Tokens;
+use crate::tokens::options::AuthOptions;
 
 pub(crate) struct TestMember {
     store: RwLock<Store>,
@@ -18,6 +20,7 @@ pub(crate) struct TestMember {
     leader: watch::Sender<u64>,
     pub(crate) leases: Arc<LeaseKeeper>,
     next_id: AtomicU64,
+    tokens: Tokens,
 }
 
 impl TestMember {
@@ -32,6 +35,8 @@ impl TestMember {
             leader: watch::channel(1).0,
             leases,
             next_id: AtomicU64::new(1),
+            tokens: Tokens::new(&AuthOptions { bcrypt_cost: 4, ..AuthOptions::default() }, true)
+                .expect("simple tokens"),
         })
     }
 
@@ -44,6 +49,7 @@ impl TestMember {
         *index += 1;
         let applied = self.store.write().apply(*index, 1, &Command { id: *index, request: Some(request) });
         self.leases.applied(&applied.leases);
+        self.tokens.applied(applied.index, &applied.auth);
         if !applied.events.is_empty() {
             // Nobody listening is fine.
             let _ = self.feed.send(Feed::Applied { revision: applied.revision, events: applied.events });
@@ -79,6 +85,10 @@ impl Member for TestMember {
 
     fn store(&self) -> &RwLock<Store> {
         &self.store
+    }
+
+    fn tokens(&self) -> &Tokens {
+        &self.tokens
     }
 
     fn status(&self) -> MemberStatus {

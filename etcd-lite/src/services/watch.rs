@@ -14,6 +14,7 @@ use tonic::codegen::{BoxFuture, Service};
 use tonic::server::{Grpc, StreamingService};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::caller::Credentials;
 use super::watch_codec::{WatchCodec, WatchFrame};
 use super::watch_hub::{StreamOut, WatchHub};
 use super::watch_stream::{StreamSettings, WatchStream};
@@ -56,6 +57,7 @@ impl<M: Member> WatchServer<M> {
             progress_interval: self.context.config.watch_progress_interval,
             part_bytes_max: self.context.config.request_bytes_max,
             wants_leader: status::wants_leader(request.metadata()),
+            credentials: Credentials::of(request.metadata(), request.extensions()),
         };
         let (out, frames, queue) = StreamOut::new();
         let stream = WatchStream::new(Arc::clone(member), Arc::clone(&self.hub), out, settings);

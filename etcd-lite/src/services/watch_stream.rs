@@ -18,6 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+use super::caller::Credentials;
 use super::status;
 use super::watch_codec::{View, WatchFrame};
 use super::watch_hub::{StreamOut, SyncedWatcher, WatchHub};
@@ -40,6 +41,7 @@ pub(crate) struct StreamSettings {
     pub(crate) progress_interval: Duration,
     pub(crate) part_bytes_max: usize,
     pub(crate) wants_leader: bool,
+    pub(crate) credentials: Credentials,
 }
 
 /// One watcher of the stream, in the hub or not.
@@ -113,7 +115,10 @@ impl<M: Member> WatchStream<M> {
                 }
                 () = self.out.closed() => break,
                 request = requests.next(), if self.pending.len() < PENDING_FRAMES_MAX => match request {
-                    Some(Ok(request)) => self.handle(request),
+                    Some(Ok(request)) => {
+                        let permitted = self.check_permitted(&request).await;
+                        self.handle(request, permitted);
+                    }
                     Some(Err(_)) | None => break,
                 },
                 () = self.out.changed() => {}
@@ -208,9 +213,20 @@ impl<M: Member> WatchStream<M> {
         true
     }
 
-    fn handle(&mut self, request: WatchRequest) {
+    /// Whether the stream's user may read what it wants to watch. As in etcd, a watcher that is there stays when the permission goes.
+    async fn check_permitted(&self, request: &WatchRequest) -> Result<(), StoreError> {
+        let Some(RequestUnion::CreateRequest(create)) = &request.request_union else { return Ok(()) };
+        if !self.member.tokens().is_enabled() {
+            return Ok(());
+        }
+        let caller = self.settings.credentials.caller(&*self.member).await?;
+        let key = lowest_if_empty(&create.key);
+        self.member.store().read().auth().check_read(caller.as_ref(), &key, &create.range_end)
+    }
+
+    fn handle(&mut self, request: WatchRequest, permitted: Result<(), StoreError>) {
         match request.request_union {
-            Some(RequestUnion::CreateRequest(create)) => self.create(create),
+            Some(RequestUnion::CreateRequest(create)) => self.create(create, permitted),
             Some(RequestUnion::CancelRequest(cancel)) => {
                 let watch_id = cancel.watch_id;
                 if self.watchers.remove(&watch_id).is_some() {
@@ -230,16 +246,17 @@ impl<M: Member> WatchStream<M> {
         }
     }
 
-    fn create(&mut self, create: WatchCreateRequest) {
+    fn create(&mut self, create: WatchCreateRequest, permitted: Result<(), StoreError>) {
         let revision = self.member.store().read().revision();
         let header = Some(self.hub.header(revision));
-        // No key means the lowest there is.
-        let key = if create.key.is_empty() { Bytes::from_static(&[0]) } else { create.key };
-        let range = KeyRange::new(&key, &create.range_end);
-        let refusal = if range.is_empty() {
-            Some("mvcc: watcher range is empty")
+        let range = KeyRange::new(&lowest_if_empty(&create.key), &create.range_end);
+        let refusal = if let Err(error) = permitted {
+            let status = status::of_store(error);
+            Some(format!("rpc error: code = {:?} desc = {}", status.code(), status.message()))
+        } else if range.is_empty() {
+            Some("mvcc: watcher range is empty".to_owned())
         } else if create.watch_id != 0 && self.watchers.contains_key(&create.watch_id) {
-            Some("mvcc: duplicate watch ID provided on the WatchStream")
+            Some("mvcc: duplicate watch ID provided on the WatchStream".to_owned())
         } else {
             None
         };
@@ -249,7 +266,7 @@ impl<M: Member> WatchStream<M> {
                 watch_id: -1,
                 created: true,
                 canceled: true,
-                cancel_reason: reason.to_owned(),
+                cancel_reason: reason,
                 ..WatchResponse::default()
             }));
             return;
@@ -287,4 +304,9 @@ impl<M: Member> WatchStream<M> {
             self.hub.notify_progress(self.number, *watch_id);
         }
     }
+}
+
+/// No key means the lowest there is.
+fn lowest_if_empty(key: &Bytes) -> Bytes {
+    if key.is_empty() { Bytes::from_static(&[0]) } else { key.clone() }
 }

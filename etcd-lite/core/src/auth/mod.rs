@@ -121,12 +121,15 @@ impl Auth {
     /// A user as one whose password can be checked, and the revision in which that is so.
     ///
     /// # Errors
-    /// `AuthNotEnabled`; `AuthFailed` when there is no such user or it has no password.
+    /// `AuthNotEnabled`, `AuthFailed` when there is no such user, `NoPasswordUser`.
     pub fn password_hash(&self, name: &str) -> Result<(&[u8], u64), StoreError> {
         if !self.enabled {
             return Err(StoreError::AuthNotEnabled);
         }
-        let user = self.user(name).filter(|user| !has_no_password(user)).ok_or(StoreError::AuthFailed)?;
+        let user = self.user(name).ok_or(StoreError::AuthFailed)?;
+        if has_no_password(user) {
+            return Err(StoreError::NoPasswordUser);
+        }
         Ok((user.password.as_ref(), self.revision))
     }
 
