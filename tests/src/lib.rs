@@ -2,5 +2,6 @@
 //! crate.
 
 pub mod cluster;
+pub mod store;
 pub mod tools;
 pub mod wait;
