@@ -7,6 +7,7 @@ mod auth;
 mod caller;
 mod cluster;
 mod connection;
+mod huffman;
 mod kv;
 mod lease;
 mod lenient_authority;
