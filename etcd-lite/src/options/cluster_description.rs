@@ -2,43 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, bail};
-use url::Url;
-
-use super::{MAX_REQUEST_BYTES_MAX, Options};
+use super::{EtcdUrl, Options, plain};
 use crate::member::MemberInfo;
+use anyhow::{Context, bail};
 
 impl Options {
-    /// Checks what belongs together, and finds the members. This one's id is that of its name in `--initial-cluster`.
+    /// Finds the members. This one's id is that of its name in `--initial-cluster`.
     ///
     /// # Errors
     /// Names the flag and the remedy.
     pub fn cluster(&self) -> anyhow::Result<ClusterDescription> {
-        if self.tuning.election_timeout < 5 * self.tuning.heartbeat_interval {
-            bail!(
-                "--election-timeout[{}ms] should be at least as 5 times as --heartbeat-interval[{}ms]",
-                self.tuning.election_timeout,
-                self.tuning.heartbeat_interval
-            );
-        }
-        if self.tuning.max_request_bytes > MAX_REQUEST_BYTES_MAX {
-            bail!(
-                "--max-request-bytes={} is more than the log takes; the most is {MAX_REQUEST_BYTES_MAX}",
-                self.tuning.max_request_bytes
-            );
-        }
-        if self.tuning.heartbeat_interval == 0 {
-            bail!("--heartbeat-interval must be >0 (set to 0ms)");
-        }
-        if let Some(gate) = self
-            .tuning
-            .feature_gates
-            .iter()
-            .flat_map(|g| g.split(','))
-            .find(|g| !g.starts_with("InitialCorruptCheck="))
-        {
-            bail!("--feature-gates: {gate} is not there; InitialCorruptCheck is");
-        }
         let own =
             self.urls.initial_advertise_peer_urls.iter().map(|url| format!("{}={}", self.name, plain(url)));
         let text =
@@ -48,7 +21,7 @@ impl Options {
             let (name, url) = pair
                 .split_once('=')
                 .with_context(|| format!("--initial-cluster: {pair:?} is not NAME=URL"))?;
-            let url: Url = url.parse().with_context(|| format!("--initial-cluster: {url}"))?;
+            let url: EtcdUrl = url.parse().with_context(|| format!("--initial-cluster: {url}"))?;
             urls.entry(name).or_default().push(plain(&url));
         }
         let members: Vec<MemberInfo> = urls
@@ -87,11 +60,6 @@ pub struct ClusterDescription {
     pub id: u64,
     /// All members.
     pub members: Vec<MemberInfo>,
-}
-
-/// A URL without the slash that parsing adds.
-pub fn plain(url: &Url) -> String {
-    url.as_str().trim_end_matches('/').to_owned()
 }
 
 /// FNV-1a, 64 bits; never 0, which means "nobody".

@@ -6,13 +6,13 @@ use clap::{Args, ValueEnum};
 #[derive(Args, Clone, Debug)]
 pub struct ClusteringOptions {
     /// All members as NAME=PEER_URL,... [default: this member alone]
-    #[arg(long, env = "ETCD_INITIAL_CLUSTER")]
+    #[arg(long)]
     pub initial_cluster: Option<String>,
     /// Whether the cluster is being made or exists.
-    #[arg(long, env = "ETCD_INITIAL_CLUSTER_STATE", value_enum, default_value_t = ClusterState::New)]
+    #[arg(long, value_enum, default_value_t = ClusterState::New)]
     pub initial_cluster_state: ClusterState,
     /// Keeps clusters apart.
-    #[arg(long, env = "ETCD_INITIAL_CLUSTER_TOKEN", default_value = "etcd-cluster")]
+    #[arg(long, default_value = "etcd-cluster")]
     pub initial_cluster_token: String,
 }
 

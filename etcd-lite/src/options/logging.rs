@@ -1,18 +1,22 @@
-//! What is logged, and how.
+//! What is logged, where, and how.
 
 use clap::{Args, ValueEnum};
 
 /// Logging.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Logging")]
 pub struct LoggingOptions {
     /// Least severe log level.
-    #[arg(long, env = "ETCD_LOG_LEVEL", value_enum, default_value_t = LogLevel::Info, help_heading = "Logging")]
+    #[arg(long, value_enum, default_value_t = LogLevel::Info)]
     pub log_level: LogLevel,
     /// `zap` is the one logger etcd has; accepted for its scripts.
-    #[arg(long, env = "ETCD_LOGGER", default_value = "zap", value_parser = ["zap"], help_heading = "Logging")]
+    #[arg(long, default_value = "zap")]
     pub logger: String,
-    /// `json` for one JSON object a line.
-    #[arg(long, env = "ETCD_LOG_FORMAT", default_value = "console", value_parser = ["json", "console"], help_heading = "Logging")]
+    /// Where to log: default or stderr, stdout, and files, separated by commas.
+    #[arg(long, value_delimiter = ',', default_value = "default")]
+    pub log_outputs: Vec<String>,
+    /// `json` for one JSON object a line, as etcd 3.5; `console` for people.
+    #[arg(long, default_value = "json", value_parser = ["json", "console"])]
     pub log_format: String,
 }
 
@@ -24,6 +28,21 @@ pub enum LogLevel {
     Info,
     Warn,
     Error,
+    Dpanic,
     Panic,
     Fatal,
+}
+
+impl LogLevel {
+    /// As the logging library names it.
+    pub fn filter(self) -> tracing::level_filters::LevelFilter {
+        use tracing::level_filters::LevelFilter;
+        match self {
+            Self::Debug => LevelFilter::DEBUG,
+            Self::Info => LevelFilter::INFO,
+            Self::Warn => LevelFilter::WARN,
+            // There is nothing more severe than an error here.
+            Self::Error | Self::Dpanic | Self::Panic | Self::Fatal => LevelFilter::ERROR,
+        }
+    }
 }

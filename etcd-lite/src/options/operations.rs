@@ -12,31 +12,25 @@ use etcd_lite_core::auto_compaction::Retention;
 #[command(next_help_heading = "Upkeep")]
 pub struct OperationOptions {
     /// Bytes of keys and values, past versions included, beyond which NOSPACE is raised; 0 for 2 GiB, negative for no limit.
-    #[arg(
-        long,
-        env = "ETCD_QUOTA_BACKEND_BYTES",
-        default_value_t = 0,
-        value_name = "BYTES",
-        allow_negative_numbers = true
-    )]
+    #[arg(long, default_value_t = 0, value_name = "BYTES", allow_negative_numbers = true)]
     pub quota_backend_bytes: i64,
     /// Keep history by time or by count.
-    #[arg(long, env = "ETCD_AUTO_COMPACTION_MODE", value_enum, default_value_t = AutoCompactionMode::Periodic)]
+    #[arg(long, value_enum, default_value_t = AutoCompactionMode::Periodic)]
     pub auto_compaction_mode: AutoCompactionMode,
     /// How much history to keep: `5m` or a number of hours, or a number of revisions; 0 switches it off.
-    #[arg(long, env = "ETCD_AUTO_COMPACTION_RETENTION", default_value = "0")]
+    #[arg(long, default_value = "0")]
     pub auto_compaction_retention: String,
     /// Directory of the log, if not in the data directory.
-    #[arg(long, env = "ETCD_WAL_DIR")]
+    #[arg(long)]
     pub wal_dir: Option<PathBuf>,
     /// Snapshot files to keep at most; two are kept always, no more. 0 is no limit.
-    #[arg(long, env = "ETCD_MAX_SNAPSHOTS", default_value_t = 5)]
+    #[arg(long, default_value_t = 5)]
     pub max_snapshots: u32,
     /// Log files to keep at most beyond those needed; none is kept that is not needed. 0 is no limit.
-    #[arg(long, env = "ETCD_MAX_WALS", default_value_t = 5)]
+    #[arg(long, default_value_t = 5)]
     pub max_wals: u32,
     /// Acknowledge writes that are not on disk yet. A power cut loses them and may break the cluster.
-    #[arg(long, env = "ETCD_UNSAFE_NO_FSYNC", action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
     pub unsafe_no_fsync: bool,
 }
 

@@ -7,36 +7,31 @@ use component_base::duration::GoDuration;
 #[derive(Args, Clone, Debug)]
 pub struct TuningOptions {
     /// Milliseconds between heartbeats.
-    #[arg(long, env = "ETCD_HEARTBEAT_INTERVAL", default_value_t = 100, value_name = "MS")]
+    #[arg(long, default_value_t = 100, value_name = "MS")]
     pub heartbeat_interval: u64,
     /// Milliseconds without a leader before an election.
-    #[arg(long, env = "ETCD_ELECTION_TIMEOUT", default_value_t = 1000, value_name = "MS")]
+    #[arg(long, default_value_t = 1000, value_name = "MS")]
     pub election_timeout: u64,
     /// Committed entries between two snapshot files, at least.
-    #[arg(long, env = "ETCD_SNAPSHOT_COUNT", default_value_t = 10_000)]
+    #[arg(long, default_value_t = 10_000)]
     pub snapshot_count: u64,
     /// Largest client request, in bytes.
-    #[arg(long, env = "ETCD_MAX_REQUEST_BYTES", default_value_t = 3 * 1024 * 1024 / 2)]
+    #[arg(long, default_value_t = 3 * 1024 * 1024 / 2)]
     pub max_request_bytes: usize,
     /// Most operations in a transaction.
-    #[arg(long, env = "ETCD_MAX_TXN_OPS", default_value_t = 128)]
+    #[arg(long, default_value_t = 128)]
     pub max_txn_ops: usize,
     /// Most streams on one client connection.
-    #[arg(long, env = "ETCD_MAX_CONCURRENT_STREAMS", default_value_t = u32::MAX)]
+    #[arg(long, default_value_t = u32::MAX)]
     pub max_concurrent_streams: u32,
     /// Time between progress notifications of watches that ask for them.
-    #[arg(
-        long,
-        alias = "experimental-watch-progress-notify-interval",
-        env = "ETCD_WATCH_PROGRESS_NOTIFY_INTERVAL",
-        default_value = "10m"
-    )]
+    #[arg(long, visible_alias = "experimental-watch-progress-notify-interval", default_value = "10m")]
     pub watch_progress_notify_interval: GoDuration,
     /// Check the stored state for damage before serving. Always done: every record of log and snapshots has a checksum.
-    #[arg(long, env = "ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK", action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = true)]
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = true)]
     pub experimental_initial_corrupt_check: bool,
     /// Features as NAME=true,...; InitialCorruptCheck is the one there is.
-    #[arg(long, env = "ETCD_FEATURE_GATES")]
+    #[arg(long)]
     pub feature_gates: Option<String>,
 }
 

@@ -1,44 +1,31 @@
 //! Where a member listens and what addresses it tells others.
 
-use clap::Args;
-use url::Url;
+use clap::{ArgAction, Args};
+
+use super::EtcdUrl;
 
 /// URLs of this member.
 #[derive(Args, Clone, Debug)]
 pub struct UrlOptions {
-    /// URLs to serve clients on.
-    #[arg(
-        long,
-        env = "ETCD_LISTEN_CLIENT_URLS",
-        value_delimiter = ',',
-        default_value = "http://localhost:2379"
-    )]
-    pub listen_client_urls: Vec<Url>,
+    /// URLs to serve clients on; http and https may share a port.
+    #[arg(long, value_delimiter = ',', default_value = "http://localhost:2379")]
+    pub listen_client_urls: Vec<EtcdUrl>,
     /// URLs to tell clients.
-    #[arg(
-        long,
-        env = "ETCD_ADVERTISE_CLIENT_URLS",
-        value_delimiter = ',',
-        default_value = "http://localhost:2379"
-    )]
-    pub advertise_client_urls: Vec<Url>,
+    #[arg(long, value_delimiter = ',', default_value = "http://localhost:2379")]
+    pub advertise_client_urls: Vec<EtcdUrl>,
     /// URLs to serve peers on.
-    #[arg(
-        long,
-        env = "ETCD_LISTEN_PEER_URLS",
-        value_delimiter = ',',
-        default_value = "http://localhost:2380"
-    )]
-    pub listen_peer_urls: Vec<Url>,
+    #[arg(long, value_delimiter = ',', default_value = "http://localhost:2380")]
+    pub listen_peer_urls: Vec<EtcdUrl>,
     /// URLs to tell peers.
-    #[arg(
-        long,
-        env = "ETCD_INITIAL_ADVERTISE_PEER_URLS",
-        value_delimiter = ',',
-        default_value = "http://localhost:2380"
-    )]
-    pub initial_advertise_peer_urls: Vec<Url>,
+    #[arg(long, value_delimiter = ',', default_value = "http://localhost:2380")]
+    pub initial_advertise_peer_urls: Vec<EtcdUrl>,
     /// URLs for `/metrics` and `/health` alone.
-    #[arg(long, env = "ETCD_LISTEN_METRICS_URLS", value_delimiter = ',')]
-    pub listen_metrics_urls: Vec<Url>,
+    #[arg(long, value_delimiter = ',', help_heading = "Profiling and monitoring")]
+    pub listen_metrics_urls: Vec<EtcdUrl>,
+    /// Let another process listen on the same port (SO_REUSEPORT).
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
+    pub socket_reuse_port: bool,
+    /// Let listeners take addresses that are in TIME_WAIT (SO_REUSEADDR). Always done.
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
+    pub socket_reuse_address: bool,
 }

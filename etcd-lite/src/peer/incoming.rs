@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use coracle_proto::peer::peer_server::{Peer, PeerServer};
 use coracle_proto::peer::{Ack, Envelope, LeaseId, LeaseTime, SnapshotPart};
@@ -10,17 +9,15 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use protobuf::Message as _;
 use raft::eraftpb::Message;
-use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Peers;
 use crate::checkpoint::snapshot_file::SnapshotWriter;
+use crate::listener::{self, Accepted, Listening, ServerTls};
 use crate::raft::driver::Input;
 
 const MESSAGE_BYTES_MAX: usize = 512 << 20;
-const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
 
 #[derive(Clone)]
 struct Incoming {
@@ -30,55 +27,30 @@ struct Incoming {
 
 /// Serves the peers on one listener until shutdown.
 pub async fn serve(
-    listener: TcpListener,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    listening: Listening,
+    tls: Option<ServerTls>,
     peers: Arc<Peers>,
     snapshot_dir: PathBuf,
     shutdown: CancellationToken,
 ) {
     let service =
         PeerServer::new(Incoming { peers, snapshot_dir }).max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let acceptor = tls.map(TlsAcceptor::from);
-    loop {
-        let stream = tokio::select! {
-            () = shutdown.cancelled() => return,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    tracing::warn!(%error, "accepting a peer");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            },
-        };
-        // Fails for a connection that is gone already.
-        let _ = stream.set_nodelay(true);
-        let (service, acceptor, shutdown) =
-            (TowerToHyperService::new(service.clone()), acceptor.clone(), shutdown.clone());
-        tokio::spawn(async move {
+    let end = shutdown.clone();
+    let handle = move |accepted: Accepted| {
+        let (service, end) = (TowerToHyperService::new(service.clone()), end.clone());
+        async move {
             let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
             builder.timer(TokioTimer::new()).max_concurrent_streams(64);
-            let connection = async {
-                let result = match acceptor {
-                    None => builder.serve_connection(TokioIo::new(stream), service).await,
-                    Some(acceptor) => {
-                        match tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream)).await {
-                            Ok(Ok(stream)) => builder.serve_connection(TokioIo::new(stream), service).await,
-                            Ok(Err(error)) => return tracing::warn!(%error, "a peer's TLS handshake failed"),
-                            Err(_) => return,
-                        }
-                    }
-                };
-                if let Err(error) = result {
-                    tracing::debug!(%error, "a peer's connection ended");
-                }
+            let result = tokio::select! {
+                () = end.cancelled() => return,
+                result = builder.serve_connection(TokioIo::new(accepted.stream), service) => result,
             };
-            tokio::select! {
-                () = shutdown.cancelled() => {}
-                () = connection => {}
+            if let Err(error) = result {
+                tracing::debug!(%error, "a peer's connection ended");
             }
-        });
-    }
+        }
+    };
+    listener::serve(listening, tls, shutdown, handle).await;
 }
 
 impl Incoming {

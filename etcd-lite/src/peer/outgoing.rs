@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use protobuf::Message as _;
 use raft::eraftpb::{Message, MessageType};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +22,9 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::lease_keeper::LeaseKeeper;
 use crate::member::{LeaseTimeToLive, MemberInfo, ProposeError};
+use crate::options::EtcdUrl;
 use crate::raft::driver::Input;
+use crate::tls::Reloading;
 
 /// Messages that may wait for a peer; beyond that they are dropped, as on a bad network.
 const QUEUE: usize = 4096;
@@ -39,7 +41,7 @@ const SNAPSHOT_PART_BYTES: usize = 1 << 20;
 const MESSAGE_BYTES_MAX: usize = 512 << 20;
 
 /// How to talk to peers over TLS.
-pub type PeerTls = Arc<rustls::ClientConfig>;
+pub type PeerTls = Arc<Reloading<rustls::ClientConfig>>;
 
 /// The other members.
 pub struct Peers {
@@ -301,16 +303,20 @@ fn channel(
     inputs: &Arc<OnceLock<SyncSender<Input>>>,
 ) -> anyhow::Result<Channel> {
     let inputs = Arc::clone(inputs);
-    let parsed = url::Url::parse(url)?;
-    let host = parsed.host_str().context("no host")?.trim_matches(['[', ']']).to_owned();
-    let port = parsed.port_or_known_default().context("no port")?;
-    let tls = match parsed.scheme() {
-        "https" => Some(tls.context("needs --peer-cert-file, --peer-key-file and --peer-trusted-ca-file")?),
-        "http" => None,
-        other => anyhow::bail!("scheme {other} is not http or https"),
+    let parsed: EtcdUrl = url.parse()?;
+    let (host, port) = (parsed.host().to_owned(), parsed.port());
+    let socket = parsed.unix_path().map(str::to_owned);
+    let tls = if parsed.is_secure() {
+        Some(tls.context("needs --peer-cert-file and --peer-key-file, or --peer-auto-tls")?)
+    } else {
+        None
     };
     // tonic is given a ready connection, so the URL here only names the authority.
-    let authority = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+    let authority = match &socket {
+        Some(_) => "localhost".to_owned(),
+        None if host.contains(':') => format!("[{host}]"),
+        None => host.clone(),
+    };
     let endpoint = Endpoint::from_shared(format!("http://{authority}:{port}"))?
         .connect_timeout(CONNECT_DEADLINE)
         .tcp_nodelay(true)
@@ -318,20 +324,35 @@ fn channel(
         .keep_alive_timeout(Duration::from_secs(5))
         .keep_alive_while_idle(true);
     let connector = tower::service_fn(move |_: Uri| {
-        let (host, tls, inputs) = (host.clone(), tls.clone(), Arc::clone(&inputs));
+        let (host, socket, tls, inputs) = (host.clone(), socket.clone(), tls.clone(), Arc::clone(&inputs));
         async move {
-            let stream = TcpStream::connect((host.as_str(), port)).await.inspect_err(|error| {
+            let connected: std::io::Result<Box<dyn Connection>> = match socket {
+                Some(path) => UnixStream::connect(path).await.map(|stream| Box::new(stream) as _),
+                None => TcpStream::connect((host.as_str(), port)).await.and_then(|stream| {
+                    stream.set_nodelay(true)?;
+                    Ok(Box::new(stream) as _)
+                }),
+            };
+            let stream = connected.inspect_err(|error| {
                 if error.kind() == std::io::ErrorKind::ConnectionRefused {
                     hand_over(&inputs, Input::Gone(id));
                 }
             })?;
-            stream.set_nodelay(true)?;
             let stream: Box<dyn Connection> = match tls {
-                None => Box::new(stream),
-                Some(config) => {
-                    let name =
-                        rustls::pki_types::ServerName::try_from(host).map_err(std::io::Error::other)?;
-                    Box::new(tokio_rustls::TlsConnector::from(config).connect(name, stream).await?)
+                None => stream,
+                Some(tls) => {
+                    let name = rustls::pki_types::ServerName::try_from(host.clone());
+                    let name = name.or_else(|_| "localhost".try_into()).map_err(std::io::Error::other)?;
+                    let connector = tokio_rustls::TlsConnector::from(tls.current());
+                    let stream = connector.connect(name, stream).await.inspect_err(|error| {
+                        tracing::warn!(
+                            peer = format!("{id:x}"),
+                            remote_addr = format!("{host}:{port}"),
+                            %error,
+                            "the TLS handshake with a peer failed"
+                        );
+                    })?;
+                    Box::new(stream)
                 }
             };
             hand_over(&inputs, Input::Connected(id));

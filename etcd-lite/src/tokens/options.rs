@@ -17,25 +17,13 @@ const JWT_TTL_DEFAULT: Duration = Duration::from_secs(5 * 60);
 #[derive(Args, Clone, Debug)]
 pub struct AuthOptions {
     /// Kind of tokens: simple, or jwt,sign-method=METHOD,pub-key=FILE,priv-key=FILE,ttl=DURATION.
-    #[arg(
-        long,
-        env = "ETCD_AUTH_TOKEN",
-        default_value = "simple",
-        value_name = "KIND[,OPTION=VALUE...]",
-        help_heading = "Auth"
-    )]
+    #[arg(long, default_value = "simple", value_name = "KIND[,OPTION=VALUE...]", help_heading = "Auth")]
     pub auth_token: String,
     /// Seconds a simple token lives after its last use.
-    #[arg(
-        long,
-        env = "ETCD_AUTH_TOKEN_TTL",
-        default_value_t = 300,
-        value_name = "SECONDS",
-        help_heading = "Auth"
-    )]
+    #[arg(long, default_value_t = 300, value_name = "SECONDS", help_heading = "Auth")]
     pub auth_token_ttl: u32,
     /// Cost of hashing passwords, 4 to 31.
-    #[arg(long, env = "ETCD_BCRYPT_COST", default_value_t = BCRYPT_COST_DEFAULT, value_name = "COST", help_heading = "Auth")]
+    #[arg(long, default_value_t = BCRYPT_COST_DEFAULT, value_name = "COST", help_heading = "Auth")]
     pub bcrypt_cost: u32,
 }
 
