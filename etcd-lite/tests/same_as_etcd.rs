@@ -250,8 +250,9 @@ impl Both {
             0..10 => {
                 let request = random.range(&self.store);
                 let theirs = self.kv.range(request.clone()).await.map(|r| r.into_inner()).map_err(refusal);
-                let ours =
-                    check::range(&request).and_then(|()| self.store.range(&request)).map_err(own_refusal);
+                let ours = check::range(&request)
+                    .and_then(|()| self.store.range(&request).map(|found| found.to_response()))
+                    .map_err(own_refusal);
                 let both = [theirs, ours].map(|r| {
                     r.map(|mut r| {
                         plain_range(&mut r, &request);

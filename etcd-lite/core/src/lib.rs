@@ -50,6 +50,7 @@ pub use error::{ErrorCode, LoadError, StoreError};
 pub use history::History;
 pub use key_range::KeyRange;
 pub use lease::Lease;
+pub use range::RangeFound;
 pub use records::{Record, RecordChange, RecordKey};
 pub use store::Store;
 pub use version::{Event, Revision, Version};

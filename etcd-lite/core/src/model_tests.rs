@@ -515,7 +515,7 @@ proptest! {
         for store in [&store, &loaded, &restarted] {
             for read in &reads {
                 let expected = model.readable(read.revision).map(|()| model.range(read, model.revision));
-                let answer = store.range(read);
+                let answer = store.range(read).map(|found| found.to_response());
                 prop_assert_eq!(
                     answer.map(|r| comparable(r, read)),
                     expected.map(|r| comparable(r, read)),
@@ -570,7 +570,7 @@ fn a_sort_target_without_an_order_sorts_what_the_limit_let_through() {
         ..Default::default()
     };
     let keys: Vec<Bytes> =
-        store.range(&request).expect("readable").kvs.into_iter().map(|kv| kv.key).collect();
+        store.range(&request).expect("readable").to_response().kvs.into_iter().map(|kv| kv.key).collect();
     // Three are looked at, to know that there are more; so the lowest of those three comes first.
     assert_eq!(keys, ["c", "b"]);
 }

@@ -16,12 +16,40 @@ pub(crate) fn header(revision: i64) -> Option<ResponseHeader> {
     Some(ResponseHeader { revision, ..ResponseHeader::default() })
 }
 
+/// What a read found: shared handles, so that encoding happens without the store and without copies in between.
+#[derive(Clone, Debug, Default)]
+pub struct RangeFound {
+    /// The store's revision.
+    pub revision: i64,
+    /// In the order asked for.
+    pub versions: Vec<Arc<Version>>,
+    /// Whether the limit left some out.
+    pub more: bool,
+    /// Keys in the range, whatever the limit.
+    pub count: i64,
+    /// Whether values were not asked for.
+    pub keys_only: bool,
+}
+
+impl RangeFound {
+    /// The API's form. The header has only the revision.
+    pub fn to_response(&self) -> RangeResponse {
+        let kv = |v: &Arc<Version>| if self.keys_only { v.to_key_only() } else { v.to_key_value() };
+        RangeResponse {
+            header: header(self.revision),
+            kvs: self.versions.iter().map(kv).collect(),
+            more: self.more,
+            count: self.count,
+        }
+    }
+}
+
 impl Store {
-    /// Answers a read. The header has only the revision.
+    /// Answers a read.
     ///
     /// # Errors
     /// `Compacted`, `FutureRevision`.
-    pub fn range(&self, request: &RangeRequest) -> Result<RangeResponse, StoreError> {
+    pub fn range(&self, request: &RangeRequest) -> Result<RangeFound, StoreError> {
         self.check_readable(request.revision)?;
         Ok(self.range_at(request, self.revision()))
     }
@@ -40,17 +68,18 @@ impl Store {
     }
 
     /// Answers a checked read; `current` is the revision to report, one ahead of the store's inside a writing transaction.
-    pub(crate) fn range_at(&self, request: &RangeRequest, current: i64) -> RangeResponse {
+    pub(crate) fn range_at(&self, request: &RangeRequest, current: i64) -> RangeFound {
         let range = KeyRange::new(&request.key, &request.range_end);
         let at_newest = request.revision <= 0 || request.revision >= current;
         let entries = self.index.range(&range);
         let found = entries
             .filter_map(|versions| if at_newest { versions.live() } else { versions.at(request.revision) });
 
-        let mut response = RangeResponse { header: header(current), ..RangeResponse::default() };
+        let mut answer =
+            RangeFound { revision: current, keys_only: request.keys_only, ..RangeFound::default() };
         if request.count_only {
-            response.count = found.count() as i64;
-            return response;
+            answer.count = found.count() as i64;
+            return answer;
         }
         let limit = usize::try_from(request.limit).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
         let order = sort_order(request);
@@ -70,14 +99,11 @@ impl Store {
         if let Some(order) = order {
             order.sort(&mut wanted);
         }
-        response.more = wanted.len() > limit;
-        response.count = count as i64;
+        answer.more = wanted.len() > limit;
+        answer.count = count as i64;
         wanted.truncate(limit);
-        response.kvs = wanted
-            .into_iter()
-            .map(|v| if request.keys_only { v.to_key_only() } else { v.to_key_value() })
-            .collect();
-        response
+        answer.versions = wanted.into_iter().map(Arc::clone).collect();
+        answer
     }
 }
 

@@ -103,7 +103,7 @@ impl Store {
         for op in path.branch(request) {
             let response = match &op.request {
                 Some(Op::RequestRange(range)) => {
-                    Some(OpResponse::ResponseRange(self.range_at(range, batch.revision())))
+                    Some(OpResponse::ResponseRange(self.range_at(range, batch.revision()).to_response()))
                 }
                 Some(Op::RequestPut(put)) => Some(OpResponse::ResponsePut(self.put(batch, put))),
                 Some(Op::RequestDeleteRange(delete)) => {
@@ -126,7 +126,7 @@ impl Store {
         for op in path.branch(request) {
             let response = match (&op.request, nested_paths.as_slice()) {
                 (Some(Op::RequestRange(range)), _) => {
-                    OpResponse::ResponseRange(self.range_at(range, self.revision()))
+                    OpResponse::ResponseRange(self.range_at(range, self.revision()).to_response())
                 }
                 (Some(Op::RequestTxn(nested)), [nested_path, ..]) => {
                     nested_paths.next();

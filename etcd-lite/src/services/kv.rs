@@ -8,6 +8,7 @@ use etcd_lite_core::{Caller, Request as Command, Response as Answer, check};
 use prost::Message;
 use tonic::{Request, Response, Status};
 
+use super::range_server::RangeAnswer;
 use super::{Context, status};
 use crate::member::{Member, ProposeError};
 
@@ -30,6 +31,26 @@ impl<M: Member> KvService<M> {
             .map_err(status::of_propose)
     }
 
+    /// Reads a range; the header is complete.
+    pub(crate) async fn read(&self, request: Request<pb::RangeRequest>) -> Result<RangeAnswer, Status> {
+        status::require_leader(&*self.0.member, request.metadata())?;
+        let range = request.get_ref();
+        check::range(range).map_err(status::of_store)?;
+        if !range.serializable {
+            self.wait_until_current().await?;
+        }
+        let caller = self.0.caller(&request).await?;
+        let found = {
+            let store = self.0.member.store().read();
+            let permitted = store.auth().check_read(caller.as_ref(), &range.key, &range.range_end);
+            permitted.and_then(|()| store.range(range)).map_err(status::of_store)?
+        };
+        let mut header = Some(pb::ResponseHeader { revision: found.revision, ..Default::default() });
+        self.0.fill(&mut header);
+        self.0.metrics.ranges.inc();
+        Ok(RangeAnswer { header, found })
+    }
+
     async fn wait_until_current(&self) -> Result<(), Status> {
         self.0.member.read_index().await.map_err(status::of_propose)
     }
@@ -38,21 +59,7 @@ impl<M: Member> KvService<M> {
 #[tonic::async_trait]
 impl<M: Member> pb::kv_server::Kv for KvService<M> {
     async fn range(&self, request: Request<pb::RangeRequest>) -> Result<Response<pb::RangeResponse>, Status> {
-        status::require_leader(&*self.0.member, request.metadata())?;
-        let range = request.get_ref();
-        check::range(range).map_err(status::of_store)?;
-        if !range.serializable {
-            self.wait_until_current().await?;
-        }
-        let caller = self.0.caller(&request).await?;
-        let mut response = {
-            let store = self.0.member.store().read();
-            let permitted = store.auth().check_read(caller.as_ref(), &range.key, &range.range_end);
-            permitted.and_then(|()| store.range(range)).map_err(status::of_store)?
-        };
-        self.0.fill(&mut response.header);
-        self.0.metrics.ranges.inc();
-        Ok(Response::new(response))
+        self.read(request).await.map(|answer| Response::new(answer.into_response()))
     }
 
     async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {

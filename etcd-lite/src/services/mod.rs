@@ -12,6 +12,7 @@ mod kv;
 mod lease;
 mod lenient_authority;
 mod maintenance;
+mod range_server;
 mod snapshot_stream;
 mod state_reads;
 mod status;
@@ -101,6 +102,7 @@ const GRPC_OVERHEAD_BYTES: usize = 512 * 1024;
 /// Everything that answers on the client port: gRPC by path, plain HTTP for the rest. Cheap to clone; one per connection.
 pub struct ClientService<M: Member> {
     kv: pb::kv_server::KvServer<kv::KvService<M>>,
+    range: range_server::RangeServer<M>,
     watch: watch::WatchServer<M>,
     lease: pb::lease_server::LeaseServer<lease::LeaseService<M>>,
     cluster: pb::cluster_server::ClusterServer<cluster::ClusterService<M>>,
@@ -116,6 +118,7 @@ impl<M: Member> Clone for ClientService<M> {
     fn clone(&self) -> Self {
         Self {
             kv: self.kv.clone(),
+            range: self.range.clone(),
             watch: self.watch.clone(),
             lease: self.lease.clone(),
             cluster: self.cluster.clone(),
@@ -146,9 +149,10 @@ impl<M: Member> ClientService<M> {
         let decoding_max = config.request_bytes_max + GRPC_OVERHEAD_BYTES;
         let http = Arc::new(HttpEndpoints::new(Arc::clone(&member), Arc::clone(registry)));
         let context = Arc::new(Context { member, config, metrics });
+        let kv = Arc::new(kv::KvService(Arc::clone(&context)));
         Self {
-            kv: pb::kv_server::KvServer::new(kv::KvService(Arc::clone(&context)))
-                .max_decoding_message_size(decoding_max),
+            range: range_server::RangeServer::new(Arc::clone(&kv), decoding_max),
+            kv: pb::kv_server::KvServer::from_arc(kv).max_decoding_message_size(decoding_max),
             watch: watch::WatchServer::new(Arc::clone(&context), hub, decoding_max, shutdown.clone()),
             lease: pb::lease_server::LeaseServer::new(lease::LeaseService::new(
                 Arc::clone(&context),
@@ -209,6 +213,10 @@ where
         }
         let service = request.uri().path().split('/').nth(1).unwrap_or_default();
         match service {
+            "etcdserverpb.KV" if request.uri().path() == range_server::PATH => {
+                let server = self.range.clone();
+                Box::pin(async move { Ok(server.serve(request).await) })
+            }
             "etcdserverpb.KV" => self.kv.clone().call(request),
             "etcdserverpb.Watch" => self.watch.clone().call(request),
             "etcdserverpb.Lease" => self.lease.clone().call(request),
