@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 BUILD_PACKAGES := gcc libc6-dev mold protobuf-compiler libprotobuf-dev
 RUN_PACKAGES := containerd runc containernetworking-plugins nftables iproute2 kmod
-TEST_PACKAGES := etcd-client etcd-server python3 python3-venv procps
+TEST_PACKAGES := etcd-client etcd-server python3 python3-venv procps openssl
 
 .DEFAULT_GOAL := help
 .PHONY: help run test build release image deps-build deps-run deps-test tools lint fmt down

@@ -88,13 +88,14 @@ impl<M> std::fmt::Debug for MemberCollector<M> {
 impl<M: Member> Collector for MemberCollector<M> {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let status = self.member.status();
-        let (keys, events, bytes, revision, compacted, leases) = {
+        let (keys, events, bytes, revision, compacted, leases, auth_revision) = {
             let store = self.member.store().read();
             let leases = store.leases().count();
             let (revision, compacted) = (store.revision(), store.compacted_revision());
-            (store.key_count(), store.event_count(), store.size_bytes(), revision, compacted, leases)
+            let (keys, auth_revision) = (store.key_count(), store.auth().revision());
+            (keys, store.event_count(), store.size_bytes(), revision, compacted, leases, auth_revision)
         };
-        let gauges: [(&str, &str, f64); 15] = [
+        let gauges: [(&str, &str, f64); 16] = [
             (
                 "etcd_server_has_leader",
                 "Whether or not a leader exists. 1 is existence, 0 is not",
@@ -138,6 +139,7 @@ impl<M: Member> Collector for MemberCollector<M> {
                 "The revision of the last compaction in store",
                 compacted as f64,
             ),
+            ("etcd_debugging_auth_revision", "The current revision of auth store.", auth_revision as f64),
             ("etcd_lite_store_events", "Events kept since the last compaction", events as f64),
             (
                 "etcd_lite_store_bytes",

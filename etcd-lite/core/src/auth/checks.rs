@@ -70,16 +70,14 @@ impl Auth {
     /// Whether a caller has the role root. Its authentication may be old.
     ///
     /// # Errors
-    /// `UserEmpty` without a caller, `PermissionDenied`. None while authentication is off.
+    /// `UserEmpty` without a caller, `UserNotFound`, `PermissionDenied`. None while authentication is off.
     pub fn check_admin(&self, caller: Option<&Caller>) -> Result<(), StoreError> {
         if !self.enabled {
             return Ok(());
         }
         let caller = caller.filter(|caller| !caller.user.is_empty()).ok_or(StoreError::UserEmpty)?;
-        match self.user(&caller.user) {
-            Some(user) if has_role(user, ROOT) => Ok(()),
-            _ => Err(StoreError::PermissionDenied),
-        }
+        let user = self.user(&caller.user).ok_or(StoreError::UserNotFound)?;
+        if has_role(user, ROOT) { Ok(()) } else { Err(StoreError::PermissionDenied) }
     }
 
     /// Whether a caller may see a user: itself, or with the role root any.
