@@ -302,7 +302,7 @@ struct Driven {
     kv: KvClient<Channel>,
     lease: LeaseClient<Channel>,
     maintenance: MaintenanceClient<Channel>,
-    _server: Server,
+    server: Server,
 }
 
 impl Driven {
@@ -315,7 +315,7 @@ impl Driven {
             kv: KvClient::new(channel.clone()),
             lease: LeaseClient::new(channel.clone()),
             maintenance: MaintenanceClient::new(channel),
-            _server: server,
+            server,
         }
     }
 
@@ -453,4 +453,58 @@ async fn the_same_operations_give_the_hash_etcd_gives() {
         }
     }
     assert!(compared > OPERATIONS, "only {compared} hashes were compared");
+}
+
+/// Enough for a tree of three levels, with pages that go on over others in between.
+#[tokio::test]
+async fn a_large_snapshot_of_ours_is_whole_for_etcd() {
+    const KEYS: usize = 30_000;
+    let dir = tempfile::tempdir().expect("dir");
+    let file = dir.path().join("large.db");
+    let (hash, revision) = {
+        let mut ours = Driven::start(Program::EtcdLite, dir.path()).await;
+        let keys: Vec<usize> = (0..KEYS).collect();
+        for keys in keys.chunks(100) {
+            let put = |i: &usize| pb::RequestOp {
+                request: Some(pb::request_op::Request::RequestPut(pb::PutRequest {
+                    key: format!("/registry/things/{i:08}").into(),
+                    value: vec![b'v'; if i % 1000 == 7 { 20_000 } else { 100 }].into(),
+                    ..Default::default()
+                })),
+            };
+            let request = pb::TxnRequest { success: keys.iter().map(put).collect(), ..Default::default() };
+            ours.apply(&Operation::Txn(request)).await;
+        }
+        save(&ours.server, &file);
+        let (hash, _) = ours.hash(0).await.expect("hash");
+        (hash, 1 + KEYS / 100)
+    };
+    let status: serde_json::Value =
+        serde_json::from_str(&etcdutl(&["snapshot", "status", text(&file), "-w", "json"]).ok())
+            .expect("JSON");
+    assert_eq!(status["revision"].as_u64(), Some(revision as u64));
+    assert!(status["totalKey"].as_u64().is_some_and(|keys| keys > KEYS as u64), "{status}");
+    let restored = dir.path().join("restored");
+    let [port] = free_ports();
+    let peer = format!("http://127.0.0.1:{port}");
+    etcdutl(&[
+        "snapshot",
+        "restore",
+        text(&file),
+        "--name=m",
+        &format!("--data-dir={}", text(&restored)),
+        &format!("--initial-cluster=m={peer}"),
+        &format!("--initial-advertise-peer-urls={peer}"),
+    ])
+    .ok();
+    let etcd = Server::start(Program::Etcd35, "m", &restored, &peer, &format!("m={peer}"));
+    etcd.wait_healthy();
+    assert_eq!(etcd.hash_kv(0).0, u64::from(hash));
+    // It can be written to as well: the tree is one that etcd can change.
+    etcd.etcdctl(&["del", "/registry/things/0000", "--prefix"]).ok();
+    etcd.etcdctl(&["put", "/registry/things/00000001a", "between"]).ok();
+    save(&etcd, &dir.path().join("changed.db"));
+    let changed = etcd.hash_kv(0).0.to_string();
+    let found = etcd_lite(&["hashkv", text(&dir.path().join("changed.db"))]).ok();
+    assert!(found.starts_with(&changed), "{found} is not {changed}");
 }

@@ -73,12 +73,14 @@ impl Reader {
             }
         };
         let first = read(0)?;
+        // Where the second one lies depends on the page size. If the first is damaged, it lies at the size that it has itself.
+        let sizes: Vec<u32> = match first {
+            Ok(meta) => vec![meta.page_size],
+            Err(_) => (PAGE_BYTES_MIN.ilog2()..=PAGE_BYTES_MAX.ilog2()).map(|power| 1 << power).collect(),
+        };
         let mut found: Vec<Meta> = first.into_iter().collect();
-        // Where the second one lies depends on the page size, which only the first can tell.
-        let mut page_bytes = PAGE_BYTES_MIN;
-        while page_bytes <= PAGE_BYTES_MAX {
+        for page_bytes in sizes {
             found.extend(read(u64::from(page_bytes))?.ok().filter(|meta| meta.page_size == page_bytes));
-            page_bytes *= 2;
         }
         found.retain(|meta| {
             meta.page_size.is_power_of_two() && (PAGE_BYTES_MIN..=PAGE_BYTES_MAX).contains(&meta.page_size)
