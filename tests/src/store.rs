@@ -58,6 +58,21 @@ impl Server {
     /// # Panics
     /// The program cannot be started.
     pub fn start(program: Program, name: &str, data_dir: &Path, peer: &str, cluster: &str) -> Self {
+        Self::start_with(program, name, data_dir, peer, cluster, &[])
+    }
+
+    /// As [`Self::start`], with more flags.
+    ///
+    /// # Panics
+    /// The program cannot be started.
+    pub fn start_with(
+        program: Program,
+        name: &str,
+        data_dir: &Path,
+        peer: &str,
+        cluster: &str,
+        flags: &[String],
+    ) -> Self {
         let [port] = free_ports();
         let client = format!("http://127.0.0.1:{port}");
         let mut command = match program {
@@ -73,6 +88,7 @@ impl Server {
             .arg(format!("--listen-peer-urls={peer}"))
             .arg(format!("--initial-advertise-peer-urls={peer}"))
             .arg(format!("--initial-cluster={cluster}"))
+            .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
@@ -91,6 +107,14 @@ impl Server {
     /// Waits until the store answers.
     pub fn wait_healthy(&self) {
         wait_for("the store is healthy", SOON, || self.etcdctl(&["endpoint", "health"]).result());
+    }
+
+    /// Waits until the store takes connections, whoever may use it.
+    pub fn wait_reachable(&self) {
+        let address = self.client.trim_start_matches("http://").to_owned();
+        wait_for("the store listens", SOON, || {
+            std::net::TcpStream::connect(&address).map(drop).map_err(|error| error.to_string())
+        });
     }
 
     /// Runs etcdctl 3.5 against it.

@@ -126,6 +126,57 @@ fn a_snapshot_of_etcd_restores_here_and_ours_in_etcd() {
 }
 
 #[test]
+fn users_of_etcd_log_in_here_after_a_restore() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (file, restored, log) =
+        (dir.path().join("snapshot.db"), dir.path().join("restored"), dir.path().join("log"));
+    {
+        let etcd = Server::alone(Program::Etcd35, &dir.path().join("etcd"));
+        etcd.etcdctl(&["put", "key5", "for readers"]).ok();
+        etcd.etcdctl(&["put", "other", "for root"]).ok();
+        etcd.etcdctl(&["role", "add", "reader"]).ok();
+        etcd.etcdctl(&["role", "grant-permission", "reader", "read", "key0", "key9"]).ok();
+        etcd.etcdctl(&["user", "add", "alice:secret"]).ok();
+        etcd.etcdctl(&["user", "grant-role", "alice", "reader"]).ok();
+        etcd.etcdctl(&["user", "add", "root:more"]).ok();
+        etcd.etcdctl(&["user", "grant-role", "root", "root"]).ok();
+        etcd.etcdctl(&["auth", "enable"]).ok();
+        etcd.etcdctl(&["--user=root:more", "snapshot", "save", text(&file)]).ok();
+    }
+    let [port] = free_ports();
+    let peer = format!("http://127.0.0.1:{port}");
+    etcd_lite(&[
+        "snapshot",
+        "restore",
+        text(&file),
+        "--name=m",
+        &format!("--data-dir={}", text(&restored)),
+        &format!("--wal-dir={}", text(&log)),
+        &format!("--initial-cluster=m={peer}"),
+        &format!("--initial-advertise-peer-urls={peer}"),
+    ])
+    .ok();
+    assert!(log.is_dir() && !restored.join("member/wal").exists());
+    let checked = etcd_lite(&["verify", "--data-dir", text(&restored), "--wal-dir", text(&log)]).ok();
+    assert!(checked.ends_with("OK\n"), "{checked}");
+    let extra = [format!("--wal-dir={}", text(&log))];
+    let ours = Server::start_with(Program::EtcdLite, "m", &restored, &peer, &format!("m={peer}"), &extra);
+    ours.wait_reachable();
+    let nobody = ours.etcdctl(&["get", "key5"]).err();
+    assert!(nobody.contains("user name is empty"), "{nobody}");
+    assert_eq!(ours.etcdctl(&["--user=alice:secret", "get", "key5"]).ok(), "key5\nfor readers\n");
+    let refused = ours.etcdctl(&["--user=alice:secret", "get", "other"]).err();
+    assert!(refused.contains("permission denied"), "{refused}");
+    let wrong = ours.etcdctl(&["--user=alice:wrong", "get", "key5"]).err();
+    assert!(wrong.contains("invalid user ID or password"), "{wrong}");
+    let saving = ours.etcdctl(&["--user=alice:secret", "snapshot", "save", text(&dir.path().join("no.db"))]);
+    assert!(saving.err().contains("permission denied"));
+    ours.etcdctl(&["--user=root:more", "snapshot", "save", text(&dir.path().join("yes.db"))]).ok();
+    ours.etcdctl(&["--user=root:more", "auth", "disable"]).ok();
+    ours.etcdctl(&["get", "other"]).ok();
+}
+
+#[test]
 fn status_prints_what_etcdutl_prints_for_files_of_both() {
     let dir = tempfile::tempdir().expect("dir");
     for program in [Program::Etcd35, Program::EtcdLite] {

@@ -26,10 +26,16 @@ pub(super) struct DataDir {
 ///
 /// # Errors
 /// It is none, or a process uses it.
-pub(super) fn take(path: &Path) -> anyhow::Result<DataDir> {
+pub(super) fn take(path: &Path, wal_dir: Option<&Path>) -> anyhow::Result<DataDir> {
     let member = path.join("member");
-    let log = member.join("wal");
-    if !log.is_dir() {
+    let log = wal_dir.map_or_else(|| member.join("wal"), Path::to_owned);
+    if !member.is_dir() {
+        bail!("{} is not a data directory of etcd-lite: there is no {}", path.display(), member.display());
+    }
+    if !log.is_dir() && wal_dir.is_some() {
+        bail!("there is no --wal-dir {}", log.display());
+    }
+    if !log.is_dir() && !member.join("checkpoint").is_dir() {
         bail!("{} is not a data directory of etcd-lite: there is no {}", path.display(), log.display());
     }
     let lock = DataLock::take(&member)?;
@@ -65,8 +71,8 @@ impl DataDir {
 ///
 /// # Errors
 /// It is in use or damaged.
-pub(super) fn state(path: &Path) -> anyhow::Result<Store> {
-    let data = take(path)?;
+pub(super) fn state(path: &Path, wal_dir: Option<&Path>) -> anyhow::Result<Store> {
+    let data = take(path, wal_dir)?;
     let log = scan(&data.log)?;
     let mut store = data.first_state(&log, data.checkpointed()?)?;
     for entry in &log.replay.entries {

@@ -13,7 +13,7 @@ use crate::checkpoint::snapshot_file;
 /// # Errors
 /// The directory is in use or damaged, or the disk failed; what was there still counts.
 pub(super) fn defrag(path: &Path) -> anyhow::Result<()> {
-    let data = data_dir::take(path)?;
+    let data = data_dir::take(path, None)?;
     if !data.checkpoint.exists() {
         bail!("{} has no checkpoint yet; start the member once", path.display());
     }

@@ -26,8 +26,8 @@ pub(super) fn of_file(path: &Path, revision: i64) -> anyhow::Result<HashKv> {
 }
 
 /// Of what a member's data directory holds, up to the last entry the member knew to be committed.
-pub(super) fn of_data_dir(path: &Path, revision: i64) -> anyhow::Result<HashKv> {
-    of_store(&data_dir::state(path)?, revision)
+pub(super) fn of_data_dir(path: &Path, wal_dir: Option<&Path>, revision: i64) -> anyhow::Result<HashKv> {
+    of_store(&data_dir::state(path, wal_dir)?, revision)
 }
 
 impl HashKv {

@@ -56,6 +56,9 @@ enum Tool {
         /// A data directory not in use by a member, in place of a file.
         #[arg(long)]
         data_dir: Option<PathBuf>,
+        /// Its WAL directory, if it is not inside.
+        #[arg(long)]
+        wal_dir: Option<PathBuf>,
         /// Maximum revision to hash [default: latest revision]
         #[arg(long, default_value_t = 0, hide_default_value = true, allow_negative_numbers = true)]
         rev: i64,
@@ -65,6 +68,9 @@ enum Tool {
         /// Required. A data directory not in use by a member.
         #[arg(long)]
         data_dir: Option<PathBuf>,
+        /// Its WAL directory, if it is not inside.
+        #[arg(long)]
+        wal_dir: Option<PathBuf>,
     },
 }
 
@@ -112,7 +118,7 @@ pub fn run_if_named(arguments: &[OsString]) -> Option<ExitCode> {
     if !NAMES.contains(&first) {
         return None;
     }
-    let tools: Tools = match flags::try_parse_from(arguments.iter().cloned(), &["wal-dir"]) {
+    let tools: Tools = match flags::try_parse_from(arguments.iter().cloned(), &[]) {
         Ok(tools) => tools,
         Err(FlagError::Usage(error)) if !error.use_stderr() => error.exit(),
         Err(error) => {
@@ -143,15 +149,17 @@ fn run(tools: Tools) -> Result<(), Failure> {
             return Err(bad_arguments("In order to download snapshot use: `etcdctl snapshot save ...`"));
         }
         Tool::Defrag { data_dir } => defrag::defrag(&required(data_dir)?)?,
-        Tool::Hashkv { files, data_dir, rev } => {
+        Tool::Hashkv { files, data_dir, wal_dir, rev } => {
             let hash = match (files.as_slice(), data_dir) {
                 ([file], None) => hashkv::of_file(file, rev)?,
-                ([], Some(data_dir)) => hashkv::of_data_dir(&data_dir, rev)?,
+                ([], Some(data_dir)) => hashkv::of_data_dir(&data_dir, wal_dir.as_deref(), rev)?,
                 _ => return Err(bad_arguments("hashkv requires exactly one file, or --data-dir")),
             };
             println!("{}", hash.print(format?));
         }
-        Tool::Verify { data_dir } => println!("{}", verify::verify(&required(data_dir)?)?),
+        Tool::Verify { data_dir, wal_dir } => {
+            println!("{}", verify::verify(&required(data_dir)?, wal_dir.as_deref())?);
+        }
     }
     Ok(())
 }

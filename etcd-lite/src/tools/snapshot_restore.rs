@@ -28,6 +28,9 @@ pub(super) struct RestoreOptions {
     /// Path to the output data directory.
     #[arg(long)]
     data_dir: Option<PathBuf>,
+    /// Path to the WAL directory (use --data-dir if none given).
+    #[arg(long)]
+    wal_dir: Option<PathBuf>,
     /// Human-readable name for this member.
     #[arg(long, default_value = "default")]
     name: String,
@@ -64,9 +67,12 @@ pub(super) fn run(options: RestoreOptions) -> Result<(), super::Failure> {
     if is_occupied(&data_dir) {
         return Err(anyhow!("data-dir {data_dir:?} not empty or could not be read").into());
     }
+    if let Some(wal_dir) = options.wal_dir.as_deref().filter(|dir| dir.exists()) {
+        return Err(anyhow!("wal-dir {wal_dir:?} exists").into());
+    }
     let store = read(file, &options)?;
     let (revision, keys) = (store.revision(), store.key_count());
-    write(&data_dir, &store, &cluster)?;
+    write(&data_dir, options.wal_dir.as_deref(), &store, &cluster)?;
     eprintln!(
         "restored {} to {}: revision {revision}, {keys} keys, member {:x} of cluster {:x}",
         file.display(),
@@ -132,7 +138,12 @@ fn check_hash(path: &Path, skip: bool) -> anyhow::Result<()> {
 }
 
 /// Writes the directory beside its place and gives it its name last.
-fn write(data_dir: &Path, store: &Store, cluster: &ClusterDescription) -> anyhow::Result<()> {
+fn write(
+    data_dir: &Path,
+    wal_dir: Option<&Path>,
+    store: &Store,
+    cluster: &ClusterDescription,
+) -> anyhow::Result<()> {
     let failed = || format!("cannot write {}", data_dir.display());
     let mut partial = data_dir.as_os_str().to_owned();
     partial.push(".restoring");
@@ -140,7 +151,8 @@ fn write(data_dir: &Path, store: &Store, cluster: &ClusterDescription) -> anyhow
     if partial.exists() {
         std::fs::remove_dir_all(&partial).with_context(failed)?;
     }
-    let result = write_member(&partial, store, cluster).and_then(|()| {
+    let log = wal_dir.map_or_else(|| partial.join("member").join("wal"), Path::to_owned);
+    let result = write_member(&partial, &log, store, cluster).and_then(|()| {
         if data_dir.exists() {
             // Empty, as was seen.
             std::fs::remove_dir(data_dir).with_context(failed)?;
@@ -152,17 +164,19 @@ fn write(data_dir: &Path, store: &Store, cluster: &ClusterDescription) -> anyhow
     if result.is_err() {
         // The error that matters is the first one.
         let _ = std::fs::remove_dir_all(&partial);
+        // It was not there before.
+        let _ = std::fs::remove_dir_all(&log);
     }
     result
 }
 
-fn write_member(dir: &Path, store: &Store, cluster: &ClusterDescription) -> anyhow::Result<()> {
+fn write_member(dir: &Path, log: &Path, store: &Store, cluster: &ClusterDescription) -> anyhow::Result<()> {
     let member = dir.join("member");
     std::fs::create_dir_all(&member).with_context(|| format!("cannot make {}", member.display()))?;
     let records = store.records().collect();
     snapshot_file::write(&member.join("snap"), INDEX, TERM, records)
         .with_context(|| format!("cannot write {}", member.display()))?;
-    let (mut log, _) = Wal::open(&member.join("wal"), cluster.cluster_id, cluster.id)?;
+    let (mut log, _) = Wal::open(log, cluster.cluster_id, cluster.id)?;
     log.append(&WalRecord::Snapshot { index: INDEX, term: TERM });
     log.append(&WalRecord::HardState(WalHardState { term: TERM, vote: 0, commit: INDEX }));
     log.sync()?;

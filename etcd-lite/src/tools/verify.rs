@@ -15,8 +15,8 @@ use crate::wal::scan::scan;
 ///
 /// # Errors
 /// The first bad record, with its file and place.
-pub(super) fn verify(path: &Path) -> anyhow::Result<String> {
-    let data = data_dir::take(path)?;
+pub(super) fn verify(path: &Path, wal_dir: Option<&Path>) -> anyhow::Result<String> {
+    let data = data_dir::take(path, wal_dir)?;
     let mut report = Vec::new();
 
     let log = scan(&data.log)?;
