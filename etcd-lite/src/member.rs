@@ -39,6 +39,9 @@ pub trait Member: Send + Sync + 'static {
         id: i64,
     ) -> impl Future<Output = Result<Option<LeaseTimeToLive>, ProposeError>> + Send;
 
+    /// Gives back the disk space of what compaction dropped; answers when that is done.
+    fn defragment(&self) -> impl Future<Output = Result<(), ProposeError>> + Send;
+
     /// The state machine. Readers hold the lock for one request, never across an await.
     fn store(&self) -> &RwLock<Store>;
 
@@ -170,6 +173,9 @@ pub enum ProposeError {
     /// Too much is committed but not applied, or too many proposals wait.
     #[error("etcdserver: too many requests")]
     TooManyRequests,
+    /// The member's disk failed; what it says.
+    #[error("etcdserver: {0}")]
+    Disk(String),
     /// The member is stopping.
     #[error("etcdserver: server stopped")]
     Stopped,

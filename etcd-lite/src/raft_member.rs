@@ -42,6 +42,8 @@ const APPLY_QUEUE: usize = 64;
 const PROPOSALS_MAX: usize = 5000;
 /// Changes a watch hub may lag behind before it reads history.
 const FEED_CAPACITY: usize = 4096;
+/// The largest store is written anew within this time.
+const DEFRAGMENT_DEADLINE: Duration = Duration::from_secs(600);
 /// A command is larger than its request by its id and tags.
 const COMMAND_OVERHEAD_BYTES: usize = 64;
 
@@ -90,6 +92,7 @@ pub struct RaftMember {
     pub leases: Arc<LeaseKeeper>,
     peers: Arc<Peers>,
     next_id: AtomicU64,
+    checkpoint: SyncSender<writer::Job>,
     checkpoint_disk: Arc<DiskBytes>,
     wal_bytes: Arc<AtomicU64>,
     failed: AtomicU64,
@@ -133,6 +136,7 @@ impl RaftMember {
 
         let covered = inputs.clone();
         let writer = WriterConfig {
+            checkpoint_dir: dir.join("checkpoint"),
             snapshot_dir: snapshot_dir.clone(),
             snapshot_count: config.snapshot_count,
             // When the queue is full the next snapshot says it again.
@@ -178,6 +182,7 @@ impl RaftMember {
             .context("cannot start consensus; check --heartbeat-interval and --election-timeout")?;
         wal.sync().context("cannot write the log")?;
 
+        let checkpoint_jobs = checkpoint.clone();
         let applier = Applier {
             store: Arc::clone(&store),
             waiters: Arc::clone(&waiters),
@@ -227,6 +232,7 @@ impl RaftMember {
             leases,
             peers: Arc::clone(&peers),
             next_id,
+            checkpoint: checkpoint_jobs,
             checkpoint_disk,
             wal_bytes,
             failed: AtomicU64::new(0),
@@ -411,6 +417,22 @@ impl Member for RaftMember {
         }
         let leader = self.view.lock().leader;
         self.peers.time_to_live(leader, id).await
+    }
+
+    async fn defragment(&self) -> Result<(), ProposeError> {
+        let (done, result) = oneshot::channel();
+        let checkpoint = self.checkpoint.clone();
+        // Waits for a place in the writer's queue.
+        let sent =
+            tokio::task::spawn_blocking(move || checkpoint.send(writer::Job::Defragment(done)).is_ok());
+        if !sent.await.unwrap_or(false) {
+            return Err(ProposeError::Stopped);
+        }
+        match tokio::time::timeout(DEFRAGMENT_DEADLINE, result).await {
+            Ok(Ok(result)) => result.map_err(ProposeError::Disk),
+            Ok(Err(_)) => Err(ProposeError::Stopped),
+            Err(_) => Err(ProposeError::Timeout),
+        }
     }
 
     fn store(&self) -> &RwLock<Store> {

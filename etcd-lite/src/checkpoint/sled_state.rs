@@ -259,9 +259,19 @@ impl SledState {
     /// # Errors
     /// sled or the file system failed; what was there still counts.
     pub fn defragment(&self) -> Result<(), CheckpointError> {
+        while self.defragment_step()? {}
+        Ok(())
+    }
+
+    /// Does so for one file; `false` when there was none left.
+    ///
+    /// # Errors
+    /// sled or the file system failed; what was there still counts.
+    pub fn defragment_step(&self) -> Result<bool, CheckpointError> {
         let mut inner = self.inner.lock();
-        while inner.segments.tidy(true)? {}
-        self.write_rows(&mut inner, Vec::new())
+        let was_any = inner.segments.tidy(true)?;
+        self.write_rows(&mut inner, Vec::new())?;
+        Ok(was_any)
     }
 
     /// Puts the versions on disk, and gives all other records with the table of their files, index and term: what [`load`] makes the

@@ -41,6 +41,7 @@ impl SnapshotWriter {
     /// The file system refused.
     pub fn create(dir: &Path, index: u64, term: u64) -> io::Result<Self> {
         std::fs::create_dir_all(dir)?;
+        component_base::failpoint::hit_io("snapshot.before_write")?;
         let path = path_of(dir, index);
         let temporary = path.with_extension("part");
         let out = BufWriter::new(File::create(&temporary)?);
@@ -76,6 +77,7 @@ impl SnapshotWriter {
         let crc = self.crc.clone().finalize();
         self.out.write_all(&crc.to_le_bytes())?;
         self.out.flush()?;
+        component_base::failpoint::hit_io("snapshot.before_sync")?;
         self.out.get_ref().sync_all()?;
         std::fs::rename(&self.temporary, &self.path)?;
         let dir = self.path.parent().unwrap_or(Path::new("."));
@@ -155,6 +157,17 @@ pub fn read_records(path: &Path) -> Result<Vec<(Bytes, Bytes)>, String> {
         pairs.push((bytes.slice(at + 8..key_end), Bytes::copy_from_slice(&bytes[key_end..value_end])));
         at = value_end;
     }
+}
+
+/// Removes the snapshot files before that of `index`, once that one is found readable.
+///
+/// # Errors
+/// The file system refused, or the file is damaged.
+pub fn remove_earlier(dir: &Path, index: u64) -> io::Result<()> {
+    let newest = path_of(dir, index);
+    read_records(&newest).map_err(io::Error::other)?;
+    let earlier = list(dir)?.into_iter().filter(|path| *path < newest);
+    earlier.into_iter().try_for_each(std::fs::remove_file)
 }
 
 /// Files of versions that the snapshot files name.

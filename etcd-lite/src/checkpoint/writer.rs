@@ -1,4 +1,7 @@
-//! The thread that writes the applied state behind the applier: every change into sled, now and then a snapshot file.
+//! The thread that writes the applied state behind the applier: every change into the checkpoint, now and then a snapshot file.
+//!
+//! What it writes is a copy of what the log has. So a failure does not end the process: the checkpoint is in doubt then, and is given up; some time later the
+//! whole state is written anew, again and again until that works. Meanwhile changes need not be kept, only the log grows.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use etcd_lite_core::{Record, RecordChange, Store};
 use parking_lot::RwLock;
+use tokio::sync::oneshot;
 
 use super::sled_state::{CheckpointError, SledState};
 use super::snapshot_file::{self, SnapshotWriter};
@@ -24,6 +28,8 @@ pub enum Job {
         /// All its records.
         records: Vec<Record>,
     },
+    /// Give back the space of what compaction dropped, and say how that went.
+    Defragment(oneshot::Sender<Result<(), String>>),
     /// Write what is pending and end.
     Stop,
 }
@@ -33,9 +39,14 @@ const QUEUE: usize = 256;
 const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 /// Changes collected before they are written together.
 const PENDING_BYTES: usize = 4 << 20;
+/// Time until the state is written anew after a failure; doubled with each further one.
+const REBUILD_WAIT_FIRST: Duration = Duration::from_secs(1);
+const REBUILD_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// What the writer is told at start.
 pub struct WriterConfig {
+    /// Where the checkpoint lies.
+    pub checkpoint_dir: PathBuf,
     /// Folder of the snapshot files.
     pub snapshot_dir: PathBuf,
     /// Entries between two snapshot files at least.
@@ -75,7 +86,18 @@ pub fn start(
     let (sender, receiver) = sync_channel(QUEUE);
     let snapshot_index = store.read().applied_index();
     config.disk.update(&sled);
-    let writer = Writer { sled, store, config, snapshot_index, pending: Vec::new(), pending_bytes: 0 };
+    let writer = Writer {
+        sled: Some(sled),
+        store,
+        config,
+        snapshot_index,
+        pending: Vec::new(),
+        pending_bytes: 0,
+        known_index: 0,
+        rebuild_at: Instant::now(),
+        rebuild_wait: REBUILD_WAIT_FIRST,
+        defragmenting: Vec::new(),
+    };
     let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(move || {
         crate::raft_member::end_process_on_panic("checkpoint", || writer.run(&receiver));
     })?;
@@ -83,13 +105,20 @@ pub fn start(
 }
 
 struct Writer {
-    sled: SledState,
+    /// `None` after a failure.
+    sled: Option<SledState>,
     store: Arc<RwLock<Store>>,
     config: WriterConfig,
     snapshot_index: u64,
     /// Not yet given to sled.
     pending: Vec<RecordChange>,
     pending_bytes: usize,
+    /// The checkpoint was written anew with everything up to here: earlier changes still to come are in it.
+    known_index: u64,
+    rebuild_at: Instant,
+    rebuild_wait: Duration,
+    /// Who waits for the defragmentation that is going on.
+    defragmenting: Vec<oneshot::Sender<Result<(), String>>>,
 }
 
 impl Writer {
@@ -97,7 +126,11 @@ impl Writer {
         let mut dirty = false;
         let mut flushed = Instant::now();
         loop {
-            let wait = if dirty {
+            let wait = if self.sled.is_none() {
+                self.rebuild_at.saturating_duration_since(Instant::now())
+            } else if !self.defragmenting.is_empty() {
+                Duration::ZERO
+            } else if dirty {
                 FLUSH_INTERVAL.saturating_sub(flushed.elapsed())
             } else {
                 Duration::from_secs(3600)
@@ -114,32 +147,95 @@ impl Writer {
                     dirty = true;
                     self.replace(index, records)
                 }
+                Ok(Job::Defragment(done)) => {
+                    self.defragmenting.push(done);
+                    Ok(())
+                }
                 Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => {
                     // What is not flushed is replayed from the log.
-                    let _ = self.write_pending().and_then(|()| self.sled.flush());
+                    let _ = self.write_pending().and_then(|()| self.flush());
                     return;
                 }
                 Err(RecvTimeoutError::Timeout) => Ok(()),
             };
             let result = result.and_then(|()| {
+                if self.sled.is_none() && Instant::now() >= self.rebuild_at {
+                    self.rebuild()?;
+                    dirty = true;
+                }
                 if dirty && flushed.elapsed() >= FLUSH_INTERVAL {
-                    self.write_pending()?;
-                    self.sled.flush()?;
-                    self.config.disk.update(&self.sled);
+                    self.flush()?;
                     dirty = false;
                     flushed = Instant::now();
                 }
-                Ok(())
+                if self.defragmenting.is_empty() { Ok(()) } else { self.defragment_some() }
             });
-            if let Err(error) = result {
-                // The log has everything; but a checkpoint with holes must not be loaded, and the disk is in doubt.
-                tracing::error!(%error, "cannot write the checkpoint; ending. Look at the disk; the log replays what is missing at the next start");
-                std::process::exit(1);
+            match result {
+                Ok(()) => {}
+                Err(error) => self.give_up(&error),
             }
         }
     }
 
-    fn changes(&mut self, changes: Vec<RecordChange>) -> Result<(), CheckpointError> {
+    /// What the checkpoint holds is in doubt: it will be written anew.
+    fn give_up(&mut self, error: &CheckpointError) {
+        tracing::warn!(
+            %error,
+            retry_seconds = self.rebuild_wait.as_secs(),
+            "cannot write the checkpoint; writing it anew later. Nothing is lost, the log has everything, but it grows meanwhile: look at the disk's space and health"
+        );
+        self.sled = None;
+        self.pending = Vec::new();
+        self.pending_bytes = 0;
+        for waiting in self.defragmenting.drain(..) {
+            // Who asked may have gone.
+            let _ = waiting.send(Err(error.to_string()));
+        }
+        self.rebuild_at = Instant::now() + self.rebuild_wait;
+        self.rebuild_wait = (2 * self.rebuild_wait).min(REBUILD_WAIT_MAX);
+    }
+
+    /// Writes the whole state in place of a checkpoint given up. Until a snapshot file covers it, the log has all of it as well.
+    fn rebuild(&mut self) -> Result<(), CheckpointError> {
+        component_base::failpoint::hit_io("checkpoint.before_rebuild").map_err(sled::Error::from)?;
+        match std::fs::remove_dir_all(&self.config.checkpoint_dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(sled::Error::from(error).into());
+            }
+            _ => {}
+        }
+        let (state, _) = SledState::open(&self.config.checkpoint_dir)?;
+        let named = snapshot_file::files_named(&self.config.snapshot_dir).map_err(sled::Error::from)?;
+        state.remove_unreferenced(&named)?;
+        let (index, changes): (u64, Vec<RecordChange>) = {
+            let store = self.store.read();
+            (store.applied_index(), store.records().map(RecordChange::Set).collect())
+        };
+        state.write(&changes)?;
+        state.flush()?;
+        self.sled = Some(state);
+        self.known_index = index;
+        self.rebuild_wait = REBUILD_WAIT_FIRST;
+        tracing::info!(index, "wrote the checkpoint anew");
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), CheckpointError> {
+        self.write_pending()?;
+        if let Some(sled) = &self.sled {
+            sled.flush()?;
+            self.config.disk.update(sled);
+        }
+        Ok(())
+    }
+
+    fn changes(&mut self, mut changes: Vec<RecordChange>) -> Result<(), CheckpointError> {
+        if self.sled.is_none() {
+            return Ok(());
+        }
+        if self.known_index > 0 {
+            self.skip_known(&mut changes);
+        }
         let size = |change: &RecordChange| match change {
             RecordChange::Set(record) => record.size_bytes(),
             RecordChange::Delete(key) => key.as_ref().len(),
@@ -153,35 +249,83 @@ impl Writer {
         self.snapshot_if_due()
     }
 
-    fn write_pending(&mut self) -> Result<(), CheckpointError> {
-        component_base::failpoint!("checkpoint.before_write");
-        self.pending_bytes = 0;
-        let pending = std::mem::take(&mut self.pending);
-        if pending.is_empty() { Ok(()) } else { self.sled.write(&pending) }
+    /// Takes out the changes of commands that the state written anew has: those up to the last meta record that says so.
+    fn skip_known(&mut self, changes: &mut Vec<RecordChange>) {
+        let mut known = 0;
+        for (position, change) in changes.iter().enumerate() {
+            if let RecordChange::Set(Record::Meta(meta)) = change {
+                if meta.applied_index > self.known_index {
+                    self.known_index = 0;
+                    break;
+                }
+                known = position + 1;
+            }
+        }
+        changes.drain(..known);
     }
 
-    /// A snapshot file only names the files of versions, so it costs little beside their sync.
+    fn write_pending(&mut self) -> Result<(), CheckpointError> {
+        component_base::failpoint::hit_io("checkpoint.before_write").map_err(sled::Error::from)?;
+        self.pending_bytes = 0;
+        let pending = std::mem::take(&mut self.pending);
+        match &self.sled {
+            Some(sled) if !pending.is_empty() => sled.write(&pending),
+            _ => Ok(()),
+        }
+    }
+
     fn snapshot_if_due(&mut self) -> Result<(), CheckpointError> {
         if self.store.read().applied_index() < self.snapshot_index + self.config.snapshot_count {
             return Ok(());
         }
+        // The log only stays longer without it.
+        self.snapshot(false)?.or_else(|error| {
+            tracing::warn!(%error, "cannot write a snapshot file; trying again later");
+            // Not with every change: a disk that is full stays so for a while.
+            self.snapshot_index += self.config.snapshot_count / 10 + 1;
+            Ok(())
+        })
+    }
+
+    /// A snapshot file only names the files of versions, so it costs little beside their sync. With `only`, earlier snapshot files go when
+    /// this one is on disk.
+    fn snapshot(&mut self, only: bool) -> Result<std::io::Result<()>, CheckpointError> {
         self.write_pending()?;
-        let Some(manifest) = self.sled.manifest()? else { return Ok(()) };
+        let Some(sled) = &self.sled else { return Ok(Ok(())) };
+        let Some(manifest) = sled.manifest()? else { return Ok(Ok(())) };
         let dir = &self.config.snapshot_dir;
         let (index, term) = (manifest.index, manifest.term);
         let written = SnapshotWriter::create(dir, index, term).and_then(|mut file| {
             manifest.records.iter().try_for_each(|(key, value)| file.record(key, value))?;
             file.finish()?;
+            if only {
+                snapshot_file::remove_earlier(dir, index)?;
+            }
             snapshot_file::files_named(dir)
         });
-        match written {
-            Ok(named) => {
-                self.snapshot_index = index;
-                (self.config.covered)(index, term);
-                self.sled.remove_unreferenced(&named)?;
-            }
-            // The log only stays longer.
-            Err(error) => tracing::warn!(%error, "cannot write a snapshot file; trying again later"),
+        let named = match written {
+            Ok(named) => named,
+            Err(error) => return Ok(Err(error)),
+        };
+        self.snapshot_index = index;
+        (self.config.covered)(index, term);
+        sled.remove_unreferenced(&named)?;
+        Ok(Ok(()))
+    }
+
+    /// One step of giving space back; changes are written between the steps.
+    fn defragment_some(&mut self) -> Result<(), CheckpointError> {
+        self.write_pending()?;
+        let Some(sled) = &self.sled else { return Ok(()) };
+        if sled.defragment_step()? {
+            return Ok(());
+        }
+        // Until no snapshot file names the old files they take their space.
+        let result = self.snapshot(true)?.map_err(|error| error.to_string());
+        self.flush()?;
+        for waiting in self.defragmenting.drain(..) {
+            // Who asked may have gone.
+            let _ = waiting.send(result.clone());
         }
         Ok(())
     }
@@ -190,9 +334,10 @@ impl Writer {
         // What waits is part of what comes.
         self.pending.clear();
         self.pending_bytes = 0;
-        self.sled.clear()?;
+        let Some(sled) = &self.sled else { return Ok(()) };
+        sled.clear()?;
         let changes: Vec<_> = records.into_iter().map(RecordChange::Set).collect();
-        self.sled.write(&changes)?;
+        sled.write(&changes)?;
         self.snapshot_index = index;
         Ok(())
     }

@@ -107,7 +107,10 @@ impl<M: Member> pb::maintenance_server::Maintenance for MaintenanceService<M> {
         request: Request<pb::DefragmentRequest>,
     ) -> Result<Response<pb::DefragmentResponse>, Status> {
         self.0.require_admin(&request).await?;
-        // The checkpoint gives space back by itself; there is nothing to wait for. As upstream's, the answer has no header.
+        tracing::info!("starting defragment");
+        self.0.member.defragment().await.map_err(status::of_propose)?;
+        tracing::info!("finished defragment");
+        // As upstream's, the answer has no header.
         Ok(Response::new(pb::DefragmentResponse { header: None }))
     }
 

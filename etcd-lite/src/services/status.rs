@@ -36,6 +36,7 @@ pub(crate) fn of_propose(error: ProposeError) -> Status {
         | ProposeError::Learner => Code::Unavailable,
         ProposeError::TooLarge => Code::InvalidArgument,
         ProposeError::TooManyRequests => Code::ResourceExhausted,
+        ProposeError::Disk(_) => Code::Internal,
     };
     Status::new(code, error.to_string())
 }

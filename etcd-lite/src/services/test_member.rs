@@ -83,6 +83,10 @@ impl Member for TestMember {
         self.leases.time_to_live(id).map_err(|_| ProposeError::NoLeader)
     }
 
+    async fn defragment(&self) -> Result<(), ProposeError> {
+        Ok(())
+    }
+
     fn store(&self) -> &RwLock<Store> {
         &self.store
     }

@@ -234,11 +234,15 @@ impl Wal {
             path: self.segments.last().map(|s| s.path.clone()).unwrap_or_default(),
             source,
         };
-        component_base::failpoint!("wal.before_write");
+        component_base::failpoint::hit_io("wal.before_write").map_err(io)?;
+        if let Err(error) = component_base::failpoint::hit_io("wal.short_write") {
+            let half = self.buffer.len() / 2;
+            self.file.write_all(&self.buffer[..half]).and(Err(error)).map_err(io)?;
+        }
         self.file.write_all(&self.buffer).map_err(io)?;
         self.file_bytes += self.buffer.len() as u64;
         self.buffer.clear();
-        component_base::failpoint!("wal.before_sync");
+        component_base::failpoint::hit_io("wal.before_sync").map_err(io)?;
         if !self.unsafe_no_fsync {
             self.file.sync_data().map_err(io)?;
         }
