@@ -7,6 +7,7 @@ pub mod auto_compactor;
 pub mod backend_file;
 pub mod bolt;
 pub mod checkpoint;
+pub mod corruption;
 pub mod data_lock;
 pub mod http_endpoints;
 pub mod lease_keeper;

@@ -239,6 +239,7 @@ impl RaftMember {
             threads: Mutex::new(threads),
             _lock: lock,
         });
+        peers.serve_hashes(Arc::clone(&member.store));
         peers.connect(inputs, Arc::clone(&member.leases));
         Ok(member)
     }

@@ -8,7 +8,6 @@ use http_body_util::Full;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio_util::sync::CancellationToken;
 
-use crate::auto_compactor;
 use crate::http_endpoints::HttpEndpoints;
 use crate::listener::{self, Accepted, bind_all};
 use crate::options::{ClusterState, Options, plain};
@@ -18,6 +17,7 @@ use crate::raft_member::{MemberConfig, RaftMember};
 use crate::services::{ClientService, ServiceConfig, serve_connection};
 use crate::tls_options::MemberTls;
 use crate::tokens::Tokens;
+use crate::{auto_compactor, corruption};
 
 /// Runs until `shutdown` fires.
 ///
@@ -70,6 +70,19 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
             tls.peers.clone(),
             Arc::clone(&peers),
             snapshot_dir.clone(),
+            shutdown.clone(),
+        ));
+    }
+
+    if options.tuning.checks_corruption_at_start() {
+        corruption::check_at_start(&member, &peers).await?;
+    }
+    let check_interval = options.operations.experimental_corrupt_check_time.get();
+    if !check_interval.is_zero() {
+        tokio::spawn(corruption::run(
+            Arc::clone(&member),
+            Arc::clone(&peers),
+            check_interval,
             shutdown.clone(),
         ));
     }

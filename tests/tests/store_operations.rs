@@ -446,3 +446,91 @@ fn a_full_disk_ends_the_member_and_after_space_is_freed_everything_acknowledged_
     }
     cluster.etcdctl(&["put", "k", "after"]).ok();
 }
+
+/// Changes one letter of a value in a member's files, so that every checksum over it is right again.
+fn change_behind_its_back(data: &Path, from: &[u8], to: &[u8]) {
+    let files = std::fs::read_dir(data.join("member/versions")).expect("files");
+    let mut changed = 0;
+    for path in files.map(|entry| entry.expect("a file").path()) {
+        let mut bytes = std::fs::read(&path).expect("read");
+        let mut at = 0;
+        while at + 8 <= bytes.len() {
+            let length = u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four")) as usize;
+            let body = at + 8..at + 8 + length;
+            let found = bytes[body.clone()].windows(from.len()).position(|window| window == from);
+            if let Some(offset) = found {
+                let start = body.start + offset;
+                bytes[start..start + to.len()].copy_from_slice(to);
+                changed += 1;
+            }
+            let crc = crc32fast::hash(&bytes[body.clone()]);
+            bytes[at + 4..at + 8].copy_from_slice(&crc.to_le_bytes());
+            at = body.end;
+        }
+        std::fs::write(&path, bytes).expect("write");
+    }
+    assert!(changed > 0, "the value is in no file");
+}
+
+/// Three members, one of which has something else on disk, stopped.
+fn with_a_changed_follower(flags: &[&str]) -> (Cluster, usize) {
+    let mut cluster = Cluster::started(3, flags);
+    for key in 0..20 {
+        cluster.etcdctl(&["put", &format!("k{key}"), "the right value"]).ok();
+    }
+    let leader = (0..3).find(|member| {
+        let status = cluster.status(*member);
+        status["leader"] == status["header"]["member_id"]
+    });
+    let follower = (leader.expect("a leader") + 1) % 3;
+    // Ends in order, so that everything is in the checkpoint and nothing is replayed from the log.
+    let process = cluster.members[follower].process.as_ref().expect("a process");
+    run(Command::new("kill").args(["-TERM", &process.id().to_string()])).ok();
+    cluster.wait_ended(follower);
+    change_behind_its_back(&cluster.members[follower].data, b"the right value", b"the wrong value");
+    (cluster, follower)
+}
+
+#[test]
+fn a_member_whose_data_was_changed_behind_its_back_is_found_and_nothing_is_written_any_more() {
+    let (mut cluster, follower) = with_a_changed_follower(&["--experimental-corrupt-check-time=500ms"]);
+    cluster.start(follower, "");
+    let listed = wait_for("the alarm", SOON, || match cluster.etcdctl(&["alarm", "list"]).result()? {
+        text if text.contains("CORRUPT") => Ok(text),
+        other => Err(other),
+    });
+    let member = wait_for("the member answers", SOON, || {
+        cluster.etcdctl_at(follower, &["endpoint", "status"]).result()?;
+        cluster.status(follower)["header"]["member_id"].as_u64().ok_or("no id".to_owned())
+    });
+    assert_eq!(listed, format!("memberID:{member} alarm:CORRUPT \n"));
+    let refused = cluster.etcdctl(&["put", "k", "v"]).err();
+    assert!(refused.contains("etcdserver: corrupt cluster"), "{refused}");
+    assert!(cluster.etcdctl(&["del", "k"]).err().contains("etcdserver: corrupt cluster"));
+    assert!(cluster.http(0, "/health").contains(r#"{"health":"false","reason":"ALARM CORRUPT"}"#));
+    assert!(cluster.http(0, "/readyz").contains("[-]data_corruption failed: alarm activated: CORRUPT"));
+
+    // Rebuilt from the others it is well again.
+    cluster.kill(follower);
+    std::fs::remove_dir_all(&cluster.members[follower].data).expect("remove");
+    cluster.flags.push("--initial-cluster-state=existing".into());
+    cluster.start(follower, "");
+    wait_for("the right value", SOON, || {
+        match cluster.etcdctl_at(follower, &["get", "k3", "--consistency=s"]).result()? {
+            text if text.contains("the right value") => Ok(()),
+            other => Err(other),
+        }
+    });
+    cluster.etcdctl(&["alarm", "disarm"]).ok();
+    cluster.etcdctl(&["put", "k", "v"]).ok();
+}
+
+#[test]
+fn a_member_that_differs_does_not_serve_when_it_is_to_compare_first() {
+    let (mut cluster, follower) = with_a_changed_follower(&["--experimental-initial-corrupt-check=true"]);
+    cluster.start(follower, "");
+    assert_eq!(cluster.wait_ended(follower), Some(1), "{}", cluster.said(follower));
+    let said = cluster.said(follower);
+    assert!(said.contains("found data inconsistency with peers"), "{said}");
+    assert!(said.contains("--initial-cluster-state=existing"), "{said}");
+}

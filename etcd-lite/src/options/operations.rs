@@ -29,6 +29,9 @@ pub struct OperationOptions {
     /// Log files to keep at most beyond those needed; none is kept that is not needed. 0 is no limit.
     #[arg(long, default_value_t = 5)]
     pub max_wals: u32,
+    /// Time between comparisons of the members' data by the leader; 0 switches them off.
+    #[arg(long, default_value = "0s")]
+    pub experimental_corrupt_check_time: GoDuration,
     /// Acknowledge writes that are not on disk yet. A power cut loses them and may break the cluster.
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
     pub unsafe_no_fsync: bool,

@@ -6,7 +6,6 @@ pub const NOT_IMPLEMENTED: &[&str] = &[
     "enable-grpc-gateway",
     "experimental-compact-hash-check-enabled",
     "experimental-compact-hash-check-time",
-    "experimental-corrupt-check-time",
     "experimental-max-learners",
     "experimental-warning-apply-duration",
     "experimental-warning-unary-request-duration",

@@ -27,12 +27,20 @@ pub struct TuningOptions {
     /// Time between progress notifications of watches that ask for them.
     #[arg(long, visible_alias = "experimental-watch-progress-notify-interval", default_value = "10m")]
     pub watch_progress_notify_interval: GoDuration,
-    /// Check the stored state for damage before serving. Always done: every record of log and snapshots has a checksum.
-    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = true)]
+    /// Compare the data with that of the other members before serving. (Every record of log and snapshots has a checksum and is checked in any case.)
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
     pub experimental_initial_corrupt_check: bool,
     /// Features as NAME=true,...; InitialCorruptCheck is the one there is.
     #[arg(long)]
     pub feature_gates: Option<String>,
+}
+
+impl TuningOptions {
+    /// Whether to compare data with the other members before serving: by flag or by feature gate.
+    pub fn checks_corruption_at_start(&self) -> bool {
+        let gates = self.feature_gates.iter().flat_map(|gates| gates.split(','));
+        self.experimental_initial_corrupt_check || gates.into_iter().any(|g| g == "InitialCorruptCheck=true")
+    }
 }
 
 /// The largest `--max-request-bytes`: a log entry has to hold it.

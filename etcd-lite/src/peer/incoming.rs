@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use coracle_proto::peer::peer_server::{Peer, PeerServer};
-use coracle_proto::peer::{Ack, Envelope, LeaseId, LeaseTime, SnapshotPart};
+use coracle_proto::peer::{Ack, Envelope, HashKvAnswer, HashKvQuestion, LeaseId, LeaseTime, SnapshotPart};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use protobuf::Message as _;
@@ -16,6 +16,7 @@ use super::Peers;
 use crate::checkpoint::snapshot_file::SnapshotWriter;
 use crate::listener::{self, Accepted, Listening, ServerTls};
 use crate::raft::driver::Input;
+use crate::services::hash_kv;
 
 const MESSAGE_BYTES_MAX: usize = 512 << 20;
 
@@ -114,6 +115,24 @@ impl Peer for Incoming {
                 LeaseTime { leads: true, found: true, granted_seconds: seconds, remaining_seconds: seconds }
             }
         }))
+    }
+
+    async fn hash_kv(&self, request: Request<HashKvQuestion>) -> Result<Response<HashKvAnswer>, Status> {
+        let HashKvQuestion { cluster_id, revision } = request.into_inner();
+        self.check(cluster_id)?;
+        let store = self.peers.store().ok_or_else(|| Status::unavailable("this member is just starting"))?;
+        let store = Arc::clone(store);
+        let answer = tokio::task::spawn_blocking(move || {
+            let (hash, scope) = hash_kv(&store, revision)?;
+            Ok(HashKvAnswer {
+                hash,
+                revision: scope.revision,
+                compacted_revision: scope.compacted_revision,
+                current_revision: store.read().revision(),
+            })
+        });
+        let answer = answer.await.map_err(|error| Status::internal(error.to_string()))?;
+        answer.map(Response::new)
     }
 
     async fn time_to_live(&self, request: Request<LeaseId>) -> Result<Response<LeaseTime>, Status> {

@@ -8,10 +8,12 @@ use std::time::Duration;
 use anyhow::Context;
 use bytes::Bytes;
 use coracle_proto::peer::peer_client::PeerClient;
-use coracle_proto::peer::{Envelope, LeaseId, LeaseTime, RawRecord, SnapshotHead, SnapshotPart};
-use etcd_lite_core::Record;
+use coracle_proto::peer::{
+    Envelope, HashKvQuestion, LeaseId, LeaseTime, RawRecord, SnapshotHead, SnapshotPart,
+};
+use etcd_lite_core::{Record, Store};
 use hyper_util::rt::TokioIo;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use protobuf::Message as _;
 use raft::eraftpb::{Message, MessageType};
 use tokio::net::{TcpStream, UnixStream};
@@ -20,6 +22,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint, Uri};
 
+use crate::corruption::KeySpaceHash;
 use crate::lease_keeper::LeaseKeeper;
 use crate::member::{LeaseTimeToLive, MemberInfo, ProposeError};
 use crate::options::EtcdUrl;
@@ -33,6 +36,8 @@ const ENVELOPE: usize = 256;
 const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
 const RECONNECT_FIRST: Duration = Duration::from_millis(20);
 const RECONNECT_MAX: Duration = Duration::from_millis(500);
+/// The checksum of the largest store is computed within this time.
+const HASH_DEADLINE: Duration = Duration::from_secs(7);
 const CALL_DEADLINE: Duration = Duration::from_secs(2);
 /// A snapshot of the largest store takes this long on a slow network.
 const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(300);
@@ -51,6 +56,7 @@ pub struct Peers {
     snapshots: Mutex<HashMap<u64, Prepared>>,
     inputs: Arc<OnceLock<SyncSender<Input>>>,
     leases: OnceLock<Arc<LeaseKeeper>>,
+    store: OnceLock<Arc<RwLock<Store>>>,
     runtime: tokio::runtime::Handle,
     shutdown: CancellationToken,
 }
@@ -98,6 +104,7 @@ impl Peers {
             snapshots: Mutex::default(),
             inputs,
             leases: OnceLock::new(),
+            store: OnceLock::new(),
             runtime: tokio::runtime::Handle::current(),
             shutdown,
         }))
@@ -169,6 +176,44 @@ impl Peers {
     /// Lease timers of this member.
     pub(super) fn leases(&self) -> Option<&Arc<LeaseKeeper>> {
         self.leases.get()
+    }
+
+    /// From now on other members are told the checksum of this store.
+    pub fn serve_hashes(&self, store: Arc<RwLock<Store>>) {
+        // Called once.
+        let _ = self.store.set(store);
+    }
+
+    /// This member's store, once it has started.
+    pub(super) fn store(&self) -> Option<&Arc<RwLock<Store>>> {
+        self.store.get()
+    }
+
+    /// The other members' ids.
+    pub fn others(&self) -> Vec<u64> {
+        self.peers.keys().copied().collect()
+    }
+
+    /// Asks a member for the checksum of its key space at a revision.
+    ///
+    /// # Errors
+    /// It cannot be reached, or it does not have the revision (yet, or any more).
+    pub async fn hash_kv(&self, id: u64, revision: i64) -> Result<KeySpaceHash, String> {
+        let channel = self.peers.get(&id).map(|peer| peer.channel.clone()).ok_or("no such member")?;
+        let mut client = PeerClient::new(channel);
+        let call = client.hash_kv(HashKvQuestion { cluster_id: self.cluster_id, revision });
+        let answer = match tokio::time::timeout(HASH_DEADLINE, call).await {
+            Ok(Ok(answer)) => answer.into_inner(),
+            Ok(Err(status)) => return Err(status.message().to_owned()),
+            Err(_) => return Err(format!("no answer within {HASH_DEADLINE:?}")),
+        };
+        Ok(KeySpaceHash {
+            member_id: id,
+            hash: answer.hash,
+            revision: answer.revision,
+            compacted_revision: answer.compacted_revision,
+            current_revision: answer.current_revision,
+        })
     }
 
     /// The cluster all this belongs to.

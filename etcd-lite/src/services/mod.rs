@@ -27,6 +27,7 @@ pub(crate) mod test_member;
 mod tests;
 
 pub use connection::serve_connection;
+pub(crate) use state_reads::hash_kv;
 
 use std::convert::Infallible;
 use std::future::Future;

@@ -7,6 +7,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 pub mod codec;
+#[cfg(test)]
+mod damage_tests;
 pub mod scan;
 
 use codec::{FileEnd, decode_file};
