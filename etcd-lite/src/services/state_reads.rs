@@ -45,7 +45,9 @@ pub(crate) fn hash_kv(store: &RwLock<Store>, revision: i64) -> Result<(u32, Hash
         let scope = store.read().hash_scope(revision).map_err(status::of_store)?;
         let (mut hasher, mut walk) = (KvHasher::new(scope), Walk::Start);
         loop {
-            match hasher.add(&store.read(), &mut walk) {
+            // In a statement of its own: in the head of the `match` the lock would be held for its arms too, and so for the computing.
+            let added = hasher.add(&store.read(), &mut walk);
+            match added {
                 Ok(()) if walk == Walk::Done => return Ok((hasher.finish(), scope)),
                 Ok(()) => {}
                 Err(StoreError::Compacted) => break,
