@@ -56,8 +56,10 @@ pub struct Listening {
     socket: Socket,
     /// As it is logged.
     pub address: String,
-    takes_plain: bool,
-    takes_tls: bool,
+    /// Whether plain text is spoken.
+    pub takes_plain: bool,
+    /// Whether TLS is spoken.
+    pub takes_tls: bool,
 }
 
 enum Socket {
@@ -256,12 +258,12 @@ async fn handshake(
     let acceptor = TlsAcceptor::from(tls.config.current());
     let (stream, certificate) = match raw {
         Raw::Tcp(stream) => {
-            let stream = acceptor.accept(stream).await.map_err(because)?;
+            let stream = acceptor.accept(stream).await.map_err(|error| handshake_error(&error))?;
             let certificate = shown_certificate(stream.get_ref().1);
             (Stream::TlsTcp(Box::new(stream)), certificate)
         }
         Raw::Unix(stream) => {
-            let stream = acceptor.accept(stream).await.map_err(because)?;
+            let stream = acceptor.accept(stream).await.map_err(|error| handshake_error(&error))?;
             let certificate = shown_certificate(stream.get_ref().1);
             (Stream::TlsUnix(Box::new(stream)), certificate)
         }
@@ -271,6 +273,31 @@ async fn handshake(
         check_source(certificate, source).await.map_err(Rejection::Because)?;
     }
     Ok(Accepted { stream, remote, certificate })
+}
+
+/// Why a handshake failed, in the words of Go's TLS where there are some.
+fn handshake_error(error: &io::Error) -> Rejection {
+    use rustls::{CertificateError, Error};
+    const UNVERIFIED: &str = "tls: failed to verify client certificate: x509:";
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return Rejection::Because("EOF in the TLS handshake".to_owned());
+    }
+    Rejection::Because(match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        None => error.to_string(),
+        Some(Error::NoCertificatesPresented) => "tls: client didn't provide a certificate".to_owned(),
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            format!("{UNVERIFIED} certificate signed by unknown authority")
+        }
+        Some(Error::InvalidCertificate(
+            expired @ (CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. }),
+        )) => format!("{UNVERIFIED} certificate has expired or is not yet valid: {expired}; renew it"),
+        Some(Error::InvalidCertificate(other)) => format!("{UNVERIFIED} {other}"),
+        Some(Error::AlertReceived(alert)) => format!("remote error: tls: {alert:?}"),
+        Some(other) => format!("tls: {other}"),
+    })
 }
 
 fn shown_certificate(connection: &rustls::ServerConnection) -> Option<CertificateDer<'static>> {

@@ -114,7 +114,15 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     let mut serving = tokio::task::JoinSet::new();
     for listening in client_listeners {
         let (service, end) = (service.clone(), shutdown.clone());
-        tracing::info!(address = listening.address, "serving client traffic");
+        if listening.takes_tls {
+            tracing::info!(address = listening.address, "serving client traffic securely");
+        }
+        if listening.takes_plain {
+            tracing::info!(
+                address = listening.address,
+                "serving client traffic insecurely; this is strongly discouraged!"
+            );
+        }
         let answer = move |accepted: Accepted| {
             let service = match accepted.common_name() {
                 None => service.clone(),
