@@ -247,6 +247,10 @@ fn refused_value(error: &clap::Error, given: &Given) -> String {
     };
     let name = argument.trim_start_matches('-').split([' ', '=', '[']).next().unwrap_or_default();
     let value = given.get(name).cloned().unwrap_or_default();
+    // The one name that etcd checks after the flags are read.
+    if name == "auto-compaction-mode" {
+        return format!("unknown auto-compaction-mode {value:?}");
+    }
     let values = match error.get(ContextKind::ValidValue) {
         Some(ContextValue::Strings(values)) if !values.is_empty() => Some(values.join(", ")),
         _ => None,
