@@ -87,10 +87,9 @@ pub struct Accepted {
 }
 
 impl Accepted {
-    /// The CN of the other side's verified certificate.
+    /// The CN of the other side's verified certificate; empty if that has none, which is not the same as no certificate.
     pub fn common_name(&self) -> Option<String> {
-        let subject = component_base::tls::subject(self.certificate.as_ref()?).ok()?;
-        (!subject.common_name.is_empty()).then_some(subject.common_name)
+        Some(component_base::tls::subject(self.certificate.as_ref()?).ok()?.common_name)
     }
 }
 

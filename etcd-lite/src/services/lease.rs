@@ -125,6 +125,10 @@ impl<M: Member> pb::lease_server::Lease for LeaseService<M> {
         let pb::LeaseTimeToLiveRequest { id, keys: with_keys } = *request.get_ref();
         self.context.member.read_index().await.map_err(status::of_propose)?;
         let caller = if with_keys { self.context.caller(&request).await? } else { None };
+        if with_keys {
+            let store = self.context.member.store().read();
+            store.check_lease_keys_readable(caller.as_ref(), id).map_err(status::of_store)?;
+        }
         let left = self.context.member.lease_time_to_live(id).await.map_err(status::of_propose)?;
         let header = self.context.header();
         let Some(left) = left else {

@@ -216,9 +216,6 @@ impl<M: Member> WatchStream<M> {
     /// Whether the stream's user may read what it wants to watch. As in etcd, a watcher that is there stays when the permission goes.
     async fn check_permitted(&self, request: &WatchRequest) -> Result<(), StoreError> {
         let Some(RequestUnion::CreateRequest(create)) = &request.request_union else { return Ok(()) };
-        if !self.member.tokens().is_enabled() {
-            return Ok(());
-        }
         let caller = self.settings.credentials.caller(&*self.member).await?;
         let key = lowest_if_empty(&create.key);
         self.member.store().read().auth().check_read(caller.as_ref(), &key, &create.range_end)
