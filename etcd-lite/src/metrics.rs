@@ -9,6 +9,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 use crate::member::Member;
 
@@ -73,6 +74,76 @@ pub fn register<M: Member>(registry: &mut Registry, member: Arc<M>, requests: Ar
         version,
     );
     registry.register_collector(Box::new(MemberCollector { member }));
+}
+
+/// How long the disk takes.
+#[derive(Clone, Debug)]
+pub struct DiskSeconds {
+    /// Syncs of the log.
+    pub wal_fsync: Histogram,
+    /// Flushes of the checkpoint.
+    pub backend_commit: Histogram,
+}
+
+impl Default for DiskSeconds {
+    fn default() -> Self {
+        // etcd's buckets: 1 ms to 8 s.
+        let new = || Histogram::new(exponential_buckets(0.001, 2.0, 14));
+        Self { wal_fsync: new(), backend_commit: new() }
+    }
+}
+
+impl DiskSeconds {
+    /// Shows them on `/metrics`.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "etcd_disk_wal_fsync_duration_seconds",
+            "The latency distributions of fsync called by WAL",
+            self.wal_fsync.clone(),
+        );
+        registry.register(
+            "etcd_disk_backend_commit_duration_seconds",
+            "The latency distributions of commit called by backend",
+            self.backend_commit.clone(),
+        );
+    }
+}
+
+/// Counters that upstream did not give the suffix that counters have now.
+const WITHOUT_SUFFIX: [&str; 2] = ["etcd_server_health_success", "etcd_server_health_failures"];
+
+/// A registry as Prometheus' text format 0.0.4 has it: a counter is described under the whole name of its series, and nothing marks the end.
+pub fn text(registry: &Registry) -> String {
+    let written = component_base::metrics::encode(registry);
+    let mut text = String::with_capacity(written.len());
+    // The description comes before the type, and needs to know it.
+    let mut help: Option<&str> = None;
+    for line in written.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            help = Some(rest);
+            continue;
+        }
+        if line == "# EOF" {
+            continue;
+        }
+        if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+            let suffix = if kind == "counter" && !WITHOUT_SUFFIX.contains(&name) { "_total" } else { "" };
+            if let Some((_, words)) = help.take().and_then(|help| help.split_once(' ')) {
+                text.push_str(&format!("# HELP {name}{suffix} {words}\n"));
+            }
+            text.push_str(&format!("# TYPE {name}{suffix} {kind}\n"));
+            continue;
+        }
+        let series = line.split(' ').next().unwrap_or_default();
+        match series.strip_suffix("_total").filter(|name| WITHOUT_SUFFIX.contains(name)) {
+            Some(name) => text.push_str(&format!("{name}{}\n", &line[series.len()..])),
+            None => {
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+    }
+    text
 }
 
 struct MemberCollector<M> {
@@ -153,6 +224,26 @@ impl<M: Member> Collector for MemberCollector<M> {
             let gauge = ConstGauge::new(value);
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }
+        let cluster_version = self.member.store().read().cluster_version().map(str::to_owned);
+        for (name, help, label, value) in [
+            (
+                "etcd_server_id",
+                "Server or member ID in hexadecimal format. 1 for 'server_id' label",
+                "server_id",
+                Some(format!("{:x}", status.member_id)),
+            ),
+            (
+                "etcd_cluster_version",
+                "Which version is running. 1 for 'cluster_version' label with current cluster version",
+                "cluster_version",
+                cluster_version,
+            ),
+        ] {
+            let Some(value) = value else { continue };
+            let gauge = ConstGauge::new(1_i64);
+            let mut family = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
+            gauge.encode(family.encode_family(&[(label, value)])?)?;
+        }
         for (name, help, value) in [
             ("etcd_server_leader_changes_seen", "The number of leader changes seen", status.leader_changes),
             (
@@ -170,4 +261,32 @@ impl<M: Member> Collector for MemberCollector<M> {
 
 fn flag(value: bool) -> f64 {
     if value { 1.0 } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn series_have_the_names_and_types_that_scrapers_of_etcd_know() {
+        let mut registry = Registry::default();
+        let (count, health) = (Counter::<u64>::default(), Counter::<u64>::default());
+        registry.register("etcd_mvcc_put", "Puts", count.clone());
+        registry.register("etcd_server_health_success", "Checks", health);
+        DiskSeconds::default().register(&mut registry);
+        count.inc();
+        let text = text(&registry);
+        for line in [
+            "# HELP etcd_mvcc_put_total Puts.",
+            "# TYPE etcd_mvcc_put_total counter",
+            "etcd_mvcc_put_total 1",
+            "# TYPE etcd_server_health_success counter",
+            "etcd_server_health_success 0",
+            "# TYPE etcd_disk_wal_fsync_duration_seconds histogram",
+            "etcd_disk_wal_fsync_duration_seconds_bucket{le=\"8.192\"} 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+        }
+        assert!(!text.contains("# EOF"));
+    }
 }

@@ -23,6 +23,7 @@ use crate::checkpoint::writer::{self, DiskBytes, WriterConfig};
 use crate::data_lock::DataLock;
 use crate::lease_keeper::LeaseKeeper;
 use crate::member::{Feed, LeaseTimeToLive, Member, MemberInfo, MemberStatus, ProposeError, Proposed};
+use crate::metrics::DiskSeconds;
 use crate::peer::Peers;
 use crate::quota::{self, Quota};
 use crate::raft::applier::Applier;
@@ -90,6 +91,8 @@ pub struct RaftMember {
     inputs: SyncSender<Input>,
     /// Lease timers.
     pub leases: Arc<LeaseKeeper>,
+    /// How long the disk takes.
+    pub disk_seconds: DiskSeconds,
     peers: Arc<Peers>,
     next_id: AtomicU64,
     checkpoint: SyncSender<writer::Job>,
@@ -112,6 +115,8 @@ impl RaftMember {
         let wal_dir = config.wal_dir.clone().unwrap_or_else(|| dir.join("wal"));
         let (mut wal, replay) = Wal::open(&wal_dir, config.cluster_id, config.id)?;
         wal.set_unsafe_no_fsync(config.unsafe_no_fsync);
+        let disk_seconds = DiskSeconds::default();
+        wal.measure(disk_seconds.wal_fsync.clone());
         let (sled, checkpointed) = SledState::open(&dir.join("checkpoint"))
             .context("cannot open the checkpoint; is the disk full or the directory not writable?")?;
         let last = replay.entries.last().map_or(replay.snapshot.0, |entry| entry.index);
@@ -142,6 +147,7 @@ impl RaftMember {
             // When the queue is full the next snapshot says it again.
             covered: Box::new(move |index, term| drop(covered.try_send(Input::Covered { index, term }))),
             disk: Arc::clone(&checkpoint_disk),
+            commit_seconds: disk_seconds.backend_commit.clone(),
         };
         let (checkpoint, checkpoint_thread) = writer::start(sled, Arc::clone(&store), writer)?;
         if rewrite {
@@ -230,6 +236,7 @@ impl RaftMember {
             view,
             inputs: inputs.clone(),
             leases,
+            disk_seconds,
             peers: Arc::clone(&peers),
             next_id,
             checkpoint: checkpoint_jobs,

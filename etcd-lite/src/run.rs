@@ -9,12 +9,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio_util::sync::CancellationToken;
 
 use crate::http_endpoints::HttpEndpoints;
-use crate::listener::{self, Accepted, bind_all};
-use crate::options::{ClusterState, Options, plain};
+use crate::listener::{self, Accepted, Stream, bind_all};
+use crate::options::{ClusterState, MetricsLevel, Options, plain};
 use crate::peer::{self, Peers};
 use crate::quota::Quota;
 use crate::raft_member::{MemberConfig, RaftMember};
-use crate::services::{ClientService, ServiceConfig, serve_connection};
+use crate::services::{AccessConfig, ClientService, ServiceConfig, serve_connection};
 use crate::tls_options::MemberTls;
 use crate::tokens::Tokens;
 use crate::{auto_compactor, corruption};
@@ -92,9 +92,18 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         txn_ops_max: options.tuning.max_txn_ops,
         watch_progress_interval: options.tuning.watch_progress_notify_interval.get(),
         concurrent_streams_max: options.tuning.max_concurrent_streams,
+        keep_alive_interval: options.serving.grpc_keepalive_interval.get(),
+        keep_alive_timeout: options.serving.grpc_keepalive_timeout.get(),
+        has_gateway: options.serving.enable_grpc_gateway,
+        has_extensive_metrics: options.serving.metrics == MetricsLevel::Extensive,
+        access: AccessConfig {
+            origins: options.serving.cors.clone(),
+            hosts: options.serving.host_whitelist.clone(),
+        },
     };
     let registry = component_base::metrics::registry();
     member.quota().register(&mut registry.lock());
+    member.disk_seconds.register(&mut registry.lock());
     let service = ClientService::start(Arc::clone(&member), service_config, &registry, shutdown.clone());
     tokio::spawn(Arc::clone(&member.leases).run(Arc::clone(&member), shutdown.clone()));
     tokio::spawn(member.quota().run(Arc::clone(&member), shutdown.clone()));
@@ -127,6 +136,10 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
             let service = match accepted.common_name() {
                 None => service.clone(),
                 name => service.clone().with_peer(name),
+            };
+            let service = match &accepted.stream {
+                Stream::TlsTcp(_) | Stream::TlsUnix(_) => service.behind_tls(),
+                Stream::Tcp(_) | Stream::Unix(_) => service,
             };
             serve_connection(accepted.stream, service, end.clone())
         };

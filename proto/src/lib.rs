@@ -33,3 +33,21 @@ pub mod coracle {
     }
 }
 pub use coracle::store::v1 as store;
+
+/// etcd v3: the lock service.
+pub mod v3lockpb {
+    tonic::include_proto!("v3lockpb");
+}
+
+/// etcd v3: the election service.
+pub mod v3electionpb {
+    tonic::include_proto!("v3electionpb");
+}
+
+/// The gRPC health service.
+pub mod health {
+    tonic::include_proto!("grpc.health.v1");
+}
+
+/// An encoded `FileDescriptorSet` of all files, with upstream's field names.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

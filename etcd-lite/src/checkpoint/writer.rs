@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use etcd_lite_core::{Record, RecordChange, Store};
 use parking_lot::RwLock;
+use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::oneshot;
 
 use super::sled_state::{CheckpointError, SledState};
@@ -55,6 +56,8 @@ pub struct WriterConfig {
     pub covered: Box<dyn Fn(u64, u64) + Send>,
     /// Kept up to date.
     pub disk: Arc<DiskBytes>,
+    /// Told how long each flush takes.
+    pub commit_seconds: Histogram,
 }
 
 /// What the checkpoint takes on disk, in bytes.
@@ -164,7 +167,9 @@ impl Writer {
                     dirty = true;
                 }
                 if dirty && flushed.elapsed() >= FLUSH_INTERVAL {
+                    let begun = Instant::now();
                     self.flush()?;
+                    self.config.commit_seconds.observe(begun.elapsed().as_secs_f64());
                     dirty = false;
                     flushed = Instant::now();
                 }

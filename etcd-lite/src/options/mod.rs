@@ -11,6 +11,7 @@ mod logging;
 mod operations;
 mod refused;
 mod security;
+mod serving;
 mod tuning;
 mod urls;
 mod verify;
@@ -28,6 +29,7 @@ pub use logging::{LogLevel, LoggingOptions};
 pub use operations::{AutoCompactionMode, OperationOptions};
 pub use refused::NOT_IMPLEMENTED;
 pub use security::SecurityOptions;
+pub use serving::{MetricsLevel, ServingOptions};
 use tuning::MAX_REQUEST_BYTES_MAX;
 pub use tuning::TuningOptions;
 pub use urls::UrlOptions;
@@ -59,6 +61,9 @@ pub struct Options {
     /// Times, sizes and limits.
     #[command(flatten)]
     pub tuning: TuningOptions,
+    /// The client port.
+    #[command(flatten)]
+    pub serving: ServingOptions,
     /// Upkeep.
     #[command(flatten)]
     pub operations: OperationOptions,

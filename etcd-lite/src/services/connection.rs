@@ -11,10 +11,6 @@ use super::ClientService;
 use super::lenient_authority::LenientAuthority;
 use crate::member::Member;
 
-/// How often a silent connection is asked whether it is alive, and how long it may take to answer (etcd's defaults).
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2 * 60 * 60);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-
 /// How long requests under way may take to finish after shutdown began.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -29,14 +25,15 @@ where
 {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new());
+    let config = service.config();
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(service.concurrent_streams_max())
+        .max_concurrent_streams(config.concurrent_streams_max)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(4 * STREAM_WINDOW_BYTES)
-        .keep_alive_interval(KEEP_ALIVE_INTERVAL)
-        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
+        .keep_alive_interval((!config.keep_alive_interval.is_zero()).then_some(config.keep_alive_interval))
+        .keep_alive_timeout(config.keep_alive_timeout);
     let mut connection =
         std::pin::pin!(builder.serve_connection(TokioIo::new(LenientAuthority::new(stream)), service));
     let result = tokio::select! {

@@ -4,15 +4,24 @@
 //! each connection with [`serve_connection`] and a clone of [`ClientService`].
 
 mod auth;
+mod call_metrics;
 mod caller;
 mod cluster;
 mod connection;
+mod election;
+mod gateway;
+mod gateway_json;
+mod health;
 mod huffman;
+mod in_process;
 mod kv;
 mod lease;
 mod lenient_authority;
+mod lock;
 mod maintenance;
+mod plain_http;
 mod range_server;
+mod reflection;
 mod snapshot_stream;
 mod state_reads;
 mod status;
@@ -22,11 +31,14 @@ mod watch_hub;
 mod watch_stream;
 
 #[cfg(test)]
+mod gateway_tests;
+#[cfg(test)]
 pub(crate) mod test_member;
 #[cfg(test)]
 mod tests;
 
 pub use connection::serve_connection;
+pub use plain_http::AccessConfig;
 pub(crate) use state_reads::hash_kv;
 
 use std::convert::Infallible;
@@ -37,6 +49,9 @@ use std::time::Duration;
 
 use component_base::metrics::SharedRegistry;
 use coracle_proto::etcdserverpb as pb;
+use coracle_proto::health::health_server::HealthServer;
+use coracle_proto::v3electionpb::election_server::ElectionServer;
+use coracle_proto::v3lockpb::lock_server::LockServer;
 use http::header::CONTENT_TYPE;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
@@ -58,6 +73,16 @@ pub struct ServiceConfig {
     pub watch_progress_interval: Duration,
     /// Streams one connection may have open (`--max-concurrent-streams`).
     pub concurrent_streams_max: u32,
+    /// Silence after which a client is asked whether it is there; zero for never (`--grpc-keepalive-interval`).
+    pub keep_alive_interval: Duration,
+    /// How long it may take to answer (`--grpc-keepalive-timeout`).
+    pub keep_alive_timeout: Duration,
+    /// Whether JSON is served beside gRPC (`--enable-grpc-gateway`).
+    pub has_gateway: bool,
+    /// Whether to measure how long calls take (`--metrics=extensive`).
+    pub has_extensive_metrics: bool,
+    /// Who is let in over plain HTTP.
+    pub access: AccessConfig,
 }
 
 impl Default for ServiceConfig {
@@ -67,6 +92,11 @@ impl Default for ServiceConfig {
             txn_ops_max: etcd_lite_core::check::TXN_OPS_MAX,
             watch_progress_interval: Duration::from_secs(600),
             concurrent_streams_max: u32::MAX,
+            keep_alive_interval: Duration::from_secs(2 * 60 * 60),
+            keep_alive_timeout: Duration::from_secs(20),
+            has_gateway: true,
+            has_extensive_metrics: false,
+            access: AccessConfig::default(),
         }
     }
 }
@@ -100,6 +130,13 @@ impl<M: Member> Context<M> {
 /// gRPC allows this much around a request of the largest size.
 const GRPC_OVERHEAD_BYTES: usize = 512 * 1024;
 
+/// Methods that have no path in the JSON gateway.
+const OTHER_METHODS: [(&str, &str); 3] = [
+    ("etcdserverpb.Maintenance", "HashKV"),
+    ("grpc.health.v1.Health", "Check"),
+    ("grpc.health.v1.Health", "Watch"),
+];
+
 /// Everything that answers on the client port: gRPC by path, plain HTTP for the rest. Cheap to clone; one per connection.
 pub struct ClientService<M: Member> {
     kv: pb::kv_server::KvServer<kv::KvService<M>>,
@@ -109,8 +146,13 @@ pub struct ClientService<M: Member> {
     cluster: pb::cluster_server::ClusterServer<cluster::ClusterService<M>>,
     maintenance: pb::maintenance_server::MaintenanceServer<maintenance::MaintenanceService<M>>,
     auth: pb::auth_server::AuthServer<auth::AuthService<M>>,
+    lock: LockServer<lock::LockService<M>>,
+    election: ElectionServer<election::ElectionService<M>>,
+    health: HealthServer<health::HealthService>,
     http: Arc<HttpEndpoints<M>>,
-    concurrent_streams_max: u32,
+    config: Arc<ServiceConfig>,
+    calls: Arc<call_metrics::CallMetrics>,
+    is_behind_tls: bool,
     /// Whose connection this is, if a certificate says so.
     peer: Option<caller::PeerCommonName>,
 }
@@ -125,8 +167,13 @@ impl<M: Member> Clone for ClientService<M> {
             cluster: self.cluster.clone(),
             maintenance: self.maintenance.clone(),
             auth: self.auth.clone(),
+            lock: self.lock.clone(),
+            election: self.election.clone(),
+            health: self.health.clone(),
             http: Arc::clone(&self.http),
-            concurrent_streams_max: self.concurrent_streams_max,
+            config: Arc::clone(&self.config),
+            calls: Arc::clone(&self.calls),
+            is_behind_tls: self.is_behind_tls,
             peer: self.peer.clone(),
         }
     }
@@ -146,27 +193,44 @@ impl<M: Member> ClientService<M> {
             Arc::new(WatchHub::new(Arc::clone(&member), config.request_bytes_max, Arc::clone(&metrics)));
         tokio::spawn(Arc::clone(&hub).run(shutdown.clone()));
         crate::metrics::register(&mut registry.lock(), Arc::clone(&member), Arc::clone(&metrics));
-        let concurrent_streams_max = config.concurrent_streams_max;
+        let service_config = Arc::new(config.clone());
+        let calls = call_metrics::CallMetrics::register(
+            &mut registry.lock(),
+            gateway::methods().chain(OTHER_METHODS),
+            config.has_extensive_metrics,
+        );
         let decoding_max = config.request_bytes_max + GRPC_OVERHEAD_BYTES;
         let http = Arc::new(HttpEndpoints::new(Arc::clone(&member), Arc::clone(registry)));
         let context = Arc::new(Context { member, config, metrics });
         let kv = Arc::new(kv::KvService(Arc::clone(&context)));
-        Self {
-            range: range_server::RangeServer::new(Arc::clone(&kv), decoding_max),
+        let range = range_server::RangeServer::new(Arc::clone(&kv), decoding_max);
+        let parts = in_process::InProcess {
             kv: pb::kv_server::KvServer::from_arc(kv).max_decoding_message_size(decoding_max),
             watch: watch::WatchServer::new(Arc::clone(&context), hub, decoding_max, shutdown.clone()),
             lease: pb::lease_server::LeaseServer::new(lease::LeaseService::new(
                 Arc::clone(&context),
-                shutdown,
+                shutdown.clone(),
             )),
+        };
+        Self {
+            lock: LockServer::new(lock::LockService(parts.clone())).max_decoding_message_size(decoding_max),
+            election: ElectionServer::new(election::ElectionService(parts.clone()))
+                .max_decoding_message_size(decoding_max),
+            health: HealthServer::new(health::HealthService::new(shutdown)),
+            kv: parts.kv,
+            watch: parts.watch,
+            lease: parts.lease,
             cluster: pb::cluster_server::ClusterServer::new(cluster::ClusterService(Arc::clone(&context))),
             maintenance: pb::maintenance_server::MaintenanceServer::new(maintenance::MaintenanceService(
                 Arc::clone(&context),
             )),
             auth: pb::auth_server::AuthServer::new(auth::AuthService(context)),
             http,
-            concurrent_streams_max,
+            config: service_config,
+            calls: Arc::new(calls),
+            is_behind_tls: false,
             peer: None,
+            range,
         }
     }
 
@@ -176,8 +240,20 @@ impl<M: Member> ClientService<M> {
         self
     }
 
-    pub(crate) fn concurrent_streams_max(&self) -> u32 {
-        self.concurrent_streams_max
+    /// For connections with TLS.
+    pub fn behind_tls(mut self) -> Self {
+        self.is_behind_tls = true;
+        self
+    }
+
+    pub(crate) fn config(&self) -> &ServiceConfig {
+        &self.config
+    }
+
+    /// Bytes of JSON that a request may take: a message of twice the largest size in base64, so that one a little too large is
+    /// refused by its service, in the same words as over gRPC.
+    fn gateway_body_bytes_max(&self) -> usize {
+        (self.config.request_bytes_max + GRPC_OVERHEAD_BYTES) / 3 * 8
     }
 
     /// The plain HTTP paths alone, for `--listen-metrics-urls`.
@@ -191,7 +267,7 @@ type ResponseFuture = Pin<Box<dyn Future<Output = Result<http::Response<Body>, I
 impl<M, B> hyper::service::Service<http::Request<B>> for ClientService<M>
 where
     M: Member,
-    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    B: http_body::Body<Data = bytes::Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
 {
     type Response = http::Response<Body>;
@@ -203,31 +279,58 @@ where
             .headers()
             .get(CONTENT_TYPE)
             .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
-        if !is_grpc {
-            let http = Arc::clone(&self.http);
-            return Box::pin(
-                async move { Ok(http.answer(request.method(), request.uri()).await.map(Body::new)) },
-            );
+        if is_grpc {
+            // Not for JSON: as in etcd, who comes that way needs a token.
+            if let Some(peer) = &self.peer {
+                request.extensions_mut().insert(peer.clone());
+            }
+            return self.grpc(request);
         }
-        if let Some(peer) = &self.peer {
-            request.extensions_mut().insert(peer.clone());
-        }
+        let answer = plain_http::answer(self.clone(), request.map(Body::new));
+        Box::pin(async move { Ok(answer.await) })
+    }
+}
+
+impl<M: Member> ClientService<M> {
+    /// Answers a gRPC request.
+    fn grpc<B>(&self, request: http::Request<B>) -> ResponseFuture
+    where
+        B: http_body::Body<Data = bytes::Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
+    {
+        let Some(call) = self.calls.begin(request.uri().path(), request.headers()) else {
+            return self.dispatch(request.map(Body::new));
+        };
+        let answer = self.dispatch(request.map(|body| call.request(body)));
+        Box::pin(async move { answer.await.map(|response| call.response(response)) })
+    }
+
+    fn dispatch<B>(&self, request: http::Request<B>) -> ResponseFuture
+    where
+        B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
+    {
         let service = request.uri().path().split('/').nth(1).unwrap_or_default();
-        match service {
+        let answer: ResponseFuture = match service {
             "etcdserverpb.KV" if request.uri().path() == range_server::PATH => {
                 let server = self.range.clone();
                 Box::pin(async move { Ok(server.serve(request).await) })
             }
             "etcdserverpb.KV" => self.kv.clone().call(request),
-            "etcdserverpb.Watch" => self.watch.clone().call(request),
+            "etcdserverpb.Watch" => return self.watch.clone().call(request),
             "etcdserverpb.Lease" => self.lease.clone().call(request),
             "etcdserverpb.Cluster" => self.cluster.clone().call(request),
             "etcdserverpb.Maintenance" => self.maintenance.clone().call(request),
             "etcdserverpb.Auth" => self.auth.clone().call(request),
+            "v3lockpb.Lock" => self.lock.clone().call(request),
+            "v3electionpb.Election" => self.election.clone().call(request),
+            "grpc.health.v1.Health" => self.health.clone().call(request),
             other => {
-                let text = format!("unknown service {other}");
-                Box::pin(async move { Ok(tonic::Status::unimplemented(text).into_http()) })
+                let service = other.to_owned();
+                let request = request.map(Body::new);
+                Box::pin(async move { Ok(reflection::answer(&service, request).await) })
             }
-        }
+        };
+        Box::pin(async move { answer.await.map(status::refused_for_size) })
     }
 }

@@ -58,3 +58,19 @@ pub(crate) fn require_leader<M: Member>(member: &M, metadata: &MetadataMap) -> R
     }
     Ok(())
 }
+
+/// What the gRPC library says to a message beyond its limit, in the words and with the code that etcd's has.
+pub(crate) fn refused_for_size(
+    response: http::Response<tonic::body::Body>,
+) -> http::Response<tonic::body::Body> {
+    const REFUSAL: &str = "Error, decoded message length too large: found ";
+    let Some(status) = Status::from_header_map(response.headers()) else { return response };
+    let Some((found, limit)) = status.message().strip_prefix(REFUSAL).and_then(|rest| {
+        let (found, rest) = rest.split_once(" bytes, the limit is: ")?;
+        Some((found, rest.split_once(' ')?.0))
+    }) else {
+        return response;
+    };
+    let text = format!("grpc: received message larger than max ({found} vs. {limit})");
+    Status::resource_exhausted(text).into_http()
+}

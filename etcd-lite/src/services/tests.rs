@@ -22,16 +22,16 @@ use tonic::{Code, Request, Streaming};
 use super::test_member::TestMember;
 use super::{ClientService, ServiceConfig, serve_connection};
 
-const DEADLINE: Duration = Duration::from_secs(30);
+pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 
-struct Server {
-    member: Arc<TestMember>,
-    channel: Channel,
-    address: std::net::SocketAddr,
+pub(super) struct Server {
+    pub(super) member: Arc<TestMember>,
+    pub(super) channel: Channel,
+    pub(super) address: std::net::SocketAddr,
     _stop: DropGuard,
 }
 
-async fn serve(feed_capacity: usize, config: ServiceConfig) -> Server {
+pub(super) async fn serve(feed_capacity: usize, config: ServiceConfig) -> Server {
     let member = TestMember::new(feed_capacity);
     let shutdown = CancellationToken::new();
     let registry = component_base::metrics::registry();
@@ -53,34 +53,34 @@ async fn serve(feed_capacity: usize, config: ServiceConfig) -> Server {
     Server { member, channel, address, _stop: shutdown.drop_guard() }
 }
 
-fn put(key: impl Into<Bytes>, value: impl Into<Bytes>) -> pb::PutRequest {
+pub(super) fn put(key: impl Into<Bytes>, value: impl Into<Bytes>) -> pb::PutRequest {
     pb::PutRequest { key: key.into(), value: value.into(), ..Default::default() }
 }
 
 /// A watch stream as a client holds it.
-struct Watching {
-    requests: mpsc::Sender<pb::WatchRequest>,
-    responses: Streaming<pb::WatchResponse>,
+pub(super) struct Watching {
+    pub(super) requests: mpsc::Sender<pb::WatchRequest>,
+    pub(super) responses: Streaming<pb::WatchResponse>,
 }
 
 impl Watching {
-    async fn open(server: &Server) -> Self {
+    pub(super) async fn open(server: &Server) -> Self {
         let (requests, receiver) = mpsc::channel(16);
         let mut client = WatchClient::new(server.channel.clone()).max_decoding_message_size(usize::MAX);
         let responses = client.watch(ReceiverStream::new(receiver)).await.expect("opens").into_inner();
         Self { requests, responses }
     }
 
-    async fn send(&self, request: RequestUnion) {
+    pub(super) async fn send(&self, request: RequestUnion) {
         self.requests.send(pb::WatchRequest { request_union: Some(request) }).await.expect("stream is open");
     }
 
-    async fn create(&mut self, create: pb::WatchCreateRequest) -> pb::WatchResponse {
+    pub(super) async fn create(&mut self, create: pb::WatchCreateRequest) -> pb::WatchResponse {
         self.send(RequestUnion::CreateRequest(create)).await;
         self.next().await
     }
 
-    async fn next(&mut self) -> pb::WatchResponse {
+    pub(super) async fn next(&mut self) -> pb::WatchResponse {
         tokio::time::timeout(DEADLINE, self.responses.message())
             .await
             .expect("a response in time")
@@ -89,7 +89,7 @@ impl Watching {
     }
 }
 
-fn watch_all() -> pb::WatchCreateRequest {
+pub(super) fn watch_all() -> pb::WatchCreateRequest {
     pb::WatchCreateRequest {
         key: Bytes::from_static(b"\0"),
         range_end: Bytes::from_static(b"\0"),
@@ -402,13 +402,16 @@ async fn quiet_watchers_are_told_how_far_they_are() {
 }
 
 #[tokio::test]
-async fn a_stream_ends_when_the_client_has_no_more_to_ask() {
+async fn a_client_that_has_no_more_to_ask_still_gets_what_it_asked_for() {
     let server = serve(16, ServiceConfig::default()).await;
     let mut watching = Watching::open(&server).await;
     watching.create(watch_all()).await;
-    drop(watching.requests);
-    let end = tokio::time::timeout(DEADLINE, watching.responses.message()).await.expect("ends in time");
-    assert_eq!(end.expect("no error"), None);
+    let (requests, _) = mpsc::channel(1);
+    drop(std::mem::replace(&mut watching.requests, requests));
+    // A call on the same connection comes back after the end of the requests has been seen.
+    let mut kv = KvClient::new(server.channel.clone());
+    kv.put(put("k", "v")).await.expect("puts");
+    assert_eq!(watching.next().await.events.len(), 1);
 }
 
 #[tokio::test]
@@ -485,11 +488,11 @@ async fn plain_http_tells_health_version_and_metrics_on_the_same_port() {
     assert_eq!(get(&server, "/health").await, (200, r#"{"health":"true","reason":""}"#.to_owned()));
     assert_eq!(get(&server, "/readyz").await, (200, "ok\n".to_owned()));
     let (status, body) = get(&server, "/livez?verbose").await;
-    assert_eq!((status, body.as_str()), (200, "[+]serializable_read ok\nlivez check passed\n"));
+    assert_eq!((status, body.as_str()), (200, "[+]serializable_read ok\nok\n"));
     let (_, version) = get(&server, "/version").await;
     assert_eq!(
         version,
-        format!(r#"{{"etcdcluster":"not_decided","etcdserver":"{}"}}"#, component_base::version::ETCD)
+        format!(r#"{{"etcdserver":"{}","etcdcluster":"not_decided"}}"#, component_base::version::ETCD)
     );
     let (_, metrics) = get(&server, "/metrics").await;
     for line in ["etcd_server_has_leader 1", "etcd_debugging_mvcc_keys_total 1", "etcd_mvcc_put_total 0"] {
@@ -499,7 +502,7 @@ async fn plain_http_tells_health_version_and_metrics_on_the_same_port() {
 
     server.member.set_leader(0);
     let (status, body) = get(&server, "/health").await;
-    assert_eq!((status, body.as_str()), (503, r#"{"health":"false","reason":"RAFT NO LEADER"}"#));
+    assert_eq!((status, body.as_str()), (503, "{\"health\":\"false\",\"reason\":\"RAFT NO LEADER\"}\n"));
     assert_eq!(get(&server, "/livez").await.0, 200, "a restart would not help");
     let (status, body) = get(&server, "/readyz").await;
     assert_eq!(status, 503);
@@ -526,7 +529,7 @@ async fn a_raised_alarm_shows_in_status_health_and_refused_puts_until_it_is_disa
         (refused.code(), refused.message()),
         (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded")
     );
-    let unhealthy = (503, r#"{"health":"false","reason":"ALARM NOSPACE"}"#.to_owned());
+    let unhealthy = (503, "{\"health\":\"false\",\"reason\":\"ALARM NOSPACE\"}\n".to_owned());
     assert_eq!(get(&server, "/health").await, unhealthy);
     assert_eq!(get(&server, "/health?exclude=NOSPACE").await.0, 200);
     assert_eq!(get(&server, "/readyz").await.0, 200, "only corruption keeps a member from being used");

@@ -103,6 +103,8 @@ impl<M: Member> WatchStream<M> {
         progress_ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut leader = self.member.leader();
         let mut leaderless_until: Option<Instant> = None;
+        // A client that has nothing more to ask still gets what it asked for.
+        let mut is_asking = true;
         loop {
             self.advance();
             // Work that only waits for others to have a turn.
@@ -114,12 +116,13 @@ impl<M: Member> WatchStream<M> {
                     break;
                 }
                 () = self.out.closed() => break,
-                request = requests.next(), if self.pending.len() < PENDING_FRAMES_MAX => match request {
+                request = requests.next(), if is_asking && self.pending.len() < PENDING_FRAMES_MAX => match request {
                     Some(Ok(request)) => {
                         let permitted = self.check_permitted(&request).await;
                         self.handle(request, permitted);
                     }
-                    Some(Err(_)) | None => break,
+                    Some(Err(_)) => break,
+                    None => is_asking = false,
                 },
                 () = self.out.changed() => {}
                 _ = progress_ticks.tick() => self.notify_progress(),

@@ -5,6 +5,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 pub mod codec;
 #[cfg(test)]
@@ -13,6 +14,7 @@ pub mod scan;
 
 use codec::{FileEnd, decode_file};
 pub use codec::{WalEntry, WalHardState, WalRecord};
+use prometheus_client::metrics::histogram::Histogram;
 
 /// A segment larger than this is followed by a new one.
 const SEGMENT_BYTES: u64 = 16 << 20;
@@ -106,6 +108,7 @@ pub struct Wal {
     last_write: u64,
     buffer: Vec<u8>,
     unsafe_no_fsync: bool,
+    fsync_seconds: Option<Histogram>,
 }
 
 impl Wal {
@@ -177,6 +180,7 @@ impl Wal {
             last_write: 0,
             buffer: Vec::new(),
             unsafe_no_fsync: false,
+            fsync_seconds: None,
         };
         wal.cut()?;
         Ok((wal, replay))
@@ -204,6 +208,11 @@ impl Wal {
     /// From now on [`Wal::sync`] does not wait for the disk (`--unsafe-no-fsync`): a power cut may lose what was acknowledged.
     pub fn set_unsafe_no_fsync(&mut self, unsafe_no_fsync: bool) {
         self.unsafe_no_fsync = unsafe_no_fsync;
+    }
+
+    /// From now on each sync's time is noted here.
+    pub fn measure(&mut self, fsync_seconds: Histogram) {
+        self.fsync_seconds = Some(fsync_seconds);
     }
 
     /// Adds a record; on disk after the next [`Wal::sync`].
@@ -246,7 +255,11 @@ impl Wal {
         self.buffer.clear();
         component_base::failpoint::hit_io("wal.before_sync").map_err(io)?;
         if !self.unsafe_no_fsync {
+            let begun = Instant::now();
             self.file.sync_data().map_err(io)?;
+            if let Some(seconds) = &self.fsync_seconds {
+                seconds.observe(begun.elapsed().as_secs_f64());
+            }
         }
         component_base::failpoint!("wal.after_sync");
         if self.file_bytes > SEGMENT_BYTES {
