@@ -485,7 +485,6 @@ fn the_python_client_sees_no_difference() {
 }
 
 #[test]
-#[ignore = "the JSON gateway is not there yet"]
 fn the_python_client_of_the_gateway_sees_no_difference() {
     python("gateway");
 }
