@@ -7,10 +7,10 @@ RUN_PACKAGES := containerd runc containernetworking-plugins nftables iproute2 km
 TEST_PACKAGES := etcd-client etcd-server python3 python3-venv procps openssl
 
 .DEFAULT_GOAL := help
-.PHONY: help run test build release image deps-build deps-run deps-test tools lint fmt down
+.PHONY: help run test build release image bench-store deps-build deps-run deps-test tools lint fmt down
 
 help: ## Show the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: deps-build deps-run release ## Install what is needed, build, bring up a cluster and run a Deployment on it.
 	target/release/coracle up --demo
@@ -29,6 +29,10 @@ release: image ## Build the optimised binaries.
 
 image: ## Build the static program of the demo image.
 	$(CARGO) rustc -p coracle-demo --profile image -- -C target-feature=+crt-static
+
+bench-store: deps-build deps-test ## Measure etcd and etcd-lite in turn; more with ARGS, as ARGS=--help.
+	$(CARGO) build --release -p etcd-lite -p coracle-bench --bins
+	target/release/bench-store $(ARGS)
 
 lint: ## Check formatting and clippy's findings.
 	$(CARGO) fmt --all --check
