@@ -40,6 +40,11 @@ impl<M: Member> HttpEndpoints<M> {
         Self { member, registry, healthy, unhealthy }
     }
 
+    /// The member they are about.
+    pub(crate) fn member(&self) -> &M {
+        &self.member
+    }
+
     /// Answers one request.
     pub async fn answer(&self, method: &Method, uri: &Uri) -> http::Response<Full<Bytes>> {
         let query = uri.query().unwrap_or_default();

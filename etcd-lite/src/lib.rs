@@ -6,6 +6,7 @@
 pub mod auto_compactor;
 pub mod backend_file;
 pub mod bolt;
+pub mod bootstrap;
 pub mod checkpoint;
 pub mod corruption;
 pub mod data_lock;
@@ -13,6 +14,7 @@ pub mod http_endpoints;
 pub mod lease_keeper;
 pub mod listener;
 pub mod member;
+pub mod member_ids;
 pub mod metrics;
 pub mod options;
 pub mod peer;

@@ -12,7 +12,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use etcd_lite_core::{Event, Request, Response, Store, StoreError};
+use etcd_lite_core::{Event, MemberRecord, Request, Response, Store, StoreError};
 use parking_lot::RwLock;
 use thiserror::Error;
 use tokio::sync::{broadcast, watch};
@@ -25,6 +25,16 @@ pub trait Member: Send + Sync + 'static {
     /// implementation makes the command's id; `Store` errors found at apply time come as [`ProposeError::Store`].
     /// Bounded in time by the implementation ([`ProposeError::Timeout`]).
     fn propose(&self, request: Request) -> impl Future<Output = Result<Proposed, ProposeError>> + Send;
+
+    /// Puts a change of the members through the log ([`etcd_lite_core::Members::is_change`]), after the checks that keep a majority. The members
+    /// after it, by id. Only the leader can tell whether a learner may be promoted, so that is passed on to it.
+    fn change_members(
+        &self,
+        request: Request,
+    ) -> impl Future<Output = Result<Vec<MemberInfo>, ProposeError>> + Send;
+
+    /// Hands leadership from this member to another and answers when that leads.
+    fn move_leader(&self, to: u64) -> impl Future<Output = Result<(), ProposeError>> + Send;
 
     /// Answers when this member's store holds everything that was committed before the call (ReadIndex).
     fn read_index(&self) -> impl Future<Output = Result<(), ProposeError>> + Send;
@@ -146,6 +156,18 @@ pub struct MemberInfo {
     pub is_learner: bool,
 }
 
+impl From<&MemberRecord> for MemberInfo {
+    fn from(record: &MemberRecord) -> Self {
+        Self {
+            id: record.id,
+            name: record.name.clone(),
+            peer_urls: record.peer_urls.clone(),
+            client_urls: record.client_urls.clone(),
+            is_learner: record.is_learner,
+        }
+    }
+}
+
 /// Why a request did not go through. `Display` is etcd's text.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ProposeError {
@@ -182,4 +204,19 @@ pub enum ProposeError {
     /// Answering from a learner.
     #[error("etcdserver: rpc not supported for learner")]
     Learner,
+    /// Only the leader can do it.
+    #[error("etcdserver: not leader")]
+    NotLeader,
+    /// The member to lead is none, or has no vote.
+    #[error("etcdserver: bad leader transferee")]
+    BadLeaderTransferee,
+    /// The member to lead does not, after all that time.
+    #[error("etcdserver: request timed out, leader transfer took too long")]
+    LeaderTransferTimeout,
+    /// The learner has too little of the log.
+    #[error("etcdserver: can only promote a learner member which is in sync with leader")]
+    LearnerNotReady,
+    /// Too few members are connected to change who they are.
+    #[error("etcdserver: unhealthy cluster")]
+    UnhealthyCluster,
 }

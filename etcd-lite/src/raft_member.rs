@@ -1,6 +1,9 @@
 //! One running member: the services' [`Member`] on top of the driver, the applier and the peers. Puts the parts together at start and takes
 //! them apart at the end.
 
+mod changes;
+mod log_start;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,11 +15,12 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 use coracle_proto::etcdserverpb::AlarmType;
 use coracle_proto::store::{ClusterVersion, MemberAttributes};
-use etcd_lite_core::{Command, Request, Store, StoreError};
+use etcd_lite_core::{Command, Members, Request, Store, StoreError, Suffrage};
 use parking_lot::{Mutex, RwLock};
 use prost::Message as _;
 use tokio::sync::{broadcast, oneshot, watch};
 
+use crate::bootstrap::Beginning;
 use crate::checkpoint::sled_state::SledState;
 use crate::checkpoint::snapshot_file;
 use crate::checkpoint::writer::{self, DiskBytes, WriterConfig};
@@ -29,7 +33,7 @@ use crate::quota::{self, Quota};
 use crate::raft::applier::Applier;
 use crate::raft::core::{CoreConfig, RaftCore};
 use crate::raft::driver::{Driver, Input, View};
-use crate::raft::log::RaftLog;
+use crate::raft::log::{RaftLog, SnapshotPosition};
 use crate::raft::waiters::Waiters;
 use crate::raft::wal_disk::{to_entry, to_hard_state};
 use crate::tokens::Tokens;
@@ -53,12 +57,12 @@ const COMMAND_OVERHEAD_BYTES: usize = 64;
 pub struct MemberConfig {
     /// `--data-dir`.
     pub data_dir: PathBuf,
-    /// Cluster id.
-    pub cluster_id: u64,
-    /// This member.
-    pub id: u64,
-    /// All members with their names and peer URLs.
-    pub members: Vec<MemberInfo>,
+    /// Who this member is.
+    pub beginning: Beginning,
+    /// `--name`.
+    pub name: String,
+    /// `--initial-advertise-peer-urls`.
+    pub peer_urls: Vec<String>,
     /// `--heartbeat-interval`.
     pub heartbeat: Duration,
     /// `--election-timeout`.
@@ -73,11 +77,25 @@ pub struct MemberConfig {
     pub wal_dir: Option<PathBuf>,
     /// `--unsafe-no-fsync`.
     pub unsafe_no_fsync: bool,
-    /// `--initial-cluster-state=existing`.
-    pub is_rejoining: bool,
     /// Tokens and passwords; follows the store from the start on.
     pub tokens: Arc<Tokens>,
+    /// `--experimental-max-learners`.
+    pub learners_max: u32,
+    /// `--strict-reconfig-check`.
+    pub strict_reconfig_check: bool,
+    /// `--force-new-cluster`.
+    pub force_new_cluster: bool,
 }
+
+/// What etcd says of a member that is none any more.
+pub const REMOVED: &str = "the member has been permanently removed from the cluster";
+
+/// The data directory is that of a member that was removed.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{REMOVED}; move its data directory aside, add a new member with `etcdctl member add` and start that with --initial-cluster-state=existing"
+)]
+pub struct RemovedMember;
 
 /// See the module.
 pub struct RaftMember {
@@ -113,10 +131,12 @@ impl RaftMember {
         let lock = DataLock::take(&dir)?;
         let snapshot_dir = dir.join("snap");
         let wal_dir = config.wal_dir.clone().unwrap_or_else(|| dir.join("wal"));
-        let (mut wal, replay) = Wal::open(&wal_dir, config.cluster_id, config.id)?;
+        let Beginning { cluster_id, id, .. } = config.beginning;
+        let (mut wal, mut replay) = Wal::open(&wal_dir, cluster_id, id)?;
         wal.set_unsafe_no_fsync(config.unsafe_no_fsync);
         let disk_seconds = DiskSeconds::default();
         wal.measure(disk_seconds.wal_fsync.clone());
+        log_start::begin(&mut wal, &mut replay, &config.beginning);
         let (sled, checkpointed) = SledState::open(&dir.join("checkpoint"))
             .context("cannot open the checkpoint; is the disk full or the directory not writable?")?;
         let last = replay.entries.last().map_or(replay.snapshot.0, |entry| entry.index);
@@ -124,6 +144,11 @@ impl RaftMember {
         let applied = store.applied_index();
         config.quota.applied(store.size_bytes() as u64, false);
         config.tokens.replaced(&store);
+        if config.force_new_cluster {
+            log_start::reduce(&mut wal, &mut replay, store.members(), &config)?;
+        } else if store.members().is_removed(id) {
+            return Err(RemovedMember.into());
+        }
         tracing::info!(applied, log_end = last, revision = store.revision(), "state is loaded");
 
         let wal_bytes = Arc::new(AtomicU64::new(wal.disk_bytes()));
@@ -159,32 +184,36 @@ impl RaftMember {
 
         let ticks =
             |duration: Duration| (duration.as_millis() / config.heartbeat.as_millis().max(1)).max(1) as usize;
-        let voters: Vec<u64> = config.members.iter().map(|member| member.id).collect();
-        let rank = voters.iter().filter(|voter| **voter < config.id).count() + 1;
+        let members = store.read().members().clone();
+        let is_rejoining =
+            config.beginning.is_rejoining && replay.entries.is_empty() && replay.snapshot.0 == 0;
         let source_store = Arc::clone(&store);
         let source_peers = Arc::clone(&peers);
         let log = RaftLog::new(
-            voters.clone(),
+            &members,
             to_hard_state(replay.hard_state, applied),
             replay.snapshot,
             replay.entries.into_iter().map(to_entry).collect(),
             Box::new(move |to| {
                 let store = source_store.read();
                 let (index, term) = (store.applied_index(), store.applied_term());
-                source_peers.prepare_snapshot(to, index, term, store.records().collect());
-                (index, term)
+                let members = store.members().clone();
+                if members.suffrage(to) != Suffrage::None {
+                    source_peers.prepare_snapshot(to, index, term, store.records().collect());
+                }
+                SnapshotPosition { index, term, members }
             }),
         );
         let core = CoreConfig {
-            id: config.id,
+            id,
             incarnation: now_ms(),
             election_ticks: ticks(config.election),
             exact_election_ticks: None,
             heartbeat_ticks: 1,
             applied,
-            is_rejoining: config.is_rejoining && replay.is_new,
+            is_rejoining,
         };
-        let core = RaftCore::new(core, log)
+        let core = RaftCore::new(core, members.clone(), log)
             .context("cannot start consensus; check --heartbeat-interval and --election-timeout")?;
         wal.sync().context("cannot write the log")?;
 
@@ -202,12 +231,13 @@ impl RaftMember {
             snapshot_dir,
             quota: Arc::clone(&config.quota),
         };
-        let sender = Arc::clone(&peers);
+        let (sender, followed) = (Arc::clone(&peers), Arc::clone(&peers));
         let driver = Driver {
             core,
             wal,
             tick: config.heartbeat,
             send: Box::new(move |message| sender.send(message)),
+            members_changed: Box::new(move |members| followed.update(members)),
             applier: work,
             leader,
             view: Arc::clone(&view),
@@ -225,7 +255,7 @@ impl RaftMember {
             spawn("raft", Box::new(move || driver.run(&input_queue)))?,
             checkpoint_thread,
         ];
-        let next_id = AtomicU64::new(first_id(rank, now_ms()));
+        let next_id = AtomicU64::new(first_id(id, now_ms()));
         let member = Arc::new(Self {
             config,
             store,
@@ -247,7 +277,10 @@ impl RaftMember {
             _lock: lock,
         });
         peers.serve_hashes(Arc::clone(&member.store));
-        peers.connect(inputs, Arc::clone(&member.leases));
+        // Whoever was there when the cluster was asked may be the first to write, before the log tells of anybody.
+        let known = member.config.beginning.known.iter().cloned();
+        let members = if members.is_empty() { Members::from_records(known) } else { members };
+        peers.connect(inputs, Arc::downgrade(&member), &members);
         Ok(member)
     }
 
@@ -278,6 +311,7 @@ impl RaftMember {
     }
 
     async fn propose_within(&self, request: Request) -> Result<Proposed, ProposeError> {
+        let is_change = Members::is_change(&request);
         if self.waiters.count() >= PROPOSALS_MAX {
             return Err(ProposeError::TooManyRequests);
         }
@@ -287,7 +321,12 @@ impl RaftMember {
             return Err(ProposeError::TooLarge);
         }
         let mut place = self.waiters.enter(id);
-        self.enqueue(Input::Propose { id, data, deadline: Instant::now() + self.deadline() })?;
+        let deadline = Instant::now() + self.deadline();
+        self.enqueue(if is_change {
+            Input::ProposeChange { id, data, deadline }
+        } else {
+            Input::Propose { id, data, deadline }
+        })?;
         match tokio::time::timeout(self.deadline(), &mut place.answer).await {
             Ok(Ok(answer)) => Ok(Proposed { response: answer? }),
             Ok(Err(_)) => Err(ProposeError::Stopped),
@@ -301,18 +340,17 @@ impl RaftMember {
         const RETRY: Duration = Duration::from_millis(500);
         /// The first of the served level, as etcd decides it when all members are of one level.
         const CLUSTER_VERSION: &str = "3.5.0";
-        let name = self
-            .config
-            .members
-            .iter()
-            .find(|m| m.id == self.config.id)
-            .map(|m| m.name.clone())
-            .unwrap_or_default();
-        let attributes = MemberAttributes { member_id: self.config.id, name, client_urls };
+        let id = self.config.beginning.id;
+        let attributes = MemberAttributes { member_id: id, name: self.config.name.clone(), client_urls };
+        let is_known = |members: &Members| {
+            members
+                .get(id)
+                .is_some_and(|own| own.name == attributes.name && own.client_urls == attributes.client_urls)
+        };
         loop {
             let request = {
                 let store = self.store.read();
-                if store.attributes(self.config.id).is_none_or(|known| **known != attributes) {
+                if !is_known(store.members()) {
                     Request::MemberAttributes(attributes.clone())
                 } else if store.cluster_version().is_none() {
                     Request::ClusterVersion(ClusterVersion { version: CLUSTER_VERSION.into() })
@@ -370,9 +408,9 @@ pub(crate) fn end_process_on_panic(name: &str, run: impl FnOnce()) {
     }
 }
 
-/// Ids never repeat: 15 bits of the member's place among all members, 40 of the time at start, the rest counts. Positive as `i64`.
-fn first_id(rank: usize, now_ms: u64) -> u64 {
-    ((rank as u64 & 0x7fff) << 48) | ((now_ms & ((1 << 40) - 1)) << 8)
+/// Ids never repeat: 15 bits of the member's id, 40 of the time at start, the rest counts. Positive as `i64`.
+fn first_id(member: u64, now_ms: u64) -> u64 {
+    ((member & 0x7fff) << 48) | ((now_ms & ((1 << 40) - 1)) << 8)
 }
 
 /// The wall clock, in milliseconds.
@@ -384,7 +422,7 @@ impl Member for RaftMember {
     async fn propose(&self, request: Request) -> Result<Proposed, ProposeError> {
         if !self.config.quota.has_room(&request) {
             tracing::warn!("a request would exceed the space quota; raising NOSPACE");
-            self.propose_within(quota::raise(self.config.id, AlarmType::Nospace)).await?;
+            self.propose_within(quota::raise(self.config.beginning.id, AlarmType::Nospace)).await?;
             return Err(StoreError::NoSpace.into());
         }
         let result = self.propose_within(request).await;
@@ -392,6 +430,15 @@ impl Member for RaftMember {
             self.failed.fetch_add(1, Ordering::Relaxed);
         }
         result
+    }
+
+    async fn change_members(&self, request: Request) -> Result<Vec<MemberInfo>, ProposeError> {
+        let members = self.change_members_checked(request).await?;
+        Ok(members.iter().map(MemberInfo::from).collect())
+    }
+
+    async fn move_leader(&self, to: u64) -> Result<(), ProposeError> {
+        self.move_leader_to(to).await
     }
 
     async fn read_index(&self) -> Result<(), ProposeError> {
@@ -455,8 +502,8 @@ impl Member for RaftMember {
         let view = *self.view.lock();
         let bytes = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         MemberStatus {
-            cluster_id: self.config.cluster_id,
-            member_id: self.config.id,
+            cluster_id: self.config.beginning.cluster_id,
+            member_id: self.config.beginning.id,
             leader: view.leader,
             term: view.term,
             raft_index: view.commit,
@@ -464,7 +511,7 @@ impl Member for RaftMember {
             db_size_bytes: bytes(&self.checkpoint_disk.total),
             db_size_in_use_bytes: bytes(&self.checkpoint_disk.in_use),
             log_size_bytes: bytes(&self.wal_bytes),
-            is_learner: false,
+            is_learner: view.is_learner,
             leader_changes: view.leader_changes,
             proposals_pending: self.waiters.count() as u64,
             proposals_failed: self.failed.load(Ordering::Relaxed),
@@ -473,17 +520,7 @@ impl Member for RaftMember {
     }
 
     fn members(&self) -> Vec<MemberInfo> {
-        let store = self.store.read();
-        let complete = |member: &MemberInfo| match store.attributes(member.id) {
-            Some(known) => MemberInfo {
-                name: known.name.clone(),
-                client_urls: known.client_urls.clone(),
-                ..member.clone()
-            },
-            // Not started yet, as far as the cluster knows.
-            None => MemberInfo { name: String::new(), ..member.clone() },
-        };
-        self.config.members.iter().map(complete).collect()
+        self.store.read().members().iter().map(|member| MemberInfo::from(member.as_ref())).collect()
     }
 
     fn feed(&self) -> broadcast::Receiver<Feed> {

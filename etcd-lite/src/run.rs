@@ -8,12 +8,13 @@ use http_body_util::Full;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio_util::sync::CancellationToken;
 
+use crate::bootstrap;
 use crate::http_endpoints::HttpEndpoints;
 use crate::listener::{self, Accepted, Stream, bind_all};
-use crate::options::{ClusterState, MetricsLevel, Options, plain};
+use crate::options::{MetricsLevel, Options, plain};
 use crate::peer::{self, Peers};
 use crate::quota::Quota;
-use crate::raft_member::{MemberConfig, RaftMember};
+use crate::raft_member::{MemberConfig, RaftMember, RemovedMember};
 use crate::services::{AccessConfig, ClientService, ServiceConfig, serve_connection};
 use crate::tls_options::MemberTls;
 use crate::tokens::Tokens;
@@ -24,7 +25,6 @@ use crate::{auto_compactor, corruption};
 /// # Errors
 /// What keeps the member from starting, with the next step.
 pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let cluster = options.cluster()?;
     let retention = options.operations.retention()?;
     let tls = MemberTls::new(&options)?;
     let tokens = Arc::new(Tokens::new(&options.auth, options.security.client_cert_auth)?);
@@ -38,13 +38,23 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     std::fs::create_dir_all(data_dir.join("member")).with_context(|| {
         format!("cannot create --data-dir {}; choose a writable directory", data_dir.display())
     })?;
+    let wal_dir = options.operations.wal_dir.clone().unwrap_or_else(|| data_dir.join("member/wal"));
+    let beginning = bootstrap::begin(
+        &wal_dir,
+        options.clustering.initial_cluster_state,
+        || options.cluster(),
+        tls.towards_peers.as_ref(),
+    )
+    .await?;
+    let (cluster_id, id) = (beginning.cluster_id, beginning.id);
+    let own_peer_urls: Vec<String> = options.urls.initial_advertise_peer_urls.iter().map(plain).collect();
     let peers =
-        Peers::new(cluster.cluster_id, cluster.id, &cluster.members, tls.towards_peers, shutdown.clone())?;
+        Peers::new(cluster_id, id, own_peer_urls.clone(), tls.towards_peers.clone(), shutdown.clone());
     let config = MemberConfig {
         data_dir: data_dir.clone(),
-        cluster_id: cluster.cluster_id,
-        id: cluster.id,
-        members: cluster.members,
+        beginning,
+        name: options.name.clone(),
+        peer_urls: own_peer_urls,
         heartbeat: Duration::from_millis(options.tuning.heartbeat_interval),
         election: Duration::from_millis(options.tuning.election_timeout),
         snapshot_count: options.tuning.snapshot_count,
@@ -52,15 +62,25 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         quota: Arc::new(Quota::new(options.operations.quota_backend_bytes)),
         wal_dir: options.operations.wal_dir.clone(),
         unsafe_no_fsync: options.operations.unsafe_no_fsync,
-        is_rejoining: options.clustering.initial_cluster_state == ClusterState::Existing,
         tokens,
+        learners_max: options.clustering.experimental_max_learners,
+        strict_reconfig_check: options.clustering.strict_reconfig_check,
+        force_new_cluster: options.clustering.force_new_cluster,
     };
     let starting = Arc::clone(&peers);
-    let member = tokio::task::spawn_blocking(move || RaftMember::start(config, starting)).await??;
+    let member = match tokio::task::spawn_blocking(move || RaftMember::start(config, starting)).await? {
+        Ok(member) => member,
+        // As etcd: this is an end, not a failure to be repeated.
+        Err(error) if error.is::<RemovedMember>() => {
+            tracing::error!(%error, "this member has ended");
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
     tracing::info!(
         name = options.name,
-        id = format!("{:x}", cluster.id),
-        cluster = format!("{:x}", cluster.cluster_id),
+        id = format!("{id:x}"),
+        cluster = format!("{cluster_id:x}"),
         "member is started"
     );
     let snapshot_dir = data_dir.join("member/snap");

@@ -2,11 +2,6 @@
 //! Owns no behaviour.
 #![allow(missing_docs)]
 
-/// Raft peer stream between etcd-lite members.
-pub mod peer {
-    tonic::include_proto!("coracle.peer.v1");
-}
-
 /// etcd v3: key-value records and events.
 pub mod mvccpb {
     tonic::include_proto!("mvccpb");
@@ -24,6 +19,13 @@ pub mod etcdserverpb {
 
 /// Commands of etcd-lite's Raft log and records of its state.
 pub mod coracle {
+    /// Raft peer stream between etcd-lite members.
+    pub mod peer {
+        /// First (and only) version of the protocol.
+        pub mod v1 {
+            tonic::include_proto!("coracle.peer.v1");
+        }
+    }
     /// Nested as the proto package is, so that generated code finds its neighbours.
     pub mod store {
         /// First (and only) version of the log's format.
@@ -32,6 +34,7 @@ pub mod coracle {
         }
     }
 }
+pub use coracle::peer::v1 as peer;
 pub use coracle::store::v1 as store;
 
 /// etcd v3: the lock service.

@@ -8,13 +8,14 @@ use coracle_proto::etcdserverpb::{
     DeleteRangeResponse, LeaseCheckpointRequest, LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest,
     LeaseRevokeResponse, PutRequest, PutResponse, TxnResponse,
 };
-use coracle_proto::store::{ClusterVersion, MemberAttributes};
+use coracle_proto::store::{ClusterVersion, MemberAttributes, MemberRecord};
 
 use crate::auth::{AuthChange, Outcome, Proposer};
 use crate::check::LEASE_TTL_SECONDS_MAX;
 use crate::error::StoreError;
 use crate::key_range::KeyRange;
 use crate::lease::Lease;
+use crate::members::Members;
 use crate::range::header;
 use crate::records::{Record, RecordChange, RecordKey};
 use crate::store::Store;
@@ -69,6 +70,8 @@ pub enum Response {
     LeaseRevoke(LeaseRevokeResponse),
     Authenticate(AuthenticateResponse),
     Alarm(AlarmResponse),
+    /// All members after a change, by id.
+    Members(Vec<MemberRecord>),
     /// For commands that are not a client's request.
     Done,
 }
@@ -105,10 +108,15 @@ impl Store {
             auth: Vec::new(),
         };
         let (proposer, request) = Proposer::of(command);
-        let permitted = request.map_or(Ok(()), |request| {
-            self.check_permitted(proposer, request)?;
-            self.check_alarms(request)
-        });
+        let permitted = match request {
+            // The consensus core decides about these too, and knows the members alone: whatever else speaks against one is looked at before it
+            // is proposed.
+            Some(request) if Members::is_change(request) => Ok(()),
+            Some(request) => {
+                self.check_permitted(proposer, request).and_then(|()| self.check_alarms(request))
+            }
+            None => Ok(()),
+        };
         let response = permitted.and_then(|()| match request {
             Some(Request::Put(request)) => self.apply_put(&mut batch, request).map(Response::Put),
             Some(Request::DeleteRange(request)) => {
@@ -122,6 +130,7 @@ impl Store {
             Some(Request::MemberAttributes(attributes)) => self.apply_attributes(&mut batch, attributes),
             Some(Request::ClusterVersion(version)) => self.apply_cluster_version(&mut batch, version),
             Some(Request::Alarm(request)) => self.apply_alarm(&mut batch, request),
+            Some(request) if Members::is_change(request) => self.apply_members(&mut batch, request),
             Some(request) => self.apply_auth(&mut batch, index, request),
             None => Err(StoreError::UnknownCommand),
         });
@@ -328,10 +337,15 @@ impl Store {
         batch: &mut WriteBatch,
         attributes: &MemberAttributes,
     ) -> Result<Response, StoreError> {
-        let attributes = Arc::new(attributes.clone());
-        batch.changes.push(RecordChange::Set(Record::Attributes(Arc::clone(&attributes))));
-        self.attributes.insert(attributes.member_id, attributes);
+        let member = self.members.set_attributes(attributes)?;
+        batch.changes.push(RecordChange::Set(Record::Member(member)));
         Ok(Response::Done)
+    }
+
+    fn apply_members(&mut self, batch: &mut WriteBatch, request: &Request) -> Result<Response, StoreError> {
+        let changed = self.members.apply(request)?;
+        batch.changes.extend(changed.into_iter().map(|member| RecordChange::Set(Record::Member(member))));
+        Ok(Response::Members(self.members.iter().map(|member| MemberRecord::clone(member)).collect()))
     }
 
     fn apply_cluster_version(

@@ -104,6 +104,24 @@ pub enum StoreError {
     /// Users or roles have changed since the request was authenticated; clients authenticate again and retry.
     #[error("etcdserver: revision of auth store is old")]
     AuthRevisionOld,
+    /// No member has this id, or not any more.
+    #[error("etcdserver: member not found")]
+    MemberNotFound,
+    /// A member with the wanted id is there already.
+    #[error("etcdserver: member ID already exist")]
+    MemberExists,
+    /// Another member has one of the peer URLs.
+    #[error("etcdserver: Peer URLs already exists")]
+    PeerUrlExists,
+    /// Promoting a member that votes already.
+    #[error("etcdserver: can only promote a learner member")]
+    MemberNotLearner,
+    /// More learners than allowed.
+    #[error("etcdserver: too many learner members in cluster")]
+    TooManyLearners,
+    /// The change would leave fewer started members than a majority.
+    #[error("etcdserver: re-configuration failed due to not enough started members")]
+    NotEnoughStartedMembers,
 }
 
 /// The gRPC status codes the store's errors belong to.
@@ -149,7 +167,7 @@ impl StoreError {
             | Self::InvalidAuthManagement
             | Self::AuthRevisionOld => ErrorCode::InvalidArgument,
             Self::Compacted | Self::FutureRevision | Self::LeaseTtlTooLarge => ErrorCode::OutOfRange,
-            Self::LeaseNotFound => ErrorCode::NotFound,
+            Self::LeaseNotFound | Self::MemberNotFound => ErrorCode::NotFound,
             Self::LeaseExists
             | Self::RootUserMissing
             | Self::RootRoleMissing
@@ -159,7 +177,12 @@ impl StoreError {
             | Self::RoleNotFound
             | Self::RoleNotGranted
             | Self::PermissionNotGranted
-            | Self::AuthNotEnabled => ErrorCode::FailedPrecondition,
+            | Self::AuthNotEnabled
+            | Self::MemberExists
+            | Self::PeerUrlExists
+            | Self::MemberNotLearner
+            | Self::TooManyLearners
+            | Self::NotEnoughStartedMembers => ErrorCode::FailedPrecondition,
             Self::PermissionDenied => ErrorCode::PermissionDenied,
             Self::InvalidAuthToken => ErrorCode::Unauthenticated,
             Self::NoPasswordUser => ErrorCode::Unknown,

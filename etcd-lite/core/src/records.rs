@@ -3,7 +3,7 @@
 //! | Key | Value | What |
 //! | --- | --- | --- |
 //! | `A` + kind (8) + member id (8) | `AlarmMember` | a raised alarm |
-//! | `a` + member id (8 bytes, big-endian) | `MemberAttributes` | name and client URLs a member published |
+//! | `M` + member id (8 bytes, big-endian) | `MemberRecord` | one member, or that it was removed |
 //! | `c` | UTF-8 text | cluster version |
 //! | `e` | `AuthRecord` | whether authentication is enabled, and its revision |
 //! | `g` + number (8) | `authpb.Role` | one role; the number is its own |
@@ -12,7 +12,7 @@
 //! | `r` + main revision (8) + sub revision (8) | `VersionRecord` | one version of a key |
 //! | `u` + number (8) | `authpb.User` | one user; the number is its own |
 //!
-//! Key order is therefore: alarms, attributes, cluster version, authentication, roles, leases, meta, versions by revision, users. Values are protobuf.
+//! Key order is therefore: alarms, members, cluster version, authentication, roles, leases, meta, versions by revision, users. Values are protobuf.
 //! Which keys a lease holds is not saved: the newest version of each key says it.
 //! Never here: where records are kept.
 
@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use coracle_proto::etcdserverpb::AlarmMember;
-use coracle_proto::store::{AuthRecord, LeaseRecord, MemberAttributes, StoreMeta, VersionRecord};
+use coracle_proto::store::{AuthRecord, LeaseRecord, MemberRecord, StoreMeta, VersionRecord};
 use coracle_proto::{authpb, mvccpb};
 use prost::Message;
 
@@ -28,7 +28,7 @@ use crate::error::LoadError;
 use crate::version::{Revision, Version};
 
 const ALARM: u8 = b'A';
-const ATTRIBUTES: u8 = b'a';
+const MEMBER: u8 = b'M';
 const CLUSTER_VERSION: u8 = b'c';
 const AUTH: u8 = b'e';
 const ROLE: u8 = b'g';
@@ -51,8 +51,8 @@ pub enum Record {
     },
     /// A raised alarm.
     Alarm(AlarmMember),
-    /// What a member published about itself.
-    Attributes(Arc<MemberAttributes>),
+    /// A member, or that it was removed.
+    Member(Arc<MemberRecord>),
     /// The cluster version, such as `3.5.0`.
     ClusterVersion(Arc<str>),
     /// Whether authentication is enabled, and its revision.
@@ -155,7 +155,7 @@ impl Record {
             Self::Version(version) => RecordKey::version(version.revision),
             Self::Lease { id, .. } => RecordKey::lease(*id),
             Self::Alarm(alarm) => RecordKey::new(ALARM, &[alarm.alarm as u64, alarm.member_id]),
-            Self::Attributes(attributes) => RecordKey::new(ATTRIBUTES, &[attributes.member_id]),
+            Self::Member(member) => RecordKey::new(MEMBER, &[member.id]),
             Self::ClusterVersion(_) => RecordKey::new(CLUSTER_VERSION, &[]),
             Self::Auth(_) => RecordKey::new(AUTH, &[]),
             Self::Role { number, .. } => RecordKey::role(*number),
@@ -170,7 +170,7 @@ impl Record {
             Self::Version(version) => version_record(version).encode_to_vec(),
             Self::Lease { record, .. } => record.encode_to_vec(),
             Self::Alarm(alarm) => alarm.encode_to_vec(),
-            Self::Attributes(attributes) => attributes.encode_to_vec(),
+            Self::Member(member) => member.encode_to_vec(),
             Self::ClusterVersion(text) => text.as_bytes().to_vec(),
             Self::Auth(state) => state.encode_to_vec(),
             Self::Role { role, .. } => role.encode_to_vec(),
@@ -212,9 +212,7 @@ impl Record {
         let Some((kind, mut rest)) = key.split_first() else { return Err(unknown()) };
         match (*kind, rest.len()) {
             (ALARM, 16) => Ok(Self::Alarm(AlarmMember::decode(value).map_err(undecodable)?)),
-            (ATTRIBUTES, 8) => {
-                Ok(Self::Attributes(Arc::new(MemberAttributes::decode(value).map_err(undecodable)?)))
-            }
+            (MEMBER, 8) => Ok(Self::Member(Arc::new(MemberRecord::decode(value).map_err(undecodable)?))),
             (CLUSTER_VERSION, 0) => {
                 let text = std::str::from_utf8(&value).map_err(|_| unknown())?;
                 Ok(Self::ClusterVersion(text.into()))
@@ -277,10 +275,11 @@ mod tests {
         };
         let records = [
             Record::Alarm(AlarmMember { member_id: 9, alarm: 2 }),
-            Record::Attributes(Arc::new(MemberAttributes {
-                member_id: u64::MAX,
+            Record::Member(Arc::new(MemberRecord {
+                id: u64::MAX,
                 name: "a".into(),
                 client_urls: vec!["u".into()],
+                ..MemberRecord::default()
             })),
             Record::ClusterVersion("3.5.0".into()),
             Record::Lease {

@@ -1,11 +1,10 @@
 //! The state of the machine and its plain accessors; saving and loading it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use coracle_proto::etcdserverpb::AlarmType;
-use coracle_proto::store::{MemberAttributes, StoreMeta};
+use coracle_proto::store::{MemberRecord, StoreMeta};
 
 use crate::alarms::Alarms;
 use crate::auth::Auth;
@@ -13,6 +12,7 @@ use crate::error::LoadError;
 use crate::history::EventLog;
 use crate::key_index::KeyIndex;
 use crate::lease::{Lease, Leases};
+use crate::members::Members;
 use crate::records::{Record, RecordKey};
 use crate::version::{Event, Version};
 
@@ -25,7 +25,7 @@ pub struct Store {
     pub(crate) log: EventLog,
     pub(crate) leases: Leases,
     pub(crate) alarms: Alarms,
-    pub(crate) attributes: BTreeMap<u64, Arc<MemberAttributes>>,
+    pub(crate) members: Members,
     pub(crate) cluster_version: Option<Arc<str>>,
     pub(crate) auth: Auth,
     pub(crate) meta: StoreMeta,
@@ -47,7 +47,7 @@ impl Store {
             log: EventLog::default(),
             leases: Leases::default(),
             alarms: Alarms::default(),
-            attributes: BTreeMap::new(),
+            members: Members::default(),
             cluster_version: None,
             auth: Auth::default(),
             meta: StoreMeta {
@@ -106,9 +106,9 @@ impl Store {
         self.leases.by_id.iter().map(|(id, lease)| (*id, lease))
     }
 
-    /// What a member published about itself.
-    pub fn attributes(&self, member_id: u64) -> Option<&Arc<MemberAttributes>> {
-        self.attributes.get(&member_id)
+    /// The members of the cluster. None at all before entry 1.
+    pub fn members(&self) -> &Members {
+        &self.members
     }
 
     /// The cluster version the members agreed on, if they did.
@@ -119,6 +119,11 @@ impl Store {
     /// Users and roles.
     pub fn auth(&self) -> &Auth {
         &self.auth
+    }
+
+    /// Makes the members those of a new cluster, which begins with this state instead of an empty one. Not for a state whose log goes on.
+    pub fn begin_with(&mut self, members: impl IntoIterator<Item = MemberRecord>) {
+        self.members = Members::from_records(members);
     }
 
     /// What a version's key was before its revision, whatever came before it in the same revision. As in etcd, the put that
@@ -154,7 +159,7 @@ impl Store {
 
     fn records_before_versions(&self) -> impl Iterator<Item = Record> {
         let alarms = self.alarms.get(AlarmType::None).map(Record::Alarm);
-        let attributes = self.attributes.values().map(|a| Record::Attributes(Arc::clone(a)));
+        let members = self.members.records().map(|member| Record::Member(Arc::clone(member)));
         let cluster_version = self.cluster_version.iter().map(|v| Record::ClusterVersion(Arc::clone(v)));
         let leases =
             self.leases.by_id.iter().map(|(id, lease)| Record::Lease { id: *id, record: lease.to_record() });
@@ -162,7 +167,7 @@ impl Store {
         let (negative, positive): (Vec<_>, Vec<_>) =
             leases.partition(|r| matches!(r, Record::Lease { id, .. } if *id < 0));
         alarms
-            .chain(attributes)
+            .chain(members)
             .chain(cluster_version)
             .chain(self.auth.records_before_leases())
             .chain(positive)
@@ -196,9 +201,7 @@ impl Store {
                     continue;
                 }
                 Record::Alarm(alarm) => store.alarms.load(&alarm),
-                Record::Attributes(attributes) => {
-                    store.attributes.insert(attributes.member_id, attributes);
-                }
+                Record::Member(member) => store.members.load(member),
                 Record::ClusterVersion(version) => store.cluster_version = Some(version),
                 Record::Lease { id, record } => {
                     let lease = Lease {

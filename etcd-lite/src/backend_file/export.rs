@@ -70,8 +70,11 @@ impl Content {
                 self.put(LEASE, id.to_be_bytes().to_vec(), lease.encode_to_vec());
             }
             Record::Alarm(alarm) => self.put(ALARM, alarm.encode_to_vec(), Vec::new()),
-            // They are part of the members.
-            Record::Attributes(_) => {}
+            Record::Member(member) if member.is_removed => {
+                self.put(MEMBERS_REMOVED, members::key(member.id), b"removed".to_vec());
+            }
+            // Those that are there are given apart.
+            Record::Member(_) => {}
             Record::ClusterVersion(version) => {
                 self.put(CLUSTER, CLUSTER_VERSION.to_vec(), version.as_bytes().to_vec());
             }

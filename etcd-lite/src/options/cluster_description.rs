@@ -1,13 +1,15 @@
 //! Who the members of a cluster are, and their ids, as the flags have it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{EtcdUrl, Options, plain};
 use crate::member::MemberInfo;
+use crate::member_ids::{cluster_id, member_id};
 use anyhow::{Context, bail};
+use etcd_lite_core::MemberRecord;
 
 impl Options {
-    /// Finds the members. This one's id is that of its name in `--initial-cluster`.
+    /// The members a cluster begins with. This one's id is that of its name in `--initial-cluster`.
     ///
     /// # Errors
     /// Names the flag and the remedy.
@@ -28,7 +30,7 @@ impl Options {
             .into_iter()
             .map(|(name, mut peer_urls)| {
                 peer_urls.sort();
-                let id = hash(&[&peer_urls.join(""), &self.clustering.initial_cluster_token]);
+                let id = member_id(&peer_urls, &self.clustering.initial_cluster_token, None);
                 MemberInfo { id, name: name.to_owned(), peer_urls, ..MemberInfo::default() }
             })
             .collect();
@@ -36,18 +38,11 @@ impl Options {
             bail!("couldn't find local name {:?} in the initial cluster configuration", self.name);
         };
         let id = own.id;
-        let mut ids: Vec<String> = members.iter().map(|member| format!("{:x}", member.id)).collect();
-        ids.sort();
-        let distinct = ids.len();
-        ids.dedup();
-        if ids.len() != distinct {
+        let ids: Vec<u64> = members.iter().map(|member| member.id).collect();
+        if ids.iter().collect::<BTreeSet<_>>().len() != ids.len() {
             bail!("--initial-cluster gives two members the same peer URLs");
         }
-        Ok(ClusterDescription {
-            cluster_id: hash(&[&ids.join(","), &self.clustering.initial_cluster_token]),
-            id,
-            members,
-        })
+        Ok(ClusterDescription { cluster_id: cluster_id(ids), id, members })
     }
 }
 
@@ -62,13 +57,17 @@ pub struct ClusterDescription {
     pub members: Vec<MemberInfo>,
 }
 
-/// FNV-1a, 64 bits; never 0, which means "nobody".
-fn hash(parts: &[&str]) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for part in parts {
-        for byte in part.bytes().chain([0]) {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
+impl ClusterDescription {
+    /// The members as the records of a cluster that begins with them.
+    pub fn records(&self) -> Vec<MemberRecord> {
+        self.members
+            .iter()
+            .map(|member| MemberRecord {
+                id: member.id,
+                name: member.name.clone(),
+                peer_urls: member.peer_urls.clone(),
+                ..MemberRecord::default()
+            })
+            .collect()
     }
-    hash.max(1)
 }

@@ -1,6 +1,6 @@
 //! Which cluster a member belongs to.
 
-use clap::{Args, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum};
 
 /// The members a cluster begins with.
 #[derive(Args, Clone, Debug)]
@@ -14,6 +14,15 @@ pub struct ClusteringOptions {
     /// Keeps clusters apart.
     #[arg(long, default_value = "etcd-cluster")]
     pub initial_cluster_token: String,
+    /// Refuse changes of the members that would cost the majority.
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = true)]
+    pub strict_reconfig_check: bool,
+    /// Learners there may be at a time.
+    #[arg(long, alias = "max-learners", default_value_t = 1)]
+    pub experimental_max_learners: u32,
+    /// Go on as the only member, with the data there is. For when the majority of the others is lost for ever.
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
+    pub force_new_cluster: bool,
 }
 
 /// `--initial-cluster-state`.

@@ -4,12 +4,8 @@
 pub const NOT_IMPLEMENTED: &[&str] = &[
     "experimental-compact-hash-check-enabled",
     "experimental-compact-hash-check-time",
-    "experimental-max-learners",
     "experimental-warning-apply-duration",
     "experimental-warning-unary-request-duration",
-    "force-new-cluster",
     "grpc-keepalive-min-time",
     "listen-client-http-urls",
-    "max-learners",
-    "strict-reconfig-check",
 ];

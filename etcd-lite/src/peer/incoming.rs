@@ -4,7 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use coracle_proto::peer::peer_server::{Peer, PeerServer};
-use coracle_proto::peer::{Ack, Envelope, HashKvAnswer, HashKvQuestion, LeaseId, LeaseTime, SnapshotPart};
+use coracle_proto::peer::promote_answer::Outcome;
+use coracle_proto::peer::{
+    Ack, Envelope, HashKvAnswer, HashKvQuestion, LeaseId, LeaseTime, MemberId, MembersAnswer,
+    MembersQuestion, PromoteAnswer, SnapshotPart,
+};
+use etcd_lite_core::StoreError;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use protobuf::Message as _;
@@ -15,6 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::Peers;
 use crate::checkpoint::snapshot_file::SnapshotWriter;
 use crate::listener::{self, Accepted, Listening, ServerTls};
+use crate::member::{Member, ProposeError};
 use crate::raft::driver::Input;
 use crate::services::hash_kv;
 
@@ -74,11 +80,15 @@ impl Peer for Incoming {
         let mut envelopes = request.into_inner();
         while let Some(envelope) = envelopes.message().await? {
             self.check(envelope.cluster_id)?;
+            if self.peers.has_left(envelope.from) {
+                return Ok(Response::new(Ack { is_removed: true }));
+            }
+            self.peers.meet(envelope.from, &envelope.peer_urls);
             for message in &envelope.messages {
                 self.peers.input(Input::Step(Box::new(decode(message)?)));
             }
         }
-        Ok(Response::new(Ack {}))
+        Ok(Response::new(Ack::default()))
     }
 
     async fn install(&self, request: Request<Streaming<SnapshotPart>>) -> Result<Response<Ack>, Status> {
@@ -101,13 +111,13 @@ impl Peer for Incoming {
         let (writer, message) = open.ok_or_else(|| Status::invalid_argument("an empty snapshot"))?;
         writer.finish().map_err(failed)?;
         self.peers.input_surely(Input::Step(Box::new(message))).await;
-        Ok(Response::new(Ack {}))
+        Ok(Response::new(Ack::default()))
     }
 
     async fn renew_lease(&self, request: Request<LeaseId>) -> Result<Response<LeaseTime>, Status> {
         let LeaseId { cluster_id, id } = request.into_inner();
         self.check(cluster_id)?;
-        let renewed = self.peers.leases().and_then(|leases| leases.keep_alive(id).ok());
+        let renewed = self.peers.member().and_then(|member| member.leases.keep_alive(id).ok());
         Ok(Response::new(match renewed {
             None => LeaseTime::default(),
             Some(None) => LeaseTime { leads: true, ..LeaseTime::default() },
@@ -138,7 +148,7 @@ impl Peer for Incoming {
     async fn time_to_live(&self, request: Request<LeaseId>) -> Result<Response<LeaseTime>, Status> {
         let LeaseId { cluster_id, id } = request.into_inner();
         self.check(cluster_id)?;
-        let time = self.peers.leases().and_then(|leases| leases.time_to_live(id).ok());
+        let time = self.peers.member().and_then(|member| member.leases.time_to_live(id).ok());
         Ok(Response::new(match time {
             None => LeaseTime::default(),
             Some(None) => LeaseTime { leads: true, ..LeaseTime::default() },
@@ -148,6 +158,31 @@ impl Peer for Incoming {
                 granted_seconds: time.granted_seconds,
                 remaining_seconds: time.remaining_seconds,
             },
+        }))
+    }
+
+    async fn members(&self, _: Request<MembersQuestion>) -> Result<Response<MembersAnswer>, Status> {
+        let member = self.peers.member().ok_or_else(|| Status::unavailable("etcdserver: server stopped"))?;
+        let members =
+            member.store().read().members().records().map(|member| member.as_ref().clone()).collect();
+        Ok(Response::new(MembersAnswer { cluster_id: self.peers.cluster_id(), members }))
+    }
+
+    async fn promote(&self, request: Request<MemberId>) -> Result<Response<PromoteAnswer>, Status> {
+        let MemberId { cluster_id, id } = request.into_inner();
+        self.check(cluster_id)?;
+        let answer = |outcome: Outcome| PromoteAnswer { outcome: outcome.into(), members: Vec::new() };
+        let Some(member) = self.peers.member() else { return Ok(Response::new(answer(Outcome::NotLeader))) };
+        Ok(Response::new(match member.promote_as_leader(id).await {
+            Ok(members) => PromoteAnswer { members, ..answer(Outcome::Promoted) },
+            Err(ProposeError::NotLeader) => answer(Outcome::NotLeader),
+            Err(ProposeError::LearnerNotReady) => answer(Outcome::LearnerNotReady),
+            Err(ProposeError::Store(StoreError::MemberNotFound)) => answer(Outcome::MemberNotFound),
+            Err(ProposeError::Store(StoreError::MemberNotLearner)) => answer(Outcome::MemberNotLearner),
+            Err(ProposeError::Store(StoreError::NotEnoughStartedMembers)) => {
+                answer(Outcome::NotEnoughStartedMembers)
+            }
+            Err(_) => answer(Outcome::Unknown),
         }))
     }
 }

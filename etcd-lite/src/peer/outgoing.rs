@@ -1,70 +1,74 @@
 //! Connections to the other members: a stream of raft messages each, snapshots and lease questions as calls of their own.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use bytes::Bytes;
 use coracle_proto::peer::peer_client::PeerClient;
 use coracle_proto::peer::{
-    Envelope, HashKvQuestion, LeaseId, LeaseTime, RawRecord, SnapshotHead, SnapshotPart,
+    Envelope, HashKvQuestion, LeaseId, LeaseTime, MemberId, PromoteAnswer, RawRecord, SnapshotHead,
+    SnapshotPart,
 };
-use etcd_lite_core::{Record, Store};
-use hyper_util::rt::TokioIo;
+use etcd_lite_core::{Members, Record, Store};
 use parking_lot::{Mutex, RwLock};
 use protobuf::Message as _;
 use raft::eraftpb::{Message, MessageType};
-use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::transport::Channel;
 
+use super::channel::{self, Attempt, PeerTls};
 use crate::corruption::KeySpaceHash;
-use crate::lease_keeper::LeaseKeeper;
-use crate::member::{LeaseTimeToLive, MemberInfo, ProposeError};
-use crate::options::EtcdUrl;
+use crate::member::{LeaseTimeToLive, ProposeError};
 use crate::raft::driver::Input;
-use crate::tls::Reloading;
+use crate::raft_member::{REMOVED, RaftMember};
 
 /// Messages that may wait for a peer; beyond that they are dropped, as on a bad network.
 const QUEUE: usize = 4096;
 /// Messages sent in one envelope.
 const ENVELOPE: usize = 256;
-const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
 const RECONNECT_FIRST: Duration = Duration::from_millis(20);
 const RECONNECT_MAX: Duration = Duration::from_millis(500);
 /// The checksum of the largest store is computed within this time.
 const HASH_DEADLINE: Duration = Duration::from_secs(7);
 const CALL_DEADLINE: Duration = Duration::from_secs(2);
+/// Between this member's removal and its end, as in etcd: enough for the others to hear of it.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// A snapshot of the largest store takes this long on a slow network.
 const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(300);
 const SNAPSHOT_PART_BYTES: usize = 1 << 20;
 /// A large value and its envelope.
 const MESSAGE_BYTES_MAX: usize = 512 << 20;
 
-/// How to talk to peers over TLS.
-pub type PeerTls = Arc<Reloading<rustls::ClientConfig>>;
-
-/// The other members.
+/// The other members. Who they are follows the members' changes.
 pub struct Peers {
     cluster_id: u64,
     own_id: u64,
-    peers: HashMap<u64, Peer>,
+    /// As the flags have it, until the member knows itself.
+    own_urls: Vec<String>,
+    tls: Option<PeerTls>,
+    peers: RwLock<HashMap<u64, Peer>>,
+    members: RwLock<Members>,
     snapshots: Mutex<HashMap<u64, Prepared>>,
     inputs: Arc<OnceLock<SyncSender<Input>>>,
-    leases: OnceLock<Arc<LeaseKeeper>>,
     store: OnceLock<Arc<RwLock<Store>>>,
+    member: OnceLock<Weak<RaftMember>>,
+    has_ended: AtomicBool,
     runtime: tokio::runtime::Handle,
     shutdown: CancellationToken,
 }
 
 struct Peer {
+    urls: Vec<String>,
     channel: Channel,
+    /// Closed when the peer is given up.
     queue: mpsc::Sender<Message>,
-    receiver: Mutex<Option<mpsc::Receiver<Message>>>,
+    /// Since when there is a connection to it.
+    connected: Arc<Mutex<Option<Instant>>>,
 }
 
 struct Prepared {
@@ -74,71 +78,155 @@ struct Prepared {
 }
 
 impl Peers {
-    /// Prepares connections to all members but the own one; they are made when the member has started.
-    ///
-    /// # Errors
-    /// A peer URL is malformed.
+    /// No connections yet; they are made when the member has started.
     pub fn new(
         cluster_id: u64,
         own_id: u64,
-        members: &[MemberInfo],
+        own_urls: Vec<String>,
         tls: Option<PeerTls>,
         shutdown: CancellationToken,
-    ) -> anyhow::Result<Arc<Self>> {
-        let mut peers = HashMap::new();
-        let inputs: Arc<OnceLock<SyncSender<Input>>> = Arc::default();
-        for member in members.iter().filter(|member| member.id != own_id) {
-            let url = member
-                .peer_urls
-                .first()
-                .with_context(|| format!("member {} has no peer URL", member.name))?;
-            let channel = channel(url, tls.clone(), member.id, &inputs)
-                .with_context(|| format!("peer URL {url} of {}", member.name))?;
-            let (queue, receiver) = mpsc::channel(QUEUE);
-            peers.insert(member.id, Peer { channel, queue, receiver: Mutex::new(Some(receiver)) });
-        }
-        Ok(Arc::new(Self {
+    ) -> Arc<Self> {
+        Arc::new(Self {
             cluster_id,
             own_id,
-            peers,
+            own_urls,
+            tls,
+            peers: RwLock::default(),
+            members: RwLock::default(),
             snapshots: Mutex::default(),
-            inputs,
-            leases: OnceLock::new(),
+            inputs: Arc::default(),
             store: OnceLock::new(),
+            member: OnceLock::new(),
+            has_ended: AtomicBool::new(false),
             runtime: tokio::runtime::Handle::current(),
             shutdown,
-        }))
+        })
     }
 
-    /// The member has started: begins to send, and gives what arrives to `inputs`.
-    pub fn connect(self: &Arc<Self>, inputs: SyncSender<Input>, leases: Arc<LeaseKeeper>) {
+    /// The member has started, with these members: begins to send, and gives what arrives to `inputs`.
+    pub fn connect(self: &Arc<Self>, inputs: SyncSender<Input>, member: Weak<RaftMember>, members: &Members) {
         // Called once.
-        let _ = (self.inputs.set(inputs), self.leases.set(leases));
-        for (id, peer) in &self.peers {
-            let Some(receiver) = peer.receiver.lock().take() else { continue };
-            let (peers, id, channel) = (Arc::clone(self), *id, peer.channel.clone());
-            self.runtime.spawn(async move {
-                tokio::select! {
-                    () = peers.shutdown.cancelled() => {}
-                    () = peers.stream(id, channel, receiver) => {}
-                }
-            });
+        let _ = (self.inputs.set(inputs), self.member.set(member));
+        self.update(members);
+    }
+
+    /// The members are these now: connects to those that are new or have moved, and gives up those that were removed once what waits
+    /// for them is sent. A removed member learns it from any other, see [`Peers::has_left`].
+    pub fn update(self: &Arc<Self>, members: &Members) {
+        if members.is_removed(self.own_id) {
+            self.end_as_removed();
+        }
+        members.clone_into(&mut self.members.write());
+        let mut peers = self.peers.write();
+        peers.retain(|id, _| !members.is_removed(*id));
+        for member in members.iter().filter(|member| member.id != self.own_id) {
+            if peers.get(&member.id).is_none_or(|peer| peer.urls != member.peer_urls) {
+                self.open(&mut peers, member.id, &member.peer_urls);
+            }
         }
     }
 
-    /// Keeps a stream to one peer open for ever.
-    async fn stream(&self, id: u64, channel: Channel, mut messages: mpsc::Receiver<Message>) {
+    /// A member that is not known here, because this one is behind, says where it can be answered.
+    pub(super) fn meet(self: &Arc<Self>, id: u64, urls: &[String]) {
+        if id == self.own_id || urls.is_empty() || self.peers.read().contains_key(&id) {
+            return;
+        }
+        let mut peers = self.peers.write();
+        if !peers.contains_key(&id) && !self.has_left(id) {
+            self.open(&mut peers, id, urls);
+        }
+    }
+
+    /// Whether there was such a member and it was removed.
+    pub(super) fn has_left(&self, id: u64) -> bool {
+        self.members.read().is_removed(id)
+    }
+
+    /// This member was removed. The others take what is under way first.
+    fn end_as_removed(self: &Arc<Self>) {
+        if self.has_ended.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        tracing::error!(
+            member = format!("{:x}", self.own_id),
+            "{REMOVED}; its data directory is of no use any more and may be removed"
+        );
+        let shutdown = self.shutdown.clone();
+        self.runtime.spawn(async move {
+            tokio::time::sleep(FAREWELL).await;
+            shutdown.cancel();
+        });
+    }
+
+    fn open(self: &Arc<Self>, peers: &mut HashMap<u64, Peer>, id: u64, urls: &[String]) {
+        let connected: Arc<Mutex<Option<Instant>>> = Arc::default();
+        let (inputs, since) = (Arc::clone(&self.inputs), Arc::clone(&connected));
+        let tell = move |attempt| match attempt {
+            Attempt::Connected => {
+                since.lock().get_or_insert_with(Instant::now);
+                hand_over(&inputs, Input::Connected(id));
+            }
+            Attempt::Refused => hand_over(&inputs, Input::Gone(id)),
+        };
+        let _inside = self.runtime.enter();
+        let channel = match channel::open(urls, self.tls.clone(), tell) {
+            Ok(channel) => channel,
+            Err(error) => {
+                tracing::warn!(
+                    peer = format!("{id:x}"),
+                    error = format!("{error:#}"),
+                    "this member cannot be reached"
+                );
+                return;
+            }
+        };
+        let (queue, receiver) = mpsc::channel(QUEUE);
+        let (task, own) = (Arc::clone(self), channel.clone());
+        let since = Arc::clone(&connected);
+        self.runtime.spawn(async move {
+            tokio::select! {
+                () = task.shutdown.cancelled() => {}
+                () = task.stream(id, own, receiver, &since) => {}
+            }
+        });
+        peers.insert(id, Peer { urls: urls.to_vec(), channel, queue, connected });
+    }
+
+    /// Since when there has been a connection to a member, if there is one.
+    pub fn connected_since(&self, id: u64) -> Option<Instant> {
+        *self.peers.read().get(&id)?.connected.lock()
+    }
+
+    fn peer_urls(&self) -> Vec<String> {
+        let members = self.members.read();
+        members.get(self.own_id).map_or_else(|| self.own_urls.clone(), |member| member.peer_urls.clone())
+    }
+
+    /// Keeps a stream to one peer open until the peer is given up.
+    async fn stream(
+        self: &Arc<Self>,
+        id: u64,
+        channel: Channel,
+        mut messages: mpsc::Receiver<Message>,
+        connected: &Mutex<Option<Instant>>,
+    ) {
         let mut wait = RECONNECT_FIRST;
         loop {
             let (sender, envelopes) = mpsc::channel::<Envelope>(16);
             let mut client = PeerClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
             let mut call = std::pin::pin!(client.stream(ReceiverStream::new(envelopes)));
-            let forward = async {
+            let waiting = &mut messages;
+            let forward = async move {
+                // Dropped at the end of this block, so that the other side sees the stream's end.
+                let sender = sender;
                 let mut batch = Vec::with_capacity(ENVELOPE);
-                while messages.recv_many(&mut batch, ENVELOPE).await > 0 {
+                let mut peer_urls = self.peer_urls();
+                while waiting.recv_many(&mut batch, ENVELOPE).await > 0 {
                     let encode = |message: Message| message.write_to_bytes().ok().map(Bytes::from);
                     let messages = batch.drain(..).filter_map(encode).collect();
-                    let envelope = Envelope { cluster_id: self.cluster_id, from: self.own_id, messages };
+                    let peer_urls = std::mem::take(&mut peer_urls);
+                    let envelope =
+                        Envelope { cluster_id: self.cluster_id, from: self.own_id, messages, peer_urls };
                     if sender.send(envelope).await.is_err() {
                         return;
                     }
@@ -146,12 +234,17 @@ impl Peers {
             };
             let began = tokio::time::Instant::now();
             tokio::select! {
-                result = &mut call => {
-                    if let Err(status) = result {
-                        tracing::debug!(peer = format!("{id:x}"), %status, "stream to a peer ended");
-                    }
-                }
-                () = forward => {}
+                result = &mut call => match result {
+                    Ok(ack) if ack.get_ref().is_removed => return self.end_as_removed(),
+                    Ok(_) => {}
+                    Err(status) => tracing::debug!(peer = format!("{id:x}"), %status, "stream to a peer ended"),
+                },
+                // The peer is given up, or the call is about to end.
+                () = forward => drop(tokio::time::timeout(CALL_DEADLINE, &mut call).await),
+            }
+            connected.lock().take();
+            if messages.is_closed() {
+                return;
             }
             self.input(Input::Unreachable(id));
             wait =
@@ -173,9 +266,9 @@ impl Peers {
             tokio::task::spawn_blocking(move || peers.inputs.get().map(|inputs| inputs.send(input))).await;
     }
 
-    /// Lease timers of this member.
-    pub(super) fn leases(&self) -> Option<&Arc<LeaseKeeper>> {
-        self.leases.get()
+    /// The member, unless it is starting or ending.
+    pub(super) fn member(&self) -> Option<Arc<RaftMember>> {
+        self.member.get()?.upgrade()
     }
 
     /// From now on other members are told the checksum of this store.
@@ -191,7 +284,7 @@ impl Peers {
 
     /// The other members' ids.
     pub fn others(&self) -> Vec<u64> {
-        self.peers.keys().copied().collect()
+        self.peers.read().keys().copied().collect()
     }
 
     /// Asks a member for the checksum of its key space at a revision.
@@ -199,7 +292,8 @@ impl Peers {
     /// # Errors
     /// It cannot be reached, or it does not have the revision (yet, or any more).
     pub async fn hash_kv(&self, id: u64, revision: i64) -> Result<KeySpaceHash, String> {
-        let channel = self.peers.get(&id).map(|peer| peer.channel.clone()).ok_or("no such member")?;
+        let channel = self.peers.read().get(&id).map(|peer| peer.channel.clone());
+        let channel = channel.ok_or("no such member")?;
         let mut client = PeerClient::new(channel);
         let call = client.hash_kv(HashKvQuestion { cluster_id: self.cluster_id, revision });
         let answer = match tokio::time::timeout(HASH_DEADLINE, call).await {
@@ -223,7 +317,8 @@ impl Peers {
 
     /// Sends a message to the member it names.
     pub fn send(self: &Arc<Self>, message: Message) {
-        let Some(peer) = self.peers.get(&message.to) else { return };
+        let peers = self.peers.read();
+        let Some(peer) = peers.get(&message.to) else { return };
         if message.get_msg_type() == MessageType::MsgSnapshot {
             self.send_snapshot(message, peer.channel.clone());
         } else if peer.queue.try_send(message).is_err() {
@@ -267,7 +362,8 @@ impl Peers {
     }
 
     fn client(&self, id: u64) -> Result<PeerClient<Channel>, ProposeError> {
-        let peer = self.peers.get(&id).ok_or(ProposeError::NoLeader)?;
+        let peers = self.peers.read();
+        let peer = peers.get(&id).ok_or(ProposeError::NoLeader)?;
         Ok(PeerClient::new(peer.channel.clone()))
     }
 
@@ -289,6 +385,25 @@ impl Peers {
         let mut client = self.client(leader)?;
         let request = LeaseId { cluster_id: self.cluster_id, id };
         answer(tokio::time::timeout(CALL_DEADLINE, client.time_to_live(request)).await)
+    }
+
+    /// Has the leader promote a learner.
+    ///
+    /// # Errors
+    /// No leader, or it does not answer.
+    pub async fn promote(
+        &self,
+        leader: u64,
+        id: u64,
+        within: Duration,
+    ) -> Result<PromoteAnswer, ProposeError> {
+        let mut client = self.client(leader)?;
+        let request = MemberId { cluster_id: self.cluster_id, id };
+        match tokio::time::timeout(within, client.promote(request)).await {
+            Err(_) => Err(ProposeError::Timeout),
+            Ok(Err(_)) => Err(ProposeError::TimeoutConnectionLost),
+            Ok(Ok(response)) => Ok(response.into_inner()),
+        }
     }
 }
 
@@ -339,74 +454,3 @@ fn parts(head: SnapshotHead, mut records: Vec<Record>) -> impl Iterator<Item = S
         Some(part)
     })
 }
-
-/// A channel that connects when it is needed, and tells the driver whether that works.
-fn channel(
-    url: &str,
-    tls: Option<PeerTls>,
-    id: u64,
-    inputs: &Arc<OnceLock<SyncSender<Input>>>,
-) -> anyhow::Result<Channel> {
-    let inputs = Arc::clone(inputs);
-    let parsed: EtcdUrl = url.parse()?;
-    let (host, port) = (parsed.host().to_owned(), parsed.port());
-    let socket = parsed.unix_path().map(str::to_owned);
-    let tls = if parsed.is_secure() {
-        Some(tls.context("needs --peer-cert-file and --peer-key-file, or --peer-auto-tls")?)
-    } else {
-        None
-    };
-    // tonic is given a ready connection, so the URL here only names the authority.
-    let authority = match &socket {
-        Some(_) => "localhost".to_owned(),
-        None if host.contains(':') => format!("[{host}]"),
-        None => host.clone(),
-    };
-    let endpoint = Endpoint::from_shared(format!("http://{authority}:{port}"))?
-        .connect_timeout(CONNECT_DEADLINE)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(Duration::from_secs(5))
-        .keep_alive_timeout(Duration::from_secs(5))
-        .keep_alive_while_idle(true);
-    let connector = tower::service_fn(move |_: Uri| {
-        let (host, socket, tls, inputs) = (host.clone(), socket.clone(), tls.clone(), Arc::clone(&inputs));
-        async move {
-            let connected: std::io::Result<Box<dyn Connection>> = match socket {
-                Some(path) => UnixStream::connect(path).await.map(|stream| Box::new(stream) as _),
-                None => TcpStream::connect((host.as_str(), port)).await.and_then(|stream| {
-                    stream.set_nodelay(true)?;
-                    Ok(Box::new(stream) as _)
-                }),
-            };
-            let stream = connected.inspect_err(|error| {
-                if error.kind() == std::io::ErrorKind::ConnectionRefused {
-                    hand_over(&inputs, Input::Gone(id));
-                }
-            })?;
-            let stream: Box<dyn Connection> = match tls {
-                None => stream,
-                Some(tls) => {
-                    let name = rustls::pki_types::ServerName::try_from(host.clone());
-                    let name = name.or_else(|_| "localhost".try_into()).map_err(std::io::Error::other)?;
-                    let connector = tokio_rustls::TlsConnector::from(tls.current());
-                    let stream = connector.connect(name, stream).await.inspect_err(|error| {
-                        tracing::warn!(
-                            peer = format!("{id:x}"),
-                            remote_addr = format!("{host}:{port}"),
-                            %error,
-                            "the TLS handshake with a peer failed"
-                        );
-                    })?;
-                    Box::new(stream)
-                }
-            };
-            hand_over(&inputs, Input::Connected(id));
-            Ok::<_, std::io::Error>(TokioIo::new(stream))
-        }
-    });
-    Ok(endpoint.connect_with_connector_lazy(connector))
-}
-
-/// A plain or an encrypted connection.
-trait Connection: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send {}
-impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send> Connection for T {}

@@ -1,11 +1,16 @@
 //! One member's consensus without IO: takes ticks, messages and requests, gives what to persist, send and apply, in an order that keeps
 //! every promise. The real member and the simulation drive the same code; only the [`Disk`] differs.
 
-use raft::eraftpb::{Entry, HardState, Message, MessageType};
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use etcd_lite_core::{Command, Members, Suffrage};
+use prost::Message as _;
+use raft::eraftpb::{ConfChange, ConfChangeType, Entry, EntryType, HardState, Message, MessageType};
 use raft::{Config, INVALID_ID, RawNode, ReadOnlyOption, StateRole};
 
 use super::election::Eagerness;
-use super::log::RaftLog;
+use super::log::{RaftLog, decode_members};
 
 /// A member says that it lost its log. A kind that the library has for its own use and that is never sent otherwise.
 const LOG_LOST: MessageType = MessageType::MsgUnreachable;
@@ -37,6 +42,8 @@ pub struct Output {
     pub committed: Vec<Entry>,
     /// Reads that may be answered once the index is applied: request, index.
     pub reads: Vec<(u64, u64)>,
+    /// The members after this round, if they changed in it.
+    pub members: Option<Members>,
 }
 
 /// Fixed properties of a member's consensus.
@@ -64,7 +71,10 @@ pub struct RaftCore {
     node: RawNode<RaftLog>,
     log: RaftLog,
     incarnation: u64,
-    voters: Vec<u64>,
+    /// As of the last committed entry.
+    members: Members,
+    /// Changes of the members that wait until the one under way is committed. Leader only.
+    deferred: VecDeque<Message>,
     election_ticks: usize,
     eagerness: Option<Eagerness>,
     is_rejoining: bool,
@@ -77,17 +87,21 @@ pub struct RaftCore {
 const MESSAGE_BYTES_MAX: u64 = 1 << 20;
 /// Append messages under way to one follower.
 const MESSAGES_IN_FLIGHT_MAX: usize = 256;
+/// Changes of the members that may wait for one under way.
+const DEFERRED_MAX: usize = 64;
+/// How much of the leader's log a learner has to have before it may vote, as in etcd.
+const LEARNER_READY: f64 = 0.9;
 /// Proposed but uncommitted bytes on the leader.
 const UNCOMMITTED_BYTES_MAX: u64 = 256 << 20;
 
 impl RaftCore {
-    /// Starts a member on its log.
+    /// Starts a member on its log, with the members as of the applied index (none before entry 1).
     ///
     /// # Errors
     /// The configuration is unusable.
-    pub fn new(config: CoreConfig, log: RaftLog) -> raft::Result<Self> {
+    pub fn new(config: CoreConfig, members: Members, log: RaftLog) -> raft::Result<Self> {
         let CoreConfig { id, incarnation, election_ticks, is_rejoining, .. } = config;
-        let voters = log.voters();
+        let voters = members.voters();
         let config = Config {
             id: config.id,
             election_tick: config.election_ticks,
@@ -111,15 +125,14 @@ impl RaftCore {
             log,
             incarnation,
             eagerness: Some(Eagerness::new(id, &voters, None, election_ticks)),
-            is_rejoining: is_rejoining && voters.len() > 1,
-            voters,
+            is_rejoining: is_rejoining && voters != [id],
+            members,
+            deferred: VecDeque::new(),
             election_ticks,
             log_loss_is_told: false,
             outbox: Vec::new(),
         };
-        if core.voters.len() == 1 {
-            core.campaign();
-        }
+        core.campaign_if_alone();
         Ok(core)
     }
 
@@ -137,9 +150,10 @@ impl RaftCore {
         }
     }
 
-    /// A message from another member. Messages from strangers and of odd kinds are dropped.
+    /// A message from another member, perhaps one that was added after the last entry known here. Messages from removed members and of odd
+    /// kinds are dropped.
     pub fn step(&mut self, message: Message) {
-        if !self.voters.contains(&message.from) || message.to != self.node.raft.id {
+        if self.members.is_removed(message.from) || message.to != self.node.raft.id {
             return;
         }
         let last_index = self.node.raft.raft_log.last_index();
@@ -158,6 +172,8 @@ impl RaftCore {
                 self.is_rejoining = false;
                 self.log_loss_is_told = false;
             }
+            MessageType::MsgSnapshot if decode_members(&message.get_snapshot().data).is_none() => return,
+            MessageType::MsgPropose if self.has_to_wait(&message) => return self.defer(message),
             _ => {}
         }
         // Fails for messages that mean nothing here, which need no answer.
@@ -192,8 +208,40 @@ impl RaftCore {
 
     /// Starts an election now.
     pub fn campaign(&mut self) {
-        if !self.is_rejoining {
+        if !self.is_rejoining && self.node.raft.promotable() {
             let _ = self.node.campaign();
+        }
+    }
+
+    fn campaign_if_alone(&mut self) {
+        if !self.is_leader() && self.members.voters() == [self.node.raft.id] {
+            self.campaign();
+        }
+    }
+
+    /// Whether this is a change of the members while another one is under way, which the library would drop.
+    fn has_to_wait(&self, message: &Message) -> bool {
+        self.is_leader()
+            && self.node.raft.has_pending_conf()
+            && message.entries.iter().any(|entry| entry.get_entry_type() != EntryType::EntryNormal)
+    }
+
+    /// Beyond the limit the proposer's deadline answers.
+    fn defer(&mut self, message: Message) {
+        if self.deferred.len() < DEFERRED_MAX {
+            self.deferred.push_back(message);
+        }
+    }
+
+    /// The next change of the members, if there is one and none is under way any more.
+    fn propose_deferred(&mut self) {
+        if !self.is_leader() {
+            self.deferred.clear();
+        } else if !self.node.raft.has_pending_conf()
+            && let Some(message) = self.deferred.pop_front()
+        {
+            // Dropped if leadership is being handed over.
+            let _ = self.node.raft.step(message);
         }
     }
 
@@ -213,20 +261,63 @@ impl RaftCore {
             let term = self.term();
             self.node.raft.become_follower(term, INVALID_ID);
             let own = self.node.raft.id;
-            self.eagerness = Some(Eagerness::new(own, &self.voters, Some(id), self.election_ticks));
+            self.eagerness = Some(Eagerness::new(own, &self.members.voters(), Some(id), self.election_ticks));
         }
     }
 
     /// Puts commands into the log, or passes them on to the leader. `false` if they were not taken: there is no leader, leadership is being
     /// handed over, or too much is under way.
-    pub fn propose(&mut self, commands: Vec<bytes::Bytes>) -> bool {
-        let entries: Vec<Entry> =
-            commands.into_iter().map(|data| Entry { data, ..Entry::default() }).collect();
+    pub fn propose(&mut self, commands: Vec<Bytes>) -> bool {
+        let entries = commands.into_iter().map(|data| Entry { data, ..Entry::default() }).collect();
+        let message = self.proposal(entries);
+        self.node.raft.step(message).is_ok()
+    }
+
+    /// Puts a command that changes the members into the log, or passes it on to the leader, where it waits for its turn. `false` as for
+    /// [`RaftCore::propose`].
+    pub fn propose_change(&mut self, data: Bytes) -> bool {
+        // The library parses the data as its own ConfChange, in which our fields are unknown ones, and only looks whether it is one.
+        let message =
+            self.proposal(vec![Entry { entry_type: EntryType::EntryConfChange, data, ..Entry::default() }]);
+        if self.has_to_wait(&message) {
+            self.defer(message);
+            return true;
+        }
+        self.node.raft.step(message).is_ok()
+    }
+
+    fn proposal(&self, entries: Vec<Entry>) -> Message {
         let mut message = Message::default();
         message.set_msg_type(MessageType::MsgPropose);
         message.from = self.node.raft.id;
         message.set_entries(entries.into());
-        self.node.raft.step(message).is_ok()
+        message
+    }
+
+    /// Whether a learner has enough of the log to vote; `None` if this member does not lead, and cannot know.
+    pub fn is_learner_ready(&self, id: u64) -> Option<bool> {
+        if !self.is_leader() {
+            return None;
+        }
+        let matched = |id| self.node.raft.prs().get(id).map(|progress| progress.matched as f64);
+        let own = matched(self.node.raft.id)?;
+        // A member that is not there is refused when the change is applied.
+        Some(matched(id).is_none_or(|matched| matched >= own * LEARNER_READY))
+    }
+
+    /// The members as of the last committed entry.
+    pub fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// Whether this member has no vote yet.
+    pub fn is_learner(&self) -> bool {
+        self.members.suffrage(self.node.raft.id) == Suffrage::Learner
+    }
+
+    /// This member's id.
+    pub fn id(&self) -> u64 {
+        self.node.raft.id
     }
 
     /// Whether asking for a read makes sense: there is a leader, and if it is this member, it knows what is committed.
@@ -297,7 +388,8 @@ impl RaftCore {
     /// Another voter, for handing over leadership: the one whose log is furthest.
     pub fn best_successor(&self) -> Option<u64> {
         let own = self.node.raft.id;
-        let progress = self.node.raft.prs().iter().filter(|(id, _)| **id != own);
+        let can_lead = |id| id != own && self.members.suffrage(id) == Suffrage::Voter;
+        let progress = self.node.raft.prs().iter().filter(|(id, _)| can_lead(**id));
         progress.max_by_key(|(id, progress)| (progress.matched, **id)).map(|(id, _)| *id)
     }
 
@@ -311,6 +403,7 @@ impl RaftCore {
         mut send: impl FnMut(Message),
     ) -> Result<Output, D::Error> {
         let mut output = Output::default();
+        self.propose_deferred();
         self.outbox.drain(..).for_each(&mut send);
         while self.node.has_ready() {
             let mut ready = self.node.ready();
@@ -326,6 +419,9 @@ impl RaftCore {
                 self.is_rejoining = false;
                 self.log_loss_is_told = false;
                 self.log.reset(metadata.index, metadata.term);
+                // Checked when it came in.
+                self.members = decode_members(&ready.snapshot().data).unwrap_or_default();
+                output.members = Some(self.members.clone());
             }
             self.log.append(ready.entries());
             if let Some(state) = ready.hs() {
@@ -336,7 +432,9 @@ impl RaftCore {
                 disk.persist(reset, ready.entries(), ready.hs())?;
             }
             ready.take_persisted_messages().into_iter().for_each(&mut send);
-            output.committed.extend(ready.take_committed_entries());
+            let committed = ready.take_committed_entries();
+            let mut has_changed = self.change_members(&committed);
+            output.committed.extend(committed);
             output.reads.extend(
                 ready
                     .take_read_states()
@@ -345,10 +443,53 @@ impl RaftCore {
             );
             let mut light = self.node.advance_append(ready);
             light.take_messages().into_iter().for_each(&mut send);
-            output.committed.extend(light.take_committed_entries());
+            let committed = light.take_committed_entries();
+            has_changed |= self.change_members(&committed);
+            output.committed.extend(committed);
             self.node.advance_apply();
+            if has_changed {
+                output.members = Some(self.members.clone());
+                self.campaign_if_alone();
+            }
+            self.propose_deferred();
         }
         Ok(output)
+    }
+
+    /// Takes over the changes of the members among committed entries; whether there are any. From here on majorities are those of the new
+    /// members.
+    fn change_members(&mut self, committed: &[Entry]) -> bool {
+        let mut has_changed = false;
+        for entry in committed.iter().filter(|entry| entry.get_entry_type() != EntryType::EntryNormal) {
+            // What cannot be read here cannot be applied either, where the process ends for it.
+            let Some(request) = Command::decode(entry.data.clone()).ok().and_then(|command| command.request)
+            else {
+                continue;
+            };
+            let before = self.members.clone();
+            // Refused ones change nothing; the store refuses them too, and tells the proposer.
+            let Ok(changed) = self.members.apply(&request) else { continue };
+            has_changed = true;
+            for member in changed {
+                let (was, is) = (before.suffrage(member.id), self.members.suffrage(member.id));
+                let kind = match is {
+                    _ if is == was => continue,
+                    Suffrage::Voter => ConfChangeType::AddNode,
+                    Suffrage::Learner => ConfChangeType::AddLearnerNode,
+                    Suffrage::None => ConfChangeType::RemoveNode,
+                };
+                let mut change = ConfChange { node_id: member.id, ..ConfChange::default() };
+                change.set_change_type(kind);
+                if let Err(error) = self.node.apply_conf_change(&change) {
+                    panic!("the consensus library refuses a change of the members that was checked: {error}");
+                }
+            }
+        }
+        if has_changed && !self.has_leader() {
+            let (own, voters) = (self.node.raft.id, self.members.voters());
+            self.eagerness = Some(Eagerness::new(own, &voters, None, self.election_ticks));
+        }
+        has_changed
     }
 
     /// Keeps the log in memory within bounds; entries after `applied` stay.

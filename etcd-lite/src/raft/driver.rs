@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use etcd_lite_core::Members;
 use raft::eraftpb::Message;
 use tokio::sync::{oneshot, watch};
 
@@ -43,6 +44,19 @@ pub enum Input {
         /// Not proposed after this.
         deadline: Instant,
     },
+    /// Put this command, which changes the members, into the log.
+    ProposeChange {
+        /// The command's id.
+        id: u64,
+        /// Encoded command.
+        data: Bytes,
+        /// Not proposed after this.
+        deadline: Instant,
+    },
+    /// Answer whether a learner has enough of the log to vote; `None` if this member does not lead.
+    IsLearnerReady(u64, oneshot::Sender<Option<bool>>),
+    /// Hand leadership to this member.
+    TransferLeader(u64),
     /// Answer with the index that a read has to wait for.
     ReadIndex(Reader),
     /// A message from another member.
@@ -82,6 +96,8 @@ pub struct View {
     pub commit: u64,
     /// Times the leader was seen to change.
     pub leader_changes: u64,
+    /// Whether this member has no vote yet.
+    pub is_learner: bool,
 }
 
 /// The driver and what it acts on.
@@ -94,6 +110,8 @@ pub struct Driver {
     pub tick: Duration,
     /// Sends a message to the member it names.
     pub send: Box<dyn FnMut(Message) + Send>,
+    /// Told the members whenever they change.
+    pub members_changed: Box<dyn FnMut(&Members) + Send>,
     /// Takes committed entries.
     pub applier: SyncSender<Work>,
     /// Tells who leads.
@@ -112,7 +130,14 @@ pub struct Driver {
     pub applied: watch::Receiver<u64>,
 }
 
-/// A command that waits for a leader.
+/// Commands that wait for a leader.
+#[derive(Default)]
+struct Waiting {
+    commands: VecDeque<Held>,
+    /// Those that change the members.
+    changes: VecDeque<Held>,
+}
+
 struct Held {
     id: u64,
     data: Bytes,
@@ -122,7 +147,7 @@ struct Held {
 impl Driver {
     /// Runs until stopped. A failing disk ends the process: what was promised cannot be told from what was not.
     pub fn run(mut self, inputs: &Receiver<Input>) {
-        let mut held: VecDeque<Held> = VecDeque::new();
+        let mut held = Waiting::default();
         let mut reads = Reads::default();
         let mut next_tick = Instant::now() + self.tick;
         let mut stopping = false;
@@ -149,7 +174,8 @@ impl Driver {
                 // After a pause (a stopped process) one tick counts, not all that were missed: others may be alive and well.
                 next_tick = now + self.tick;
             }
-            self.propose_held(&mut held, now);
+            self.propose_held(&mut held.commands, now);
+            self.propose_changes(&mut held.changes, now);
             if self.core.can_read()
                 && let Some(number) = reads.next_question()
             {
@@ -168,14 +194,24 @@ impl Driver {
     }
 
     /// Takes one input; `true` to stop.
-    fn take(&mut self, input: Input, held: &mut VecDeque<Held>, reads: &mut Reads<Reader>) -> bool {
+    fn take(&mut self, input: Input, held: &mut Waiting, reads: &mut Reads<Reader>) -> bool {
         match input {
             Input::Propose { id, data, deadline } => {
                 // Over the limit the proposer's deadline answers.
-                if held.len() < HELD_MAX {
-                    held.push_back(Held { id, data, deadline });
+                if held.commands.len() < HELD_MAX {
+                    held.commands.push_back(Held { id, data, deadline });
                 }
             }
+            Input::ProposeChange { id, data, deadline } => {
+                if held.changes.len() < HELD_MAX {
+                    held.changes.push_back(Held { id, data, deadline });
+                }
+            }
+            Input::IsLearnerReady(id, sender) => {
+                // The asker may have given up.
+                let _ = sender.send(self.core.is_learner_ready(id));
+            }
+            Input::TransferLeader(to) => self.core.transfer_leader(to),
             Input::ReadIndex(reader) => reads.add(reader),
             Input::Step(message) => self.core.step(*message),
             Input::Unreachable(id) => self.core.report_unreachable(id),
@@ -217,6 +253,18 @@ impl Driver {
         }
     }
 
+    /// Proposes changes of the members that wait; consensus takes them one at a time.
+    fn propose_changes(&mut self, held: &mut VecDeque<Held>, now: Instant) {
+        held.retain(|change| change.deadline > now);
+        while self.core.has_leader()
+            && let Some(change) = held.front()
+            && self.core.propose_change(change.data.clone())
+        {
+            self.waiters.proposed(&[change.id], self.core.term());
+            held.pop_front();
+        }
+    }
+
     fn round(&mut self, reads: &mut Reads<Reader>) {
         let output = match self.core.process(&mut self.wal, &mut self.send) {
             Ok(output) => output,
@@ -224,6 +272,16 @@ impl Driver {
         };
         if self.publish() {
             reads.leader_changed();
+        }
+        if let Some(members) = output.members {
+            (self.members_changed)(&members);
+            // The leader was removed: the others need not wait for its end.
+            if self.core.is_leader()
+                && members.is_removed(self.core.id())
+                && let Some(successor) = self.core.best_successor()
+            {
+                self.core.transfer_leader(successor);
+            }
         }
         if let Some(index) = output.snapshot {
             // The applier lives as long as the driver.
@@ -261,6 +319,7 @@ impl Driver {
         }
         view.term = self.core.term();
         view.commit = self.core.commit();
+        view.is_learner = self.core.is_learner();
         has_changed
     }
 }

@@ -3,13 +3,42 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use coracle_proto::store::MembersBegin;
+use etcd_lite_core::{MemberRecord, Members, Suffrage};
 use parking_lot::Mutex;
+use prost::Message as _;
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::util::limit_size;
 use raft::{Error, GetEntriesContext, RaftState, Result, Storage, StorageError};
 
-/// Where a snapshot for a lagging follower comes from: notes what is to be sent to the follower and returns index and term of it.
-pub type SnapshotSource = Box<dyn Fn(u64) -> (u64, u64) + Send + Sync>;
+/// Where a snapshot for a lagging follower comes from: notes what is to be sent to the follower and says what it is.
+pub type SnapshotSource = Box<dyn Fn(u64) -> SnapshotPosition + Send + Sync>;
+
+/// The state that a snapshot holds.
+pub struct SnapshotPosition {
+    /// Index of the last entry in it.
+    pub index: u64,
+    /// Term of that entry.
+    pub term: u64,
+    /// The members as of that entry.
+    pub members: Members,
+}
+
+/// The library's word for who votes and who learns.
+pub fn conf_state(members: &Members) -> ConfState {
+    ConfState { voters: members.voters(), learners: members.learners(), ..ConfState::default() }
+}
+
+/// Members as a snapshot's data.
+fn encode_members(members: &Members) -> Vec<u8> {
+    MembersBegin { members: members.records().map(|member| MemberRecord::clone(member)).collect() }
+        .encode_to_vec()
+}
+
+/// The members that come with a snapshot; `None` if it is not one of this program.
+pub fn decode_members(data: &[u8]) -> Option<Members> {
+    Some(Members::from_records(MembersBegin::decode(data).ok()?.members))
+}
 
 /// Shared between the library, which reads, and the driver, which writes.
 #[derive(Clone)]
@@ -20,7 +49,8 @@ pub struct RaftLog {
 
 struct Inner {
     hard_state: HardState,
-    voters: ConfState,
+    /// As it was at the start; the library keeps the current one.
+    conf_state: ConfState,
     /// Index and term of the entry before the first one held.
     start: (u64, u64),
     entries: VecDeque<Entry>,
@@ -55,15 +85,15 @@ impl Inner {
 impl RaftLog {
     /// A log whose first entry follows on `start` (index, term).
     pub fn new(
-        voters: Vec<u64>,
+        members: &Members,
         hard_state: HardState,
         start: (u64, u64),
         entries: Vec<Entry>,
         source: SnapshotSource,
     ) -> Self {
-        let voters = ConfState { voters, ..ConfState::default() };
+        let conf_state = conf_state(members);
         let bytes = entries.iter().map(size_bytes).sum();
-        let inner = Inner { hard_state, voters, start, entries: entries.into(), bytes };
+        let inner = Inner { hard_state, conf_state, start, entries: entries.into(), bytes };
         Self { inner: Arc::new(Mutex::new(inner)), source: Arc::new(source) }
     }
 
@@ -90,11 +120,6 @@ impl RaftLog {
         inner.hard_state.commit = inner.hard_state.commit.max(index);
     }
 
-    /// All members that vote.
-    pub fn voters(&self) -> Vec<u64> {
-        self.inner.lock().voters.voters.clone()
-    }
-
     /// Drops old entries from memory when there are more than `entries_max`, or more than `bytes_max` of them; those after `applied` stay.
     /// A follower that needs what was dropped gets a snapshot.
     pub fn trim(&self, applied: u64, entries_max: usize, bytes_max: usize) {
@@ -110,7 +135,7 @@ impl RaftLog {
 impl Storage for RaftLog {
     fn initial_state(&self) -> Result<RaftState> {
         let inner = self.inner.lock();
-        Ok(RaftState { hard_state: inner.hard_state.clone(), conf_state: inner.voters.clone() })
+        Ok(RaftState { hard_state: inner.hard_state.clone(), conf_state: inner.conf_state.clone() })
     }
 
     fn entries(
@@ -155,15 +180,17 @@ impl Storage for RaftLog {
     }
 
     fn snapshot(&self, request_index: u64, to: u64) -> Result<Snapshot> {
-        let (index, term) = (self.source)(to);
-        if index < request_index || index == 0 {
+        let SnapshotPosition { index, term, members } = (self.source)(to);
+        // A member that was added just now may not be in the state yet, and would not take such a snapshot.
+        if index < request_index || index == 0 || members.suffrage(to) == Suffrage::None {
             return Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable));
         }
         let mut snapshot = Snapshot::default();
         let metadata = snapshot.mut_metadata();
         metadata.index = index;
         metadata.term = term;
-        metadata.set_conf_state(self.inner.lock().voters.clone());
+        metadata.set_conf_state(conf_state(&members));
+        snapshot.data = encode_members(&members).into();
         Ok(snapshot)
     }
 }
@@ -175,7 +202,8 @@ mod tests {
     fn log(entries: u64) -> RaftLog {
         let entry = |index| Entry { index, term: 2, data: vec![7; 100].into(), ..Entry::default() };
         let entries = (11..11 + entries).map(entry).collect();
-        RaftLog::new(vec![1], HardState::default(), (10, 1), entries, Box::new(|_| (0, 0)))
+        let nothing = |_| SnapshotPosition { index: 0, term: 0, members: Members::default() };
+        RaftLog::new(&Members::default(), HardState::default(), (10, 1), entries, Box::new(nothing))
     }
 
     #[test]

@@ -12,11 +12,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
+use etcd_lite_core::{MemberRecord, Members};
 use parking_lot::Mutex;
 use raft::eraftpb::{Entry, HardState, Message, MessageType};
 
 use super::core::{CoreConfig, Disk, RaftCore};
-use super::log::RaftLog;
+use super::log::{RaftLog, SnapshotPosition};
 use super::wal_disk::{records, to_entry, to_hard_state};
 use crate::wal::codec::decode_file;
 use crate::wal::{Replay, WalRecord};
@@ -475,14 +476,21 @@ impl Simulation {
         let state = Arc::new(Mutex::new(state));
         let prepared: Arc<Mutex<HashMap<u64, State>>> = Arc::default();
         let (source, outbox) = (Arc::clone(&state), Arc::clone(&prepared));
+        let members =
+            Members::from_records((1..=MEMBERS).map(|id| MemberRecord { id, ..MemberRecord::default() }));
+        let snapshot_members = members.clone();
         let log = RaftLog::new(
-            (1..=MEMBERS).collect(),
+            &members,
             to_hard_state(replay.hard_state, applied),
             replay.snapshot,
             replay.entries.into_iter().map(to_entry).collect(),
             Box::new(move |to| {
                 let state = source.lock().clone();
-                let position = (state.index, state.term);
+                let position = SnapshotPosition {
+                    index: state.index,
+                    term: state.term,
+                    members: snapshot_members.clone(),
+                };
                 outbox.lock().insert(to, state);
                 position
             }),
@@ -497,7 +505,8 @@ impl Simulation {
             applied,
             is_rejoining,
         };
-        let core = RaftCore::new(config, log).map_err(|error| format!("member {member}: {error}"))?;
+        let core =
+            RaftCore::new(config, members, log).map_err(|error| format!("member {member}: {error}"))?;
         let life = sim.lives;
         sim.running = Some(Running {
             core,

@@ -9,7 +9,7 @@ use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::range_server::RangeAnswer;
-use super::{Context, status};
+use super::{Context, learner, status};
 use crate::member::{Member, ProposeError};
 
 pub(crate) struct KvService<M>(pub(crate) Arc<Context<M>>);
@@ -36,6 +36,7 @@ impl<M: Member> KvService<M> {
         status::require_leader(&*self.0.member, request.metadata())?;
         let range = request.get_ref();
         check::range(range).map_err(status::of_store)?;
+        learner::check_range(&*self.0.member, range.serializable)?;
         if !range.serializable {
             self.wait_until_current().await?;
         }

@@ -127,9 +127,12 @@ impl<M: Member> pb::maintenance_server::Maintenance for MaintenanceService<M> {
 
     async fn move_leader(
         &self,
-        _: Request<pb::MoveLeaderRequest>,
+        request: Request<pb::MoveLeaderRequest>,
     ) -> Result<Response<pb::MoveLeaderResponse>, Status> {
-        Err(not_implemented("moving the leadership"))
+        let target = request.into_inner().target_id;
+        self.0.member.move_leader(target).await.map_err(status::of_propose)?;
+        // As upstream's, without a header.
+        Ok(Response::new(pb::MoveLeaderResponse::default()))
     }
 
     async fn downgrade(

@@ -15,6 +15,7 @@ mod health;
 mod huffman;
 mod in_process;
 mod kv;
+mod learner;
 mod lease;
 mod lenient_authority;
 mod lock;
@@ -310,6 +311,9 @@ impl<M: Member> ClientService<M> {
         B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
     {
+        if let Some(refusal) = learner::refusal(self.http.member(), request.uri().path()) {
+            return Box::pin(async move { Ok(refusal.into_http()) });
+        }
         let service = request.uri().path().split('/').nth(1).unwrap_or_default();
         let answer: ResponseFuture = match service {
             "etcdserverpb.KV" if request.uri().path() == range_server::PATH => {

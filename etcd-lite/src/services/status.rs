@@ -33,7 +33,12 @@ pub(crate) fn of_propose(error: ProposeError) -> Status {
         | ProposeError::TimeoutLeaderFailed
         | ProposeError::TimeoutConnectionLost
         | ProposeError::Stopped
+        | ProposeError::LeaderTransferTimeout
+        | ProposeError::UnhealthyCluster
         | ProposeError::Learner => Code::Unavailable,
+        ProposeError::NotLeader | ProposeError::BadLeaderTransferee | ProposeError::LearnerNotReady => {
+            Code::FailedPrecondition
+        }
         ProposeError::TooLarge => Code::InvalidArgument,
         ProposeError::TooManyRequests => Code::ResourceExhausted,
         ProposeError::Disk(_) => Code::Internal,

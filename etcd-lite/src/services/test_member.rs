@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use etcd_lite_core::{Command, Request, Store};
+use etcd_lite_core::{Command, Request, Response, Store};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{broadcast, watch};
 
@@ -69,6 +69,17 @@ impl TestMember {
 impl Member for TestMember {
     async fn propose(&self, request: Request) -> Result<Proposed, ProposeError> {
         self.apply(request)
+    }
+
+    async fn change_members(&self, request: Request) -> Result<Vec<MemberInfo>, ProposeError> {
+        match self.apply(request)?.response {
+            Response::Members(members) => Ok(members.iter().map(MemberInfo::from).collect()),
+            other => panic!("not an answer to a change of the members: {other:?}"),
+        }
+    }
+
+    async fn move_leader(&self, _: u64) -> Result<(), ProposeError> {
+        Err(ProposeError::BadLeaderTransferee)
     }
 
     async fn read_index(&self) -> Result<(), ProposeError> {

@@ -138,8 +138,11 @@ async fn refusals_have_etcds_codes_and_texts() {
     let status = MaintenanceClient::new(server.channel.clone())
         .move_leader(pb::MoveLeaderRequest { target_id: 1 })
         .await
-        .expect_err("not there yet");
-    assert_eq!(status.code(), Code::Unimplemented);
+        .expect_err("alone");
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::FailedPrecondition, "etcdserver: bad leader transferee")
+    );
     server.member.set_leader(0);
     let mut request =
         Request::new(pb::RangeRequest { key: "k".into(), serializable: true, ..Default::default() });

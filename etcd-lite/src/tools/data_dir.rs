@@ -11,9 +11,6 @@ use crate::data_lock::DataLock;
 use crate::raft_member::choose_store;
 use crate::wal::scan::{Scan, scan};
 
-/// The entry kind of commands; others change the set of members.
-const COMMAND: u8 = 0;
-
 /// Where a member keeps its things. Held alone until dropped.
 pub(super) struct DataDir {
     pub(super) log: PathBuf,
@@ -79,7 +76,7 @@ pub(super) fn state(path: &Path, wal_dir: Option<&Path>) -> anyhow::Result<Store
         if entry.index <= store.applied_index() || entry.index > log.replay.hard_state.commit {
             continue;
         }
-        if entry.data.is_empty() || entry.kind != COMMAND {
+        if entry.data.is_empty() {
             store.advance(entry.index, entry.term);
             continue;
         }

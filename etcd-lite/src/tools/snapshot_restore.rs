@@ -70,7 +70,8 @@ pub(super) fn run(options: RestoreOptions) -> Result<(), super::Failure> {
     if let Some(wal_dir) = options.wal_dir.as_deref().filter(|dir| dir.exists()) {
         return Err(anyhow!("wal-dir {wal_dir:?} exists").into());
     }
-    let store = read(file, &options)?;
+    let mut store = read(file, &options)?;
+    store.begin_with(cluster.records());
     let (revision, keys) = (store.revision(), store.key_count());
     write(&data_dir, options.wal_dir.as_deref(), &store, &cluster)?;
     eprintln!(

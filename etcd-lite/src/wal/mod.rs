@@ -111,7 +111,43 @@ pub struct Wal {
     fsync_seconds: Option<Histogram>,
 }
 
+/// Whose log lies in a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster.
+    pub cluster_id: u64,
+    /// The member.
+    pub member_id: u64,
+    /// Whether the log holds anything, or was only begun.
+    pub has_entries: bool,
+}
+
 impl Wal {
+    /// Whose log lies in `dir`, if any does. Damage is left to [`Wal::open`] to find.
+    ///
+    /// # Errors
+    /// The file system refused.
+    pub fn identity(dir: &Path) -> Result<Option<Identity>, WalError> {
+        let mut found: Option<Identity> = None;
+        for path in segment_paths(dir)? {
+            let bytes = std::fs::read(&path).map_err(|source| WalError::Io { path, source })?;
+            decode_file(&bytes, |record| match record {
+                WalRecord::Identity { cluster_id, member_id } if found.is_none() => {
+                    found = Some(Identity { cluster_id, member_id, has_entries: false });
+                }
+                WalRecord::Entry(_) => found.iter_mut().for_each(|identity| identity.has_entries = true),
+                WalRecord::Snapshot { index, .. } | WalRecord::Reset { index, .. } if index > 0 => {
+                    found.iter_mut().for_each(|identity| identity.has_entries = true);
+                }
+                _ => {}
+            });
+            if found.is_some_and(|identity| identity.has_entries) {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
     /// Opens or makes the log of a member in `dir`, and reads what is there. A torn tail is cut off.
     ///
     /// # Errors
@@ -122,12 +158,7 @@ impl Wal {
             move |source| WalError::Io { path, source }
         };
         std::fs::create_dir_all(dir).map_err(io(dir))?;
-        let mut paths: Vec<PathBuf> = std::fs::read_dir(dir)
-            .map_err(io(dir))?
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|path| path.extension().is_some_and(|e| e == &SUFFIX[1..]))
-            .collect();
-        paths.sort();
+        let paths = segment_paths(dir)?;
         let mut replay = Replay { is_new: true, ..Replay::default() };
         let mut segments = Vec::new();
         for (position, path) in paths.iter().enumerate() {
@@ -354,6 +385,21 @@ impl Replay {
     }
 }
 
+/// The log's files in order; none if the directory is not there.
+fn segment_paths(dir: &Path) -> Result<Vec<PathBuf>, WalError> {
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(WalError::Io { path: dir.to_owned(), source }),
+    };
+    let mut paths: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|e| e == &SUFFIX[1..]))
+        .collect();
+    paths.sort();
+    Ok(paths)
+}
+
 fn sequence(path: &Path) -> Option<u64> {
     u64::from_str_radix(path.file_stem()?.to_str()?, 16).ok()
 }
@@ -379,12 +425,15 @@ mod tests {
         let dir = tempfile::tempdir().expect("dir");
         let (mut wal, replay) = open(dir.path());
         assert!(replay.is_new);
+        let identity = |has_entries| Some(Identity { cluster_id: 1, member_id: 2, has_entries });
+        assert_eq!(Wal::identity(dir.path()).expect("read"), identity(false));
         let state = WalHardState { term: 3, vote: 2, commit: 1 };
         for record in [entry(1, 1), entry(2, 1), WalRecord::HardState(state), entry(2, 3)] {
             wal.append(&record);
         }
         wal.sync().expect("sync");
         drop(wal);
+        assert_eq!(Wal::identity(dir.path()).expect("read"), identity(true));
         let (_, replay) = open(dir.path());
         assert_eq!(
             (indexes(&replay), replay.hard_state, replay.is_new),
