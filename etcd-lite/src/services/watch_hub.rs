@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use coracle_proto::etcdserverpb::{ResponseHeader, WatchResponse};
 use etcd_lite_core::watch_index::{GroupId, WatchIndex};
@@ -106,6 +107,19 @@ impl StreamOut {
     }
 }
 
+/// How long to gather changes after so many frames were sent. Each frame costs a wake-up and a write on its connection; when many watch the same
+/// keys, telling every single change leaves no time for making changes. With few watchers there is no wait.
+fn pause_after(frames: usize) -> Duration {
+    const FEW: usize = 16;
+    const PER_FRAME: Duration = Duration::from_micros(40);
+    const MAX: Duration = Duration::from_millis(5);
+    if frames < FEW {
+        Duration::ZERO
+    } else {
+        (PER_FRAME * u32::try_from(frames).unwrap_or(u32::MAX)).min(MAX)
+    }
+}
+
 /// Names a watcher: its stream's number and its id there.
 type WatcherKey = (u64, i64);
 
@@ -177,7 +191,13 @@ impl<M: Member> WatchHub<M> {
                     Err(TryRecvError::Closed) => Next::End,
                 };
             }
-            self.tell(&events);
+            let pause = pause_after(self.tell(&events));
+            if !pause.is_zero() {
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
             match next {
                 Next::Go => {}
                 Next::Resync => self.resync(),
@@ -264,12 +284,13 @@ impl<M: Member> WatchHub<M> {
         }
     }
 
-    fn tell(&self, events: &[Event]) {
+    /// Tells watchers in the hub what they want to see of some changes; how many frames that took.
+    fn tell(&self, events: &[Event]) -> usize {
         let mut state = self.state.lock();
         // What was told already (after a resync) is not told again.
         let first = events.partition_point(|event| event.version.revision.main <= state.synced_revision);
         let events = &events[first..];
-        let Some(last) = events.last() else { return };
+        let Some(last) = events.last() else { return 0 };
         let first_revision = state.synced_revision + 1;
         let last_revision = last.version.revision.main;
         let header = self.header(last_revision);
@@ -314,6 +335,7 @@ impl<M: Member> WatchHub<M> {
         for (key, next_revision) in lagging {
             state.send_back(key, next_revision);
         }
+        sent_count as usize
     }
 
     /// Sends every watcher to the history.
