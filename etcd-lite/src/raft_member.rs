@@ -7,7 +7,6 @@ mod log_start;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -18,7 +17,9 @@ use coracle_proto::store::{ClusterVersion, MemberAttributes};
 use etcd_lite_core::{Command, Members, Request, Store, StoreError, Suffrage};
 use parking_lot::{Mutex, RwLock};
 use prost::Message as _;
-use tokio::sync::{broadcast, oneshot, watch};
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::bootstrap::Beginning;
 use crate::checkpoint::sled_state::SledState;
@@ -30,7 +31,7 @@ use crate::member::{Feed, LeaseTimeToLive, Member, MemberInfo, MemberStatus, Pro
 use crate::metrics::DiskSeconds;
 use crate::peer::Peers;
 use crate::quota::{self, Quota};
-use crate::raft::applier::Applier;
+use crate::raft::applier::{Applier, Applying};
 use crate::raft::core::{CoreConfig, RaftCore};
 use crate::raft::driver::{Driver, Input, View};
 use crate::raft::log::{RaftLog, SnapshotPosition};
@@ -41,8 +42,6 @@ use crate::wal::Wal;
 
 /// Inputs that may wait for the driver.
 const INPUTS: usize = 16_384;
-/// Batches that may wait for the applier.
-const APPLY_QUEUE: usize = 64;
 /// Proposals of this member that may wait for their answer, as etcd's limit.
 const PROPOSALS_MAX: usize = 5000;
 /// Changes a watch hub may lag behind before it reads history.
@@ -106,14 +105,14 @@ pub struct RaftMember {
     leader: watch::Receiver<u64>,
     applied: watch::Receiver<u64>,
     view: Arc<Mutex<View>>,
-    inputs: SyncSender<Input>,
+    inputs: mpsc::Sender<Input>,
     /// Lease timers.
     pub leases: Arc<LeaseKeeper>,
     /// How long the disk takes.
     pub disk_seconds: DiskSeconds,
     peers: Arc<Peers>,
     next_id: AtomicU64,
-    checkpoint: SyncSender<writer::Job>,
+    checkpoint: std::sync::mpsc::SyncSender<writer::Job>,
     checkpoint_disk: Arc<DiskBytes>,
     wal_bytes: Arc<AtomicU64>,
     failed: AtomicU64,
@@ -122,11 +121,11 @@ pub struct RaftMember {
 }
 
 impl RaftMember {
-    /// Opens the data directory and starts the member's threads. `peers` carries its messages.
+    /// Opens the data directory and starts the member's threads. `peers` carries its messages; consensus runs on `runtime`, as do they.
     ///
     /// # Errors
     /// The data directory is damaged, foreign or not writable.
-    pub fn start(config: MemberConfig, peers: Arc<Peers>) -> anyhow::Result<Arc<Self>> {
+    pub fn start(config: MemberConfig, peers: Arc<Peers>, runtime: Runtime) -> anyhow::Result<Arc<Self>> {
         let dir = config.data_dir.join("member");
         let lock = DataLock::take(&dir)?;
         let snapshot_dir = dir.join("snap");
@@ -155,8 +154,7 @@ impl RaftMember {
         let store = Arc::new(RwLock::new(store));
         let (leader, leader_seen) = watch::channel(0);
         let (applied_sender, applied_seen) = watch::channel(applied);
-        let (inputs, input_queue) = sync_channel(INPUTS);
-        let (work, work_queue) = sync_channel(APPLY_QUEUE);
+        let (inputs, input_queue) = mpsc::channel(INPUTS);
         let leases = Arc::new(LeaseKeeper::new());
         let waiters = Arc::new(Waiters::default());
         let view = Arc::new(Mutex::new(View::default()));
@@ -231,6 +229,7 @@ impl RaftMember {
             snapshot_dir,
             quota: Arc::clone(&config.quota),
         };
+        let (applying, applier_thread) = Applying::start(applier)?;
         let (sender, followed) = (Arc::clone(&peers), Arc::clone(&peers));
         let driver = Driver {
             core,
@@ -238,7 +237,7 @@ impl RaftMember {
             tick: config.heartbeat,
             send: Box::new(move |message| sender.send(message)),
             members_changed: Box::new(move |members| followed.update(members)),
-            applier: work,
+            applying,
             leader,
             view: Arc::clone(&view),
             leading_term,
@@ -247,14 +246,10 @@ impl RaftMember {
             waiters: Arc::clone(&waiters),
             applied: applied_seen.clone(),
         };
-        let spawn = |name: &'static str, run: Box<dyn FnOnce() + Send>| {
-            std::thread::Builder::new().name(name.into()).spawn(move || end_process_on_panic(name, run))
-        };
-        let threads = vec![
-            spawn("applier", Box::new(move || applier.run(&work_queue)))?,
-            spawn("raft", Box::new(move || driver.run(&input_queue)))?,
-            checkpoint_thread,
-        ];
+        let raft_thread = std::thread::Builder::new().name("raft".into()).spawn(move || {
+            end_process_on_panic("raft", || runtime.block_on(driver.run(input_queue)));
+        })?;
+        let threads = vec![applier_thread, raft_thread, checkpoint_thread];
         let next_id = AtomicU64::new(first_id(id, now_ms()));
         let member = Arc::new(Self {
             config,
@@ -292,7 +287,7 @@ impl RaftMember {
     /// Hands over leadership, finishes what is committed, closes the files.
     pub fn stop(&self) {
         // Fails when the driver has ended by itself.
-        let _ = self.inputs.send(Input::Stop);
+        let _ = self.inputs.blocking_send(Input::Stop);
         for thread in std::mem::take(&mut *self.threads.lock()) {
             let _ = thread.join();
         }
@@ -306,7 +301,7 @@ impl RaftMember {
     fn enqueue(&self, input: Input) -> Result<(), ProposeError> {
         self.inputs.try_send(input).map_err(|error| match error {
             TrySendError::Full(_) => ProposeError::TooManyRequests,
-            TrySendError::Disconnected(_) => ProposeError::Stopped,
+            TrySendError::Closed(_) => ProposeError::Stopped,
         })
     }
 
@@ -442,6 +437,9 @@ impl Member for RaftMember {
     }
 
     async fn read_index(&self) -> Result<(), ProposeError> {
+        if self.view.lock().is_alone {
+            return Ok(());
+        }
         let (sender, answer) = oneshot::channel();
         self.enqueue(Input::ReadIndex(sender))?;
         let mut applied = self.applied.clone();

@@ -48,8 +48,19 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     .await?;
     let (cluster_id, id) = (beginning.cluster_id, beginning.id);
     let own_peer_urls: Vec<String> = options.urls.initial_advertise_peer_urls.iter().map(plain).collect();
-    let peers =
-        Peers::new(cluster_id, id, own_peer_urls.clone(), tls.towards_peers.clone(), shutdown.clone());
+    // A thread of its own for consensus and the connections between members, see `raft::driver`.
+    let consensus = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime of consensus")?;
+    let peers = Peers::new(
+        cluster_id,
+        id,
+        own_peer_urls.clone(),
+        tls.towards_peers.clone(),
+        consensus.handle().clone(),
+        shutdown.clone(),
+    );
     let config = MemberConfig {
         data_dir: data_dir.clone(),
         beginning,
@@ -67,16 +78,17 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         strict_reconfig_check: options.clustering.strict_reconfig_check,
         force_new_cluster: options.clustering.force_new_cluster,
     };
-    let starting = Arc::clone(&peers);
-    let member = match tokio::task::spawn_blocking(move || RaftMember::start(config, starting)).await? {
-        Ok(member) => member,
-        // As etcd: this is an end, not a failure to be repeated.
-        Err(error) if error.is::<RemovedMember>() => {
-            tracing::error!(%error, "this member has ended");
-            return Ok(());
-        }
-        Err(error) => return Err(error),
-    };
+    let (starting, among_members) = (Arc::clone(&peers), consensus.handle().clone());
+    let member =
+        match tokio::task::spawn_blocking(move || RaftMember::start(config, starting, consensus)).await? {
+            Ok(member) => member,
+            // As etcd: this is an end, not a failure to be repeated.
+            Err(error) if error.is::<RemovedMember>() => {
+                tracing::error!(%error, "this member has ended");
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
     tracing::info!(
         name = options.name,
         id = format!("{id:x}"),
@@ -85,7 +97,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     );
     let snapshot_dir = data_dir.join("member/snap");
     for listening in peer_listeners {
-        tokio::spawn(peer::serve(
+        among_members.spawn(peer::serve(
             listening,
             tls.peers.clone(),
             Arc::clone(&peers),

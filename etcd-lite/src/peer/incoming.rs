@@ -67,6 +67,28 @@ impl Incoming {
         }
         Err(Status::failed_precondition("cluster ID mismatch"))
     }
+
+    /// Writes a snapshot to disk and gives the message that announces it.
+    async fn take_snapshot(self, mut parts: Streaming<SnapshotPart>) -> Result<Message, Status> {
+        let failed = |error: std::io::Error| Status::internal(format!("cannot keep the snapshot: {error}"));
+        let mut open: Option<(SnapshotWriter, Message)> = None;
+        while let Some(part) = parts.message().await? {
+            if let Some(head) = part.head {
+                self.check(head.cluster_id)?;
+                let writer =
+                    SnapshotWriter::create(&self.snapshot_dir, head.index, head.term).map_err(failed)?;
+                open = Some((writer, decode(&head.message)?));
+            }
+            let (writer, _) =
+                open.as_mut().ok_or_else(|| Status::invalid_argument("records before the head"))?;
+            for record in &part.records {
+                writer.record(&record.key, &record.value).map_err(failed)?;
+            }
+        }
+        let (writer, message) = open.ok_or_else(|| Status::invalid_argument("an empty snapshot"))?;
+        writer.finish().map_err(failed)?;
+        Ok(message)
+    }
 }
 
 fn decode(bytes: &[u8]) -> Result<Message, Status> {
@@ -92,24 +114,9 @@ impl Peer for Incoming {
     }
 
     async fn install(&self, request: Request<Streaming<SnapshotPart>>) -> Result<Response<Ack>, Status> {
-        let failed = |error: std::io::Error| Status::internal(format!("cannot keep the snapshot: {error}"));
-        let mut parts = request.into_inner();
-        let mut open: Option<(SnapshotWriter, Message)> = None;
-        while let Some(part) = parts.message().await? {
-            if let Some(head) = part.head {
-                self.check(head.cluster_id)?;
-                let writer =
-                    SnapshotWriter::create(&self.snapshot_dir, head.index, head.term).map_err(failed)?;
-                open = Some((writer, decode(&head.message)?));
-            }
-            let (writer, _) =
-                open.as_mut().ok_or_else(|| Status::invalid_argument("records before the head"))?;
-            for record in &part.records {
-                writer.record(&record.key, &record.value).map_err(failed)?;
-            }
-        }
-        let (writer, message) = open.ok_or_else(|| Status::invalid_argument("an empty snapshot"))?;
-        writer.finish().map_err(failed)?;
+        let incoming = self.clone();
+        let taken = self.peers.elsewhere().spawn(incoming.take_snapshot(request.into_inner()));
+        let message = taken.await.map_err(|_| Status::internal("cannot keep the snapshot"))??;
         self.peers.input_surely(Input::Step(Box::new(message))).await;
         Ok(Response::new(Ack::default()))
     }

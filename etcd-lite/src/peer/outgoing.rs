@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -16,7 +15,9 @@ use etcd_lite_core::{Members, Record, Store};
 use parking_lot::{Mutex, RwLock};
 use protobuf::Message as _;
 use raft::eraftpb::{Message, MessageType};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
@@ -54,11 +55,14 @@ pub struct Peers {
     peers: RwLock<HashMap<u64, Peer>>,
     members: RwLock<Members>,
     snapshots: Mutex<HashMap<u64, Prepared>>,
-    inputs: Arc<OnceLock<SyncSender<Input>>>,
+    inputs: Arc<OnceLock<mpsc::Sender<Input>>>,
     store: OnceLock<Arc<RwLock<Store>>>,
     member: OnceLock<Weak<RaftMember>>,
     has_ended: AtomicBool,
-    runtime: tokio::runtime::Handle,
+    /// Where consensus runs, and the streams to and from the peers.
+    runtime: Handle,
+    /// Where everything else runs: what takes long must not hold up a heartbeat.
+    elsewhere: Handle,
     shutdown: CancellationToken,
 }
 
@@ -78,12 +82,13 @@ struct Prepared {
 }
 
 impl Peers {
-    /// No connections yet; they are made when the member has started.
+    /// No connections yet; they are made when the member has started, on `runtime`.
     pub fn new(
         cluster_id: u64,
         own_id: u64,
         own_urls: Vec<String>,
         tls: Option<PeerTls>,
+        runtime: Handle,
         shutdown: CancellationToken,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -98,13 +103,19 @@ impl Peers {
             store: OnceLock::new(),
             member: OnceLock::new(),
             has_ended: AtomicBool::new(false),
-            runtime: tokio::runtime::Handle::current(),
+            runtime,
+            elsewhere: Handle::current(),
             shutdown,
         })
     }
 
     /// The member has started, with these members: begins to send, and gives what arrives to `inputs`.
-    pub fn connect(self: &Arc<Self>, inputs: SyncSender<Input>, member: Weak<RaftMember>, members: &Members) {
+    pub fn connect(
+        self: &Arc<Self>,
+        inputs: mpsc::Sender<Input>,
+        member: Weak<RaftMember>,
+        members: &Members,
+    ) {
         // Called once.
         let _ = (self.inputs.set(inputs), self.member.set(member));
         self.update(members);
@@ -260,10 +271,10 @@ impl Peers {
 
     /// Like [`Peers::input`] for what must not be lost; waits for a place.
     pub(super) async fn input_surely(self: &Arc<Self>, input: Input) {
-        let peers = Arc::clone(self);
-        // Blocks for as long as the driver needs for one round.
-        let _ =
-            tokio::task::spawn_blocking(move || peers.inputs.get().map(|inputs| inputs.send(input))).await;
+        if let Some(inputs) = self.inputs.get() {
+            // Fails when the driver has ended.
+            let _ = inputs.send(input).await;
+        }
     }
 
     /// The member, unless it is starting or ending.
@@ -310,6 +321,11 @@ impl Peers {
         })
     }
 
+    /// Where to do what takes long.
+    pub(super) fn elsewhere(&self) -> &Handle {
+        &self.elsewhere
+    }
+
     /// The cluster all this belongs to.
     pub(super) fn cluster_id(&self) -> u64 {
         self.cluster_id
@@ -334,7 +350,7 @@ impl Peers {
     fn send_snapshot(self: &Arc<Self>, message: Message, channel: Channel) {
         let (to, peers) = (message.to, Arc::clone(self));
         let Some(prepared) = self.snapshots.lock().remove(&to) else { return };
-        self.runtime.spawn(async move {
+        self.elsewhere.spawn(async move {
             let head = SnapshotHead {
                 cluster_id: peers.cluster_id,
                 index: prepared.index,
@@ -407,10 +423,10 @@ impl Peers {
     }
 }
 
-fn hand_over(inputs: &OnceLock<SyncSender<Input>>, input: Input) {
+fn hand_over(inputs: &OnceLock<mpsc::Sender<Input>>, input: Input) {
     let Some(inputs) = inputs.get() else { return };
     match inputs.try_send(input) {
-        Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+        Ok(()) | Err(TrySendError::Closed(_)) => {}
         Err(TrySendError::Full(_)) => tracing::debug!("dropped a peer's message: too many wait"),
     }
 }

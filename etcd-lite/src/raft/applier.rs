@@ -1,13 +1,17 @@
-//! The thread that applies committed entries, in order, and tells everyone concerned: the proposer, watchers, lease timers, the
-//! checkpoint.
+//! Applies committed entries, in order, and tells everyone concerned: the proposer, watchers, lease timers, the checkpoint.
+//!
+//! A thread does it, so that consensus goes on beside a long transaction. What is small and finds nothing before it is applied by the thread
+//! that drives consensus itself: waking another one takes longer.
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use etcd_lite_core::{Command, RecordChange, Store};
+use coracle_proto::etcdserverpb::request_op::Request as Operation;
+use etcd_lite_core::{Command, RecordChange, Request, Store};
 use parking_lot::RwLock;
 use prost::Message as _;
 use raft::eraftpb::Entry;
@@ -21,11 +25,116 @@ use crate::member::{Feed, ProposeError};
 use crate::quota::Quota;
 use crate::tokens::Tokens;
 
+/// Batches that may wait for the thread.
+const QUEUE: usize = 64;
 /// Entries applied under one hold of the store's lock, so that readers get in between.
 const BATCH: usize = 64;
 
+/// With so few entries the consensus thread may apply them itself.
+const FEW: usize = 8;
+
+/// The consensus thread's way to the applier.
+pub struct Applying {
+    applier: Arc<Applier>,
+    queue: SyncSender<Work>,
+    /// Work that the thread has not finished.
+    unfinished: Arc<AtomicUsize>,
+}
+
+impl Applying {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The thread cannot be made.
+    pub fn start(applier: Applier) -> std::io::Result<(Self, JoinHandle<()>)> {
+        let (queue, work) = sync_channel(QUEUE);
+        let (applier, unfinished) = (Arc::new(applier), Arc::new(AtomicUsize::new(0)));
+        let (own, count) = (Arc::clone(&applier), Arc::clone(&unfinished));
+        let thread = std::thread::Builder::new().name("applier".into()).spawn(move || {
+            crate::raft_member::end_process_on_panic("applier", || own.run(&work, &count));
+        })?;
+        Ok((Self { applier, queue, unfinished }, thread))
+    }
+
+    /// Entries in log order.
+    pub fn committed(&self, entries: Vec<Entry>) {
+        if entries.len() <= FEW
+            && self.unfinished.load(Ordering::Acquire) == 0
+            && let Some(commands) = entries.iter().map(brief).collect()
+        {
+            return self.applier.apply(commands);
+        }
+        self.send(Work::Committed(entries));
+    }
+
+    /// Load this snapshot in place of the store.
+    pub fn snapshot(&self, index: u64) {
+        self.send(Work::Snapshot(index));
+    }
+
+    /// End after what was handed over.
+    pub fn stop(&self) {
+        self.send(Work::Stop);
+    }
+
+    fn send(&self, work: Work) {
+        self.unfinished.fetch_add(1, Ordering::AcqRel);
+        // The applier lives as long as the consensus thread.
+        let _ = self.queue.send(work);
+    }
+}
+
+/// An entry, decoded.
+struct Decoded {
+    index: u64,
+    term: u64,
+    /// `None` for a new leader's first entry.
+    command: Option<Command>,
+}
+
+fn decode(entry: Entry) -> Decoded {
+    let Entry { index, term, data, .. } = entry;
+    if data.is_empty() {
+        return Decoded { index, term, command: None };
+    }
+    match Command::decode(data) {
+        Ok(command) => Decoded { index, term, command: Some(command) },
+        Err(error) => {
+            // Going on would make this member differ from those that can read the entry.
+            tracing::error!(index, %error, "a log entry cannot be read; ending. Is this binary older than the other members'?");
+            std::process::exit(1);
+        }
+    }
+}
+
+/// An entry that is sure to be applied quickly, decoded.
+fn brief(entry: &Entry) -> Option<Decoded> {
+    let decoded = decode(entry.clone());
+    decoded.command.as_ref().is_none_or(|command| is_brief(command.request.as_ref())).then_some(decoded)
+}
+
+/// Whether a command looks at few keys, whatever the store holds.
+fn is_brief(request: Option<&Request>) -> bool {
+    match request {
+        Some(Request::Put(_)) => true,
+        Some(Request::DeleteRange(delete)) => delete.range_end.is_empty(),
+        Some(Request::Txn(txn)) => {
+            let operations = || txn.success.iter().chain(&txn.failure);
+            operations().count() <= FEW
+                && txn.compare.iter().all(|compare| compare.range_end.is_empty())
+                && operations().all(|operation| match &operation.request {
+                    Some(Operation::RequestPut(_)) => true,
+                    Some(Operation::RequestRange(range)) => range.range_end.is_empty(),
+                    Some(Operation::RequestDeleteRange(delete)) => delete.range_end.is_empty(),
+                    Some(Operation::RequestTxn(_)) | None => false,
+                })
+        }
+        _ => false,
+    }
+}
+
 /// Work for the applier.
-pub enum Work {
+enum Work {
     /// Entries in log order.
     Committed(Vec<Entry>),
     /// Load this snapshot in place of the store.
@@ -62,11 +171,11 @@ pub struct Applier {
 
 impl Applier {
     /// Works until told to stop.
-    pub fn run(self, work: &Receiver<Work>) {
+    fn run(&self, work: &Receiver<Work>, unfinished: &AtomicUsize) {
         while let Ok(item) = work.recv() {
             match item {
                 Work::Committed(entries) => {
-                    let mut entries = entries.into_iter().peekable();
+                    let mut entries = entries.into_iter().map(decode).peekable();
                     while entries.peek().is_some() {
                         self.apply(entries.by_ref().take(BATCH).collect());
                     }
@@ -74,12 +183,13 @@ impl Applier {
                 Work::Snapshot(index) => self.load(index),
                 Work::Stop => break,
             }
+            unfinished.fetch_sub(1, Ordering::AcqRel);
         }
         // The writer may have ended by itself.
         let _ = self.checkpoint.send(Job::Stop);
     }
 
-    fn apply(&self, entries: Vec<Entry>) {
+    fn apply(&self, entries: Vec<Decoded>) {
         component_base::failpoint!("applier.before_apply");
         let mut changes: Vec<RecordChange> = Vec::new();
         let (mut feeds, mut answers, mut leases) =
@@ -92,7 +202,7 @@ impl Applier {
                 if entry.index <= store.applied_index() {
                     continue;
                 }
-                if entry.data.is_empty() {
+                let Some(command) = entry.command else {
                     changes.push(RecordChange::Set(store.advance(entry.index, entry.term)));
                     // The first entry of a term is its leader's empty one: everything of earlier terms is applied now.
                     if self.leading_term.load(Ordering::Acquire) == entry.term {
@@ -105,14 +215,6 @@ impl Applier {
                     }
                     leader_began = Some(entry.term);
                     continue;
-                }
-                let command = match Command::decode(entry.data) {
-                    Ok(command) => command,
-                    Err(error) => {
-                        // Going on would make this member differ from those that can read the entry.
-                        tracing::error!(index = entry.index, %error, "a log entry cannot be read; ending. Is this binary older than the other members'?");
-                        std::process::exit(1);
-                    }
                 };
                 let applied = store.apply(entry.index, entry.term, &command);
                 if !applied.events.is_empty() {

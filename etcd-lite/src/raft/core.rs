@@ -380,6 +380,11 @@ impl RaftCore {
         self.node.raft.state == StateRole::Leader
     }
 
+    /// Whether this member leads and nobody else has a vote.
+    pub fn is_alone(&self) -> bool {
+        self.is_leader() && self.node.raft.prs().is_singleton() && self.node.raft.promotable()
+    }
+
     /// Whether a leader is known.
     pub fn has_leader(&self) -> bool {
         self.leader() != INVALID_ID

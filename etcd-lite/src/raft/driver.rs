@@ -1,18 +1,20 @@
-//! The thread that drives consensus: takes inputs, ticks the core, persists and sends what comes out. Everything waiting in the queue goes
-//! into one round, so many proposals share one disk sync.
+//! Drives consensus: takes inputs, ticks the core, persists and sends what comes out. Everything waiting in the queue goes into one round, so
+//! many proposals share one disk sync.
+//!
+//! It is a task on a thread of its own, which it shares with the connections to the other members alone: a message from a peer is read, worked
+//! off and answered without waking another thread. It blocks this thread for as long as the disk syncs; nothing could be answered before that.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use etcd_lite_core::Members;
 use raft::eraftpb::Message;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use super::applier::Work;
+use super::applier::Applying;
 use super::core::RaftCore;
 use super::reads::Reads;
 use super::waiters::Waiters;
@@ -29,6 +31,9 @@ const PROPOSALS: usize = 512;
 /// Entries kept in memory for followers that lag, and the bytes they may take.
 const CATCH_UP_ENTRIES: usize = 5000;
 const CATCH_UP_BYTES: usize = 16 << 20;
+
+/// For the connections to send the last messages.
+const FAREWELL: Duration = Duration::from_millis(20);
 
 /// Gets the index that a read has to wait for.
 type Reader = oneshot::Sender<u64>;
@@ -98,6 +103,8 @@ pub struct View {
     pub leader_changes: u64,
     /// Whether this member has no vote yet.
     pub is_learner: bool,
+    /// Whether this member leads and nobody else has a vote: whatever was acknowledged to anybody, it has applied.
+    pub is_alone: bool,
 }
 
 /// The driver and what it acts on.
@@ -113,7 +120,7 @@ pub struct Driver {
     /// Told the members whenever they change.
     pub members_changed: Box<dyn FnMut(&Members) + Send>,
     /// Takes committed entries.
-    pub applier: SyncSender<Work>,
+    pub applying: Applying,
     /// Tells who leads.
     pub leader: watch::Sender<u64>,
     /// Tells the rest.
@@ -146,17 +153,21 @@ struct Held {
 
 impl Driver {
     /// Runs until stopped. A failing disk ends the process: what was promised cannot be told from what was not.
-    pub fn run(mut self, inputs: &Receiver<Input>) {
+    pub async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
         let mut held = Waiting::default();
         let mut reads = Reads::default();
-        let mut next_tick = Instant::now() + self.tick;
+        let mut next_tick = tokio::time::Instant::now() + self.tick;
+        let mut tick = std::pin::pin!(tokio::time::sleep_until(next_tick));
         let mut stopping = false;
         self.publish();
         while !stopping {
-            let mut input = match inputs.recv_timeout(next_tick.saturating_duration_since(Instant::now())) {
-                Ok(input) => Some(input),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => break,
+            let mut input = tokio::select! {
+                biased;
+                input = inputs.recv() => match input {
+                    None => break,
+                    some => some,
+                },
+                () = &mut tick => None,
             };
             let mut taken = 0;
             while let Some(current) = input.take() {
@@ -166,31 +177,35 @@ impl Driver {
                     input = inputs.try_recv().ok();
                 }
             }
-            let now = Instant::now();
+            let now = tokio::time::Instant::now();
             if now >= next_tick {
                 self.core.tick();
                 reads.tick(oneshot::Sender::is_closed);
                 self.core.trim(*self.applied.borrow(), CATCH_UP_ENTRIES, CATCH_UP_BYTES);
                 // After a pause (a stopped process) one tick counts, not all that were missed: others may be alive and well.
                 next_tick = now + self.tick;
+                tick.as_mut().reset(next_tick);
             }
-            self.propose_held(&mut held.commands, now);
-            self.propose_changes(&mut held.changes, now);
+            self.propose_held(&mut held.commands, now.into_std());
+            self.propose_changes(&mut held.changes, now.into_std());
             if self.core.can_read()
                 && let Some(number) = reads.next_question()
             {
                 self.core.read_index(number);
             }
             self.round(&mut reads);
+            // The connections' turn: to send, and to read what came meanwhile.
+            tokio::task::yield_now().await;
         }
         if self.core.is_leader()
             && let Some(successor) = self.core.best_successor()
         {
             self.core.transfer_leader(successor);
             self.round(&mut reads);
+            tokio::time::sleep(FAREWELL).await;
         }
         // The applier ends after what was committed.
-        let _ = self.applier.send(Work::Stop);
+        self.applying.stop();
     }
 
     /// Takes one input; `true` to stop.
@@ -284,11 +299,10 @@ impl Driver {
             }
         }
         if let Some(index) = output.snapshot {
-            // The applier lives as long as the driver.
-            let _ = self.applier.send(Work::Snapshot(index));
+            self.applying.snapshot(index);
         }
         if !output.committed.is_empty() {
-            let _ = self.applier.send(Work::Committed(output.committed));
+            self.applying.committed(output.committed);
         }
         for (request, index) in output.reads {
             for reader in reads.answered(request) {
@@ -320,6 +334,7 @@ impl Driver {
         view.term = self.core.term();
         view.commit = self.core.commit();
         view.is_learner = self.core.is_learner();
+        view.is_alone = self.core.is_alone();
         has_changed
     }
 }
