@@ -192,7 +192,7 @@ fn checksum(head: &[u8], payload: &[u8]) -> u32 {
 /// What a log file turned out to be.
 #[derive(Debug, PartialEq, Eq)]
 pub enum FileEnd {
-    /// Every byte belongs to a record.
+    /// Every byte belongs to a record, or was never written.
     Clean,
     /// The file is whole up to here; the rest was never finished.
     Torn {
@@ -210,6 +210,10 @@ pub enum FileEnd {
 pub fn decode_file(bytes: &[u8], mut each: impl FnMut(WalRecord)) -> FileEnd {
     let mut offset = 0;
     while offset < bytes.len() {
+        // Files are made longer ahead of what is written.
+        if bytes[offset] == 0 && bytes[offset..].iter().all(|byte| *byte == 0) {
+            return FileEnd::Clean;
+        }
         let Some((record, length)) = WalRecord::decode(&bytes[offset..]) else {
             let was_synced = is_whole(bytes, offset) || has_later_write(bytes, offset + 1);
             return if was_synced { FileEnd::Damaged { offset } } else { FileEnd::Torn { offset } };

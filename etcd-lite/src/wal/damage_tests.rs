@@ -27,6 +27,8 @@ fn write_log(dir: &Path) -> Written {
         states.push(state);
     }
     let file = wal.segments[0].path.clone();
+    // Closed, it is as long as what is in it.
+    drop(wal);
     let bytes = std::fs::read(&file).expect("read");
     Written { entries, states, file, bytes }
 }

@@ -18,6 +18,8 @@ use prometheus_client::metrics::histogram::Histogram;
 
 /// A segment larger than this is followed by a new one.
 const SEGMENT_BYTES: u64 = 16 << 20;
+/// A file is made longer by so much at a time.
+const RESERVE_BYTES: u64 = 1 << 20;
 const SUFFIX: &str = ".wal";
 
 /// Why the log cannot be used. `Display` says what to do.
@@ -103,6 +105,8 @@ pub struct Wal {
     segments: Vec<Segment>,
     file: File,
     file_bytes: u64,
+    /// Length up to which the file was made longer ahead of what is written; 0 if it was not.
+    reserved_bytes: u64,
     next_sequence: u64,
     /// Number of the last write begun.
     last_write: u64,
@@ -207,6 +211,7 @@ impl Wal {
             segments,
             file,
             file_bytes: 0,
+            reserved_bytes: 0,
             next_sequence,
             last_write: 0,
             buffer: Vec::new(),
@@ -226,11 +231,13 @@ impl Wal {
         self.identity.encode(&mut head);
         WalRecord::Snapshot { index: self.snapshot.0, term: self.snapshot.1 }.encode(&mut head);
         WalRecord::HardState(self.hard_state).encode(&mut head);
+        self.give_back().map_err(io)?;
         let mut file = OpenOptions::new().write(true).create_new(true).open(&path).map_err(io)?;
         file.write_all(&head).and_then(|()| file.sync_all()).map_err(io)?;
         File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(io)?;
         self.file = file;
         self.file_bytes = head.len() as u64;
+        self.reserved_bytes = 0;
         self.next_sequence += 1;
         self.segments.push(Segment { path, last_index: 0 });
         Ok(())
@@ -272,6 +279,10 @@ impl Wal {
     /// # Errors
     /// After an error the file's state is unknown: the process must end.
     pub fn sync(&mut self) -> Result<(), WalError> {
+        let end = self.file_bytes + self.buffer.len() as u64;
+        if end > self.reserved_bytes {
+            self.reserve(end);
+        }
         let io = |source| WalError::Io {
             path: self.segments.last().map(|s| s.path.clone()).unwrap_or_default(),
             source,
@@ -282,7 +293,7 @@ impl Wal {
             self.file.write_all(&self.buffer[..half]).and(Err(error)).map_err(io)?;
         }
         self.file.write_all(&self.buffer).map_err(io)?;
-        self.file_bytes += self.buffer.len() as u64;
+        self.file_bytes = end;
         self.buffer.clear();
         component_base::failpoint::hit_io("wal.before_sync").map_err(io)?;
         if !self.unsafe_no_fsync {
@@ -297,6 +308,23 @@ impl Wal {
             self.cut()?;
         }
         Ok(())
+    }
+
+    /// Cuts off what was reserved and not used.
+    fn give_back(&self) -> io::Result<()> {
+        if self.reserved_bytes > 0 { self.file.set_len(self.file_bytes) } else { Ok(()) }
+    }
+
+    /// Makes room in the file for what comes next, so that a sync need not wait for the file system's own journal to note a new length.
+    fn reserve(&mut self, end: u64) {
+        self.reserved_bytes = end + RESERVE_BYTES;
+        // Where that is not possible, or the disk is nearly full, the write itself will tell.
+        let _ = nix::fcntl::fallocate(
+            &self.file,
+            nix::fcntl::FallocateFlags::empty(),
+            self.file_bytes as i64,
+            (self.reserved_bytes - self.file_bytes) as i64,
+        );
     }
 
     /// A snapshot file holds everything up to `index`: notes that, and removes segments that hold nothing later.
@@ -318,6 +346,13 @@ impl Wal {
     /// Bytes on disk.
     pub fn disk_bytes(&self) -> u64 {
         self.segments.iter().filter_map(|s| std::fs::metadata(&s.path).ok()).map(|meta| meta.len()).sum()
+    }
+}
+
+impl Drop for Wal {
+    fn drop(&mut self) {
+        // A reader passes over what stays.
+        let _ = self.give_back();
     }
 }
 
