@@ -29,7 +29,8 @@ const REVOCATIONS_CONCURRENT: usize = 16;
 pub struct LeaseKeeper {
     /// `None` while this member follows.
     lessor: Mutex<Option<Lessor>>,
-    started: Instant,
+    /// Milliseconds of any clock that never goes back.
+    clock: Box<dyn Fn() -> u64 + Send + Sync>,
 }
 
 /// This member does not lead, so it has no lease timers; ask the leader.
@@ -46,7 +47,13 @@ impl Default for LeaseKeeper {
 impl LeaseKeeper {
     /// Timers of a member that follows.
     pub fn new() -> Self {
-        Self { lessor: Mutex::new(None), started: Instant::now() }
+        let started = Instant::now();
+        Self::with_clock(move || u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Timers by a clock: milliseconds since any time, never going back.
+    pub fn with_clock(clock: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self { lessor: Mutex::new(None), clock: Box::new(clock) }
     }
 
     /// This member leads now. Call it when everything of earlier terms is applied to `store`, and before anything later is.
@@ -109,15 +116,7 @@ impl LeaseKeeper {
                 () = shutdown.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            let expired = {
-                let now_ms = self.now_ms();
-                self.lessor
-                    .lock()
-                    .as_mut()
-                    .map(|l| l.expired(now_ms, REVOCATIONS_PER_CHECK_MAX))
-                    .unwrap_or_default()
-            };
-            let revocations = stream::iter(expired).for_each_concurrent(REVOCATIONS_CONCURRENT, |id| {
+            let revocations = stream::iter(self.expired()).for_each_concurrent(REVOCATIONS_CONCURRENT, |id| {
                 let member = Arc::clone(&member);
                 async move {
                     // Nobody's permission is needed for what the lease's holder wanted.
@@ -135,7 +134,14 @@ impl LeaseKeeper {
         }
     }
 
+    /// Leases whose revocation is to be proposed now, by the leader.
+    pub fn expired(&self) -> Vec<i64> {
+        let now_ms = self.now_ms();
+        let mut lessor = self.lessor.lock();
+        lessor.as_mut().map(|lessor| lessor.expired(now_ms, REVOCATIONS_PER_CHECK_MAX)).unwrap_or_default()
+    }
+
     fn now_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+        (self.clock)()
     }
 }

@@ -2,7 +2,7 @@
 //! them apart at the end.
 
 mod changes;
-mod log_start;
+pub mod log_start;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -373,6 +373,19 @@ pub(crate) fn choose_store(
     log_start: u64,
     log_end: u64,
 ) -> anyhow::Result<(Store, bool)> {
+    choose_state(checkpointed, || snapshot_file::newest(snapshot_dir), log_start, log_end)
+}
+
+/// As [`choose_store`], with snapshots wherever they come from.
+///
+/// # Errors
+/// None fits the log.
+pub fn choose_state(
+    checkpointed: Option<Store>,
+    newest_snapshot: impl FnOnce() -> Option<Store>,
+    log_start: u64,
+    log_end: u64,
+) -> anyhow::Result<(Store, bool)> {
     let fits = |store: &Store| (log_start..=log_end).contains(&store.applied_index());
     match checkpointed {
         Some(store) if fits(&store) => return Ok((store, false)),
@@ -386,7 +399,7 @@ pub(crate) fn choose_store(
     if log_start == 0 {
         return Ok((Store::new(), true));
     }
-    match snapshot_file::newest(snapshot_dir) {
+    match newest_snapshot() {
         Some(store) if fits(&store) => Ok((store, true)),
         _ => bail!(
             "the log begins after entry {log_start} and there is no readable checkpoint or snapshot of what came before; move the data directory \

@@ -41,6 +41,16 @@ pub struct Applying {
     unfinished: Arc<AtomicUsize>,
 }
 
+/// Takes what consensus has decided, to be applied in this order.
+pub trait Apply {
+    /// Entries in log order.
+    fn committed(&self, entries: Vec<Entry>);
+    /// Load this snapshot in place of the store.
+    fn snapshot(&self, index: u64);
+    /// End after what was handed over.
+    fn stop(&self);
+}
+
 impl Applying {
     /// Starts the thread.
     ///
@@ -56,31 +66,27 @@ impl Applying {
         Ok((Self { applier, queue, unfinished }, thread))
     }
 
-    /// Entries in log order.
-    pub fn committed(&self, entries: Vec<Entry>) {
-        if entries.len() <= FEW
-            && self.unfinished.load(Ordering::Acquire) == 0
-            && let Some(commands) = entries.iter().map(brief).collect()
-        {
-            return self.applier.apply(commands);
-        }
-        self.send(Work::Committed(entries));
-    }
-
-    /// Load this snapshot in place of the store.
-    pub fn snapshot(&self, index: u64) {
-        self.send(Work::Snapshot(index));
-    }
-
-    /// End after what was handed over.
-    pub fn stop(&self) {
-        self.send(Work::Stop);
-    }
-
     fn send(&self, work: Work) {
         self.unfinished.fetch_add(1, Ordering::AcqRel);
         // The applier lives as long as the consensus thread.
         let _ = self.queue.send(work);
+    }
+}
+
+impl Apply for Applying {
+    fn committed(&self, entries: Vec<Entry>) {
+        let is_idle = self.unfinished.load(Ordering::Acquire) == 0;
+        if !(is_idle && self.applier.apply_if_brief(&entries)) {
+            self.send(Work::Committed(entries));
+        }
+    }
+
+    fn snapshot(&self, index: u64) {
+        self.send(Work::Snapshot(index));
+    }
+
+    fn stop(&self) {
+        self.send(Work::Stop);
     }
 }
 
@@ -174,12 +180,7 @@ impl Applier {
     fn run(&self, work: &Receiver<Work>, unfinished: &AtomicUsize) {
         while let Ok(item) = work.recv() {
             match item {
-                Work::Committed(entries) => {
-                    let mut entries = entries.into_iter().map(decode).peekable();
-                    while entries.peek().is_some() {
-                        self.apply(entries.by_ref().take(BATCH).collect());
-                    }
-                }
+                Work::Committed(entries) => self.apply_all(entries),
                 Work::Snapshot(index) => self.load(index),
                 Work::Stop => break,
             }
@@ -187,6 +188,24 @@ impl Applier {
         }
         // The writer may have ended by itself.
         let _ = self.checkpoint.send(Job::Stop);
+    }
+
+    /// Applies entries in log order.
+    pub fn apply_all(&self, entries: Vec<Entry>) {
+        let mut entries = entries.into_iter().map(decode).peekable();
+        while entries.peek().is_some() {
+            self.apply(entries.by_ref().take(BATCH).collect());
+        }
+    }
+
+    /// Applies entries if they are few and sure to be applied quickly; whether they are.
+    pub fn apply_if_brief(&self, entries: &[Entry]) -> bool {
+        if entries.len() > FEW {
+            return false;
+        }
+        let Some(commands) = entries.iter().map(brief).collect() else { return false };
+        self.apply(commands);
+        true
     }
 
     fn apply(&self, entries: Vec<Decoded>) {
@@ -264,6 +283,11 @@ impl Applier {
                 std::process::exit(1);
             }
         };
+        self.replace(index, loaded);
+    }
+
+    /// Puts the state of a snapshot from the leader in place of the store.
+    pub fn replace(&self, index: u64, loaded: Store) {
         let records = loaded.records().collect();
         self.quota.applied(loaded.size_bytes() as u64, false);
         {

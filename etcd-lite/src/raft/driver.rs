@@ -14,10 +14,11 @@ use etcd_lite_core::Members;
 use raft::eraftpb::Message;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::applier::Applying;
+use super::applier::{Apply, Applying};
 use super::core::RaftCore;
 use super::reads::Reads;
 use super::waiters::Waiters;
+use super::wal_disk::Log;
 use crate::lease_keeper::LeaseKeeper;
 use crate::wal::Wal;
 
@@ -107,12 +108,12 @@ pub struct View {
     pub is_alone: bool,
 }
 
-/// The driver and what it acts on.
-pub struct Driver {
+/// The driver and what it acts on. What it decides is the same in a member and in a simulation; those differ in log, applier and clock.
+pub struct Driver<L = Wal, A = Applying> {
     /// Consensus.
     pub core: RaftCore,
     /// The log on disk.
-    pub wal: Wal,
+    pub wal: L,
     /// Length of a tick.
     pub tick: Duration,
     /// Sends a message to the member it names.
@@ -120,7 +121,7 @@ pub struct Driver {
     /// Told the members whenever they change.
     pub members_changed: Box<dyn FnMut(&Members) + Send>,
     /// Takes committed entries.
-    pub applying: Applying,
+    pub applying: A,
     /// Tells who leads.
     pub leader: watch::Sender<u64>,
     /// Tells the rest.
@@ -137,12 +138,13 @@ pub struct Driver {
     pub applied: watch::Receiver<u64>,
 }
 
-/// Commands that wait for a leader.
+/// What waits for a leader or its word.
 #[derive(Default)]
-struct Waiting {
+pub struct Waiting {
     commands: VecDeque<Held>,
     /// Those that change the members.
     changes: VecDeque<Held>,
+    reads: Reads<Reader>,
 }
 
 struct Held {
@@ -151,11 +153,10 @@ struct Held {
     deadline: Instant,
 }
 
-impl Driver {
+impl<L: Log, A: Apply> Driver<L, A> {
     /// Runs until stopped. A failing disk ends the process: what was promised cannot be told from what was not.
     pub async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
-        let mut held = Waiting::default();
-        let mut reads = Reads::default();
+        let mut waiting = Waiting::default();
         let mut next_tick = tokio::time::Instant::now() + self.tick;
         let mut tick = std::pin::pin!(tokio::time::sleep_until(next_tick));
         let mut stopping = false;
@@ -171,7 +172,8 @@ impl Driver {
             };
             let mut taken = 0;
             while let Some(current) = input.take() {
-                stopping |= self.take(current, &mut held, &mut reads);
+                stopping |=
+                    self.take(current, &mut waiting).unwrap_or_else(|error| end_on_disk_failure(&error));
                 taken += 1;
                 if taken < ROUND {
                     input = inputs.try_recv().ok();
@@ -179,21 +181,12 @@ impl Driver {
             }
             let now = tokio::time::Instant::now();
             if now >= next_tick {
-                self.core.tick();
-                reads.tick(oneshot::Sender::is_closed);
-                self.core.trim(*self.applied.borrow(), CATCH_UP_ENTRIES, CATCH_UP_BYTES);
+                self.tick(&mut waiting, CATCH_UP_ENTRIES);
                 // After a pause (a stopped process) one tick counts, not all that were missed: others may be alive and well.
                 next_tick = now + self.tick;
                 tick.as_mut().reset(next_tick);
             }
-            self.propose_held(&mut held.commands, now.into_std());
-            self.propose_changes(&mut held.changes, now.into_std());
-            if self.core.can_read()
-                && let Some(number) = reads.next_question()
-            {
-                self.core.read_index(number);
-            }
-            self.round(&mut reads);
+            self.work(&mut waiting, now.into_std()).unwrap_or_else(|error| end_on_disk_failure(&error));
             // The connections' turn: to send, and to read what came meanwhile.
             tokio::task::yield_now().await;
         }
@@ -201,25 +194,50 @@ impl Driver {
             && let Some(successor) = self.core.best_successor()
         {
             self.core.transfer_leader(successor);
-            self.round(&mut reads);
+            self.round(&mut waiting.reads).unwrap_or_else(|error| end_on_disk_failure(&error));
             tokio::time::sleep(FAREWELL).await;
         }
         // The applier ends after what was committed.
         self.applying.stop();
     }
 
+    /// Time passes. `entries_max` of the log stay in memory for followers that lag.
+    pub fn tick(&mut self, waiting: &mut Waiting, entries_max: usize) {
+        self.core.tick();
+        waiting.reads.tick(oneshot::Sender::is_closed);
+        self.core.trim(*self.applied.borrow(), entries_max, CATCH_UP_BYTES);
+    }
+
+    /// Works off what was taken: proposes, asks for reads, persists, sends, hands over what is committed.
+    ///
+    /// # Errors
+    /// The log cannot be written: the process must end.
+    pub fn work(&mut self, waiting: &mut Waiting, now: Instant) -> Result<(), L::Error> {
+        self.propose_held(&mut waiting.commands, now);
+        self.propose_changes(&mut waiting.changes, now);
+        if self.core.can_read()
+            && let Some(number) = waiting.reads.next_question()
+        {
+            self.core.read_index(number);
+        }
+        self.round(&mut waiting.reads)
+    }
+
     /// Takes one input; `true` to stop.
-    fn take(&mut self, input: Input, held: &mut Waiting, reads: &mut Reads<Reader>) -> bool {
+    ///
+    /// # Errors
+    /// As [`Driver::work`].
+    pub fn take(&mut self, input: Input, waiting: &mut Waiting) -> Result<bool, L::Error> {
         match input {
             Input::Propose { id, data, deadline } => {
                 // Over the limit the proposer's deadline answers.
-                if held.commands.len() < HELD_MAX {
-                    held.commands.push_back(Held { id, data, deadline });
+                if waiting.commands.len() < HELD_MAX {
+                    waiting.commands.push_back(Held { id, data, deadline });
                 }
             }
             Input::ProposeChange { id, data, deadline } => {
-                if held.changes.len() < HELD_MAX {
-                    held.changes.push_back(Held { id, data, deadline });
+                if waiting.changes.len() < HELD_MAX {
+                    waiting.changes.push_back(Held { id, data, deadline });
                 }
             }
             Input::IsLearnerReady(id, sender) => {
@@ -227,21 +245,19 @@ impl Driver {
                 let _ = sender.send(self.core.is_learner_ready(id));
             }
             Input::TransferLeader(to) => self.core.transfer_leader(to),
-            Input::ReadIndex(reader) => reads.add(reader),
+            Input::ReadIndex(reader) => waiting.reads.add(reader),
             Input::Step(message) => self.core.step(*message),
             Input::Unreachable(id) => self.core.report_unreachable(id),
             Input::Connected(id) => self.core.connected(id),
             Input::Gone(id) => self.core.gone(id),
             Input::SnapshotSent { to, arrived } => self.core.report_snapshot(to, arrived),
             Input::Covered { index, term } => {
-                if let Err(error) = self.wal.release(index, term) {
-                    end_on_disk_failure(&error);
-                }
+                self.wal.release(index, term)?;
                 self.wal_bytes.store(self.wal.disk_bytes(), Ordering::Relaxed);
             }
-            Input::Stop => return true,
+            Input::Stop => return Ok(true),
         }
-        false
+        Ok(false)
     }
 
     /// Proposes what waits, many commands at once.
@@ -280,11 +296,8 @@ impl Driver {
         }
     }
 
-    fn round(&mut self, reads: &mut Reads<Reader>) {
-        let output = match self.core.process(&mut self.wal, &mut self.send) {
-            Ok(output) => output,
-            Err(error) => end_on_disk_failure(&error),
-        };
+    fn round(&mut self, reads: &mut Reads<Reader>) -> Result<(), L::Error> {
+        let output = self.core.process(&mut self.wal, &mut self.send)?;
         if self.publish() {
             reads.leader_changed();
         }
@@ -310,6 +323,7 @@ impl Driver {
                 let _ = reader.send(index);
             }
         }
+        Ok(())
     }
 
     /// Tells everybody how things stand; whether there is another leader or another term.
@@ -339,7 +353,7 @@ impl Driver {
     }
 }
 
-fn end_on_disk_failure(error: &crate::wal::WalError) -> ! {
+fn end_on_disk_failure(error: &impl std::fmt::Display) -> ! {
     tracing::error!(%error, "the log cannot be written; ending rather than going on with doubtful state. Check the disk's space and health");
     std::process::exit(1);
 }

@@ -33,16 +33,26 @@ pub struct Place<'a> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.waiters.waiting.lock().remove(&self.id);
+        self.waiters.give_up(self.id);
     }
 }
 
 impl Waiters {
     /// Waits for a command.
     pub fn enter(&self, id: u64) -> Place<'_> {
+        Place { waiters: self, id, answer: self.wait(id) }
+    }
+
+    /// Waits for a command until [`Waiters::give_up`].
+    pub fn wait(&self, id: u64) -> oneshot::Receiver<Answer> {
         let (sender, answer) = oneshot::channel();
         self.waiting.lock().insert(id, Waiter { sender, term: 0 });
-        Place { waiters: self, id, answer }
+        answer
+    }
+
+    /// Nobody waits for this command any more.
+    pub fn give_up(&self, id: u64) {
+        self.waiting.lock().remove(&id);
     }
 
     /// How many wait.

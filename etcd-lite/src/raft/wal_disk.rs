@@ -26,6 +26,35 @@ pub fn records<'a>(
     reset.into_iter().chain(entries).chain(state)
 }
 
+/// The whole write-ahead log, as the driver uses it.
+pub trait Log: Disk<Error: std::fmt::Display> {
+    /// Adds a record; on disk with the next round.
+    fn append(&mut self, record: &WalRecord);
+
+    /// A snapshot file holds everything up to here; what comes before may go.
+    ///
+    /// # Errors
+    /// As [`Disk::persist`].
+    fn release(&mut self, index: u64, term: u64) -> Result<(), Self::Error>;
+
+    /// Bytes on disk.
+    fn disk_bytes(&self) -> u64;
+}
+
+impl Log for Wal {
+    fn append(&mut self, record: &WalRecord) {
+        Self::append(self, record);
+    }
+
+    fn release(&mut self, index: u64, term: u64) -> Result<(), WalError> {
+        Self::release(self, index, term)
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        Self::disk_bytes(self)
+    }
+}
+
 impl Disk for Wal {
     type Error = WalError;
 

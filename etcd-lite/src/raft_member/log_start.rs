@@ -8,6 +8,7 @@ use prost::Message as _;
 
 use super::MemberConfig;
 use crate::bootstrap::Beginning;
+use crate::raft::wal_disk::Log;
 use crate::wal::{Replay, Wal, WalEntry, WalHardState, WalRecord};
 
 /// An entry that changes the members, in the library's numbering.
@@ -17,7 +18,7 @@ const FIRST_TERM: u64 = 1;
 
 /// Makes the members of a new cluster entry 1 of an empty log. All of them write the same, and count it as committed. On disk after the next
 /// sync.
-pub fn begin(wal: &mut Wal, replay: &mut Replay, beginning: &Beginning) {
+pub fn begin(wal: &mut impl Log, replay: &mut Replay, beginning: &Beginning) {
     let is_empty = replay.entries.is_empty() && replay.snapshot.0 == 0;
     let Some(members) = beginning.members.as_ref().filter(|_| is_empty) else { return };
     let request = Request::MembersBegin(MembersBegin { members: members.clone() });
@@ -63,7 +64,7 @@ pub fn reduce(
     Ok(())
 }
 
-fn append_committed(wal: &mut Wal, replay: &mut Replay, request: Request) {
+fn append_committed(wal: &mut impl Log, replay: &mut Replay, request: Request) {
     let (last_index, last_term) =
         replay.entries.last().map_or(replay.snapshot, |entry| (entry.index, entry.term));
     let term = replay.hard_state.term.max(last_term).max(FIRST_TERM);

@@ -27,6 +27,7 @@ mod snapshot_stream;
 mod state_reads;
 mod status;
 mod watch;
+pub mod watch_by_hand;
 mod watch_codec;
 mod watch_hub;
 mod watch_stream;

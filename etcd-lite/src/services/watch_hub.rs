@@ -5,7 +5,7 @@
 //! [`super::watch_stream`] brings it up to date from the store's history before it comes back. The hub never waits for a stream.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -61,7 +61,14 @@ impl QueueState {
 impl StreamOut {
     /// The two ends: for whoever sends, and for the connection.
     pub(crate) fn new() -> (Arc<Self>, mpsc::Receiver<Result<WatchFrame, Status>>, Arc<QueueState>) {
-        let (frames, receiver) = mpsc::channel(STREAM_FRAMES_MAX);
+        Self::with_room(STREAM_FRAMES_MAX)
+    }
+
+    /// As [`StreamOut::new`], for so many frames.
+    pub(crate) fn with_room(
+        frames_max: usize,
+    ) -> (Arc<Self>, mpsc::Receiver<Result<WatchFrame, Status>>, Arc<QueueState>) {
+        let (frames, receiver) = mpsc::channel(frames_max);
         let queue = Arc::new(QueueState::default());
         let out = Self { frames, lagging: Mutex::new(Vec::new()), queue: Arc::clone(&queue) };
         (Arc::new(out), receiver, queue)
@@ -177,20 +184,7 @@ impl<M: Member> WatchHub<M> {
                 () = shutdown.cancelled() => return,
                 item = feed.recv() => item,
             };
-            let (mut events, mut bytes) = (Vec::new(), 0);
-            let mut next = match first {
-                Ok(item) => collect(item, &mut events, &mut bytes),
-                Err(RecvError::Lagged(_)) => Next::Resync,
-                Err(RecvError::Closed) => Next::End,
-            };
-            while matches!(next, Next::Go) && bytes < BATCH_BYTES_MAX {
-                next = match feed.try_recv() {
-                    Ok(item) => collect(item, &mut events, &mut bytes),
-                    Err(TryRecvError::Empty) => break,
-                    Err(TryRecvError::Lagged(_)) => Next::Resync,
-                    Err(TryRecvError::Closed) => Next::End,
-                };
-            }
+            let (events, next) = collect_waiting(first, &mut feed);
             let pause = pause_after(self.tell(&events));
             if !pause.is_zero() {
                 tokio::select! {
@@ -203,6 +197,22 @@ impl<M: Member> WatchHub<M> {
                 Next::Resync => self.resync(),
                 Next::End => return,
             }
+        }
+    }
+
+    /// Tells watchers what waits in the feed, once. For whoever drives the hub by hand instead of [`WatchHub::run`].
+    pub(crate) fn tell_waiting(&self) {
+        let mut feed = self.feed.lock();
+        let Some(feed) = feed.as_mut() else { return };
+        let first = match feed.try_recv() {
+            Ok(item) => Ok(item),
+            Err(TryRecvError::Lagged(count)) => Err(RecvError::Lagged(count)),
+            Err(TryRecvError::Empty | TryRecvError::Closed) => return,
+        };
+        let (events, next) = collect_waiting(first, feed);
+        self.tell(&events);
+        if matches!(next, Next::Resync) {
+            self.resync();
         }
     }
 
@@ -295,7 +305,7 @@ impl<M: Member> WatchHub<M> {
         let last_revision = last.version.revision.main;
         let header = self.header(last_revision);
 
-        let mut events_of_group: HashMap<GroupId, Vec<&Event>> = HashMap::new();
+        let mut events_of_group: BTreeMap<GroupId, Vec<&Event>> = BTreeMap::new();
         for event in events {
             state
                 .index
@@ -343,11 +353,12 @@ impl<M: Member> WatchHub<M> {
         let mut state = self.state.lock();
         let first_revision = state.synced_revision + 1;
         state.synced_revision = self.member.store().read().revision();
-        let all: Vec<(WatcherKey, i64)> = state
+        let mut all: Vec<(WatcherKey, i64)> = state
             .watchers
             .iter()
             .map(|(key, watcher)| (*key, first_revision.max(watcher.next_revision)))
             .collect();
+        all.sort_unstable();
         for (key, next_revision) in all {
             state.send_back(key, next_revision);
         }
@@ -367,6 +378,28 @@ impl State {
             watcher.out.queue.changed.notify_one();
         }
     }
+}
+
+/// What waits in the feed, with what came first from it.
+fn collect_waiting(
+    first: Result<Feed, RecvError>,
+    feed: &mut broadcast::Receiver<Feed>,
+) -> (Vec<Event>, Next) {
+    let (mut events, mut bytes) = (Vec::new(), 0);
+    let mut next = match first {
+        Ok(item) => collect(item, &mut events, &mut bytes),
+        Err(RecvError::Lagged(_)) => Next::Resync,
+        Err(RecvError::Closed) => Next::End,
+    };
+    while matches!(next, Next::Go) && bytes < BATCH_BYTES_MAX {
+        next = match feed.try_recv() {
+            Ok(item) => collect(item, &mut events, &mut bytes),
+            Err(TryRecvError::Empty) => break,
+            Err(TryRecvError::Lagged(_)) => Next::Resync,
+            Err(TryRecvError::Closed) => Next::End,
+        };
+    }
+    (events, next)
 }
 
 fn collect(item: Feed, events: &mut Vec<Event>, bytes: &mut usize) -> Next {

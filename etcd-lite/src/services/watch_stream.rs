@@ -139,13 +139,18 @@ impl<M: Member> WatchStream<M> {
                 () = std::future::ready(()), if has_more_to_do => tokio::task::yield_now().await,
             }
         }
+        self.leave();
+    }
+
+    /// Nobody watches any more.
+    pub(crate) fn leave(&self) {
         for watch_id in self.watchers.keys() {
             self.hub.leave(self.number, *watch_id);
         }
     }
 
     /// Sends what is pending and, as long as there is room, one step of history for each watcher that is behind.
-    fn advance(&mut self) {
+    pub(crate) fn advance(&mut self) {
         for (watch_id, next_revision) in self.out.take_lagging() {
             if let Some(watcher) = self.watchers.get_mut(&watch_id) {
                 watcher.next_revision = next_revision;
@@ -224,7 +229,7 @@ impl<M: Member> WatchStream<M> {
         self.member.store().read().auth().check_read(caller.as_ref(), &key, &create.range_end)
     }
 
-    fn handle(&mut self, request: WatchRequest, permitted: Result<(), StoreError>) {
+    pub(crate) fn handle(&mut self, request: WatchRequest, permitted: Result<(), StoreError>) {
         match request.request_union {
             Some(RequestUnion::CreateRequest(create)) => self.create(create, permitted),
             Some(RequestUnion::CancelRequest(cancel)) => {
@@ -299,7 +304,7 @@ impl<M: Member> WatchStream<M> {
         self.next_watch_id - 1
     }
 
-    fn notify_progress(&self) {
+    pub(crate) fn notify_progress(&self) {
         for (watch_id, _) in self.watchers.iter().filter(|(_, watcher)| watcher.progress_notify) {
             self.hub.notify_progress(self.number, *watch_id);
         }

@@ -90,6 +90,41 @@ pub struct Replay {
     awaits_marker: bool,
 }
 
+/// Where a segment stands in the log.
+#[derive(Clone, Copy, Debug)]
+pub struct SegmentPlace<'a> {
+    /// Its file, for messages.
+    pub path: &'a Path,
+    /// Whether no segment comes before it.
+    pub is_first: bool,
+    /// Whether no segment comes after it.
+    pub is_last: bool,
+}
+
+/// What a segment turned out to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentRead {
+    /// Highest entry index in it, 0 for none.
+    pub last_index: u64,
+    /// It ends in a write that was never finished, to be cut off here.
+    pub cut_at: Option<usize>,
+}
+
+/// The bytes a segment begins with: what a reader needs if all earlier ones are released.
+pub fn segment_head(
+    last_write: u64,
+    identity: &WalRecord,
+    snapshot: (u64, u64),
+    hard_state: WalHardState,
+) -> Vec<u8> {
+    let mut head = Vec::new();
+    WalRecord::Write { number: last_write }.encode(&mut head);
+    identity.encode(&mut head);
+    WalRecord::Snapshot { index: snapshot.0, term: snapshot.1 }.encode(&mut head);
+    WalRecord::HardState(hard_state).encode(&mut head);
+    head
+}
+
 struct Segment {
     path: PathBuf,
     /// Highest entry index in it, 0 for none.
@@ -167,35 +202,19 @@ impl Wal {
         let mut segments = Vec::new();
         for (position, path) in paths.iter().enumerate() {
             let bytes = std::fs::read(path).map_err(io(path))?;
-            let mut failure = None;
-            let mut last_index = 0;
-            let end = decode_file(&bytes, |record| {
-                if let WalRecord::Entry(entry) = &record {
-                    last_index = last_index.max(entry.index);
-                }
-                if failure.is_none() {
-                    failure = replay.take(record, path, position == 0, (cluster_id, member_id)).err();
-                }
-            });
-            if let Some(failure) = failure {
-                return Err(failure);
-            }
-            match end {
-                FileEnd::Clean => {}
-                FileEnd::Torn { offset } if position + 1 == paths.len() => {
-                    let lost = bytes.len() - offset;
-                    tracing::warn!(file = %path.display(), bytes = lost, "cut an unfinished write off the log's end; it was never acknowledged");
-                    let file = OpenOptions::new().write(true).open(path).map_err(io(path))?;
-                    file.set_len(offset as u64).and_then(|()| file.sync_all()).map_err(io(path))?;
-                }
-                FileEnd::Torn { offset } | FileEnd::Damaged { offset } => {
-                    return Err(WalError::Damaged { path: path.clone(), offset });
-                }
+            let place = SegmentPlace { path, is_first: position == 0, is_last: position + 1 == paths.len() };
+            let SegmentRead { last_index, cut_at } =
+                replay.take_segment(&bytes, place, (cluster_id, member_id))?;
+            if let Some(offset) = cut_at {
+                let lost = bytes.len() - offset;
+                tracing::warn!(file = %path.display(), bytes = lost, "cut an unfinished write off the log's end; it was never acknowledged");
+                let file = OpenOptions::new().write(true).open(path).map_err(io(path))?;
+                file.set_len(offset as u64).and_then(|()| file.sync_all()).map_err(io(path))?;
             }
             segments.push(Segment { path: path.clone(), last_index });
         }
-        if replay.awaits_marker {
-            return Err(WalError::Gap { path: paths[0].clone(), expected: 0, found: replay.snapshot.0 + 1 });
+        if let Some(path) = paths.first() {
+            replay.check_complete(path)?;
         }
         replay.is_new = segments.is_empty();
         let next_sequence = paths.last().and_then(|path| sequence(path)).map_or(0, |s| s + 1);
@@ -226,11 +245,7 @@ impl Wal {
     fn cut(&mut self) -> Result<(), WalError> {
         let path = self.dir.join(format!("{:016x}{SUFFIX}", self.next_sequence));
         let io = |source| WalError::Io { path: path.clone(), source };
-        let mut head = Vec::new();
-        WalRecord::Write { number: self.last_write }.encode(&mut head);
-        self.identity.encode(&mut head);
-        WalRecord::Snapshot { index: self.snapshot.0, term: self.snapshot.1 }.encode(&mut head);
-        WalRecord::HardState(self.hard_state).encode(&mut head);
+        let head = segment_head(self.last_write, &self.identity, self.snapshot, self.hard_state);
         self.give_back().map_err(io)?;
         let mut file = OpenOptions::new().write(true).create_new(true).open(&path).map_err(io)?;
         file.write_all(&head).and_then(|()| file.sync_all()).map_err(io)?;
@@ -359,6 +374,49 @@ impl Drop for Wal {
 impl Replay {
     fn last_index(&self) -> u64 {
         self.entries.last().map_or(self.snapshot.0, |entry| entry.index)
+    }
+
+    /// Takes in the next segment of the log.
+    ///
+    /// # Errors
+    /// The segment is damaged, belongs to another member, or does not follow on the one before it.
+    pub fn take_segment(
+        &mut self,
+        bytes: &[u8],
+        place: SegmentPlace<'_>,
+        own: (u64, u64),
+    ) -> Result<SegmentRead, WalError> {
+        let mut failure = None;
+        let mut last_index = 0;
+        let end = decode_file(bytes, |record| {
+            if let WalRecord::Entry(entry) = &record {
+                last_index = last_index.max(entry.index);
+            }
+            if failure.is_none() {
+                failure = self.take(record, place.path, place.is_first, own).err();
+            }
+        });
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        match end {
+            FileEnd::Clean => Ok(SegmentRead { last_index, cut_at: None }),
+            FileEnd::Torn { offset } if place.is_last => Ok(SegmentRead { last_index, cut_at: Some(offset) }),
+            FileEnd::Torn { offset } | FileEnd::Damaged { offset } => {
+                Err(WalError::Damaged { path: place.path.to_owned(), offset })
+            }
+        }
+    }
+
+    /// After the last segment: whether what came before the first one is accounted for.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn check_complete(&self, first: &Path) -> Result<(), WalError> {
+        if self.awaits_marker {
+            return Err(WalError::Gap { path: first.to_owned(), expected: 0, found: self.snapshot.0 + 1 });
+        }
+        Ok(())
     }
 
     /// Takes in the next record of the log.
