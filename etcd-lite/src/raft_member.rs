@@ -40,6 +40,8 @@ use crate::raft::wal_disk::{to_entry, to_hard_state};
 use crate::tokens::Tokens;
 use crate::wal::Wal;
 
+/// How long an earlier process with the same data directory may take to end.
+const PREDECESSOR_ENDS: Duration = Duration::from_secs(5);
 /// Inputs that may wait for the driver.
 const INPUTS: usize = 16_384;
 /// Proposals of this member that may wait for their answer, as etcd's limit.
@@ -127,7 +129,7 @@ impl RaftMember {
     /// The data directory is damaged, foreign or not writable.
     pub fn start(config: MemberConfig, peers: Arc<Peers>, runtime: Runtime) -> anyhow::Result<Arc<Self>> {
         let dir = config.data_dir.join("member");
-        let lock = DataLock::take(&dir)?;
+        let lock = DataLock::take(&dir, PREDECESSOR_ENDS)?;
         let snapshot_dir = dir.join("snap");
         let wal_dir = config.wal_dir.clone().unwrap_or_else(|| dir.join("wal"));
         let Beginning { cluster_id, id, .. } = config.beginning;
@@ -450,7 +452,9 @@ impl Member for RaftMember {
     }
 
     async fn read_index(&self) -> Result<(), ProposeError> {
-        if self.view.lock().is_alone {
+        let view = *self.view.lock();
+        // What was committed before a restart may still be on its way into the store.
+        if view.is_alone && *self.applied.borrow() >= view.commit {
             return Ok(());
         }
         let (sender, answer) = oneshot::channel();

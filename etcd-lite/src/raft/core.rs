@@ -380,9 +380,12 @@ impl RaftCore {
         self.node.raft.state == StateRole::Leader
     }
 
-    /// Whether this member leads and nobody else has a vote.
+    /// Whether this member leads, knows what is committed, and nobody else has a vote.
     pub fn is_alone(&self) -> bool {
-        self.is_leader() && self.node.raft.prs().is_singleton() && self.node.raft.promotable()
+        self.is_leader()
+            && self.node.raft.commit_to_current_term()
+            && self.node.raft.prs().is_singleton()
+            && self.node.raft.promotable()
     }
 
     /// Whether a leader is known.

@@ -104,7 +104,7 @@ pub struct View {
     pub leader_changes: u64,
     /// Whether this member has no vote yet.
     pub is_learner: bool,
-    /// Whether this member leads and nobody else has a vote: whatever was acknowledged to anybody, it has applied.
+    /// Whether this member leads and nobody else has a vote: whatever was acknowledged to anybody is committed here.
     pub is_alone: bool,
 }
 

@@ -35,7 +35,7 @@ pub(super) fn take(path: &Path, wal_dir: Option<&Path>) -> anyhow::Result<DataDi
     if !log.is_dir() && !member.join("checkpoint").is_dir() {
         bail!("{} is not a data directory of etcd-lite: there is no {}", path.display(), log.display());
     }
-    let lock = DataLock::take(&member)?;
+    let lock = DataLock::take(&member, std::time::Duration::ZERO)?;
     Ok(DataDir { log, checkpoint: member.join("checkpoint"), snapshots: member.join("snap"), _lock: lock })
 }
 
