@@ -1,6 +1,5 @@
 //! Single stores to compare: etcd-lite, etcd 3.5 (fetched by `make tools`) and Debian's etcd 3.4, each as a process of its own.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -40,9 +39,7 @@ pub fn etcd_35(name: &str) -> PathBuf {
 /// # Panics
 /// There are none.
 pub fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners: [TcpListener; N] =
-        std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-    listeners.map(|listener| listener.local_addr().expect("address").port())
+    crate::ports::free_ports(N).try_into().expect("as many as asked for")
 }
 
 /// A running store; killed when dropped.

@@ -2,7 +2,6 @@
 //! the same.
 
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -30,7 +29,7 @@ fn spawn(command: &mut Command, log: &Path) -> Process {
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("address").port()
+    coracle_tests::ports::free_ports(1)[0]
 }
 
 /// The etcd 3.5 that `make tools` fetches.

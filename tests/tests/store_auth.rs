@@ -2,7 +2,6 @@
 //! certificate; and what a session may do follows what is granted and revoked, on every member.
 
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -10,6 +9,7 @@ use std::time::Duration;
 use coracle_proto::etcdserverpb as pb;
 use coracle_proto::etcdserverpb::auth_client::AuthClient;
 use coracle_proto::etcdserverpb::kv_client::KvClient;
+use coracle_tests::ports::free_ports;
 use coracle_tests::tools::{Ran, binaries, run};
 use coracle_tests::wait::wait_for;
 use rcgen::{
@@ -70,13 +70,6 @@ impl Drop for Store {
     fn drop(&mut self) {
         self.members.iter_mut().for_each(Member::kill);
     }
-}
-
-/// Ports that were free a moment ago.
-fn free_ports(count: usize) -> Vec<u16> {
-    let listeners: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-    listeners.iter().map(|listener| listener.local_addr().expect("address").port()).collect()
 }
 
 impl Store {

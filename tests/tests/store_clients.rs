@@ -475,7 +475,6 @@ same! {
     leases_alike: leases;
     locks_elects_and_copies_alike: locks_elections_and_copies;
     asks_for_passwords_alike: users_and_roles;
-    #[ignore = "changing members is not there yet"]
     changes_members_alike: members;
 }
 
@@ -558,7 +557,6 @@ async fn the_rust_client_works() {
 }
 
 #[tokio::test]
-#[ignore = "the Lock and Election services are not there yet"]
 async fn the_rust_client_locks_and_elects() {
     let store = Store::start(Server::Lite);
     let mut client = etcd_client::Client::connect([&store.url], None).await.expect("connects");

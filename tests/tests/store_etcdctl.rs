@@ -2,7 +2,6 @@
 //! were killed.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -46,9 +45,7 @@ impl Drop for Store {
 
 /// Ports that were free a moment ago.
 fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners: [TcpListener; N] =
-        std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-    listeners.map(|listener| listener.local_addr().expect("address").port())
+    coracle_tests::ports::free_ports(N).try_into().expect("as many as asked for")
 }
 
 impl Store {
