@@ -115,7 +115,9 @@ impl RaftCore {
             check_quorum: true,
             pre_vote: true,
             read_only_option: ReadOnlyOption::Safe,
-            batch_append: true,
+            // The library adds entries to a waiting message without entries whatever place that speaks of: the follower then acknowledges entries it
+            // does not have.
+            batch_append: false,
             ..Config::default()
         };
         // The library logs through slog; what matters is logged by the driver.
@@ -380,12 +382,10 @@ impl RaftCore {
         self.node.raft.state == StateRole::Leader
     }
 
-    /// Whether this member leads, knows what is committed, and nobody else has a vote.
+    /// Whether this member leads, nobody else has a vote, and it knows all that is committed: after a start the end of its own log is not yet.
     pub fn is_alone(&self) -> bool {
-        self.is_leader()
-            && self.node.raft.commit_to_current_term()
-            && self.node.raft.prs().is_singleton()
-            && self.node.raft.promotable()
+        let raft = &self.node.raft;
+        self.is_leader() && raft.prs().is_singleton() && raft.promotable() && raft.commit_to_current_term()
     }
 
     /// Whether a leader is known.
@@ -503,5 +503,104 @@ impl RaftCore {
     /// Keeps the log in memory within bounds; entries after `applied` stay.
     pub fn trim(&mut self, applied: u64, entries_max: usize, bytes_max: usize) {
         self.log.trim(applied, entries_max, bytes_max);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use etcd_lite_core::MemberRecord;
+
+    use super::super::log::SnapshotPosition;
+    use super::*;
+
+    /// A disk that never fails.
+    struct Memory;
+
+    impl Disk for Memory {
+        type Error = std::convert::Infallible;
+
+        fn persist(
+            &mut self,
+            _: Option<(u64, u64)>,
+            _: &[Entry],
+            _: Option<&HardState>,
+        ) -> Result<(), Self::Error> {
+            Ok(())
+        }
+    }
+
+    fn member_1_of(count: u64, entries: u64) -> RaftCore {
+        let record = |id| MemberRecord { id, ..MemberRecord::default() };
+        let members = Members::from_records((1..=count).map(record));
+        let entry = |index| Entry { index, term: 1, ..Entry::default() };
+        let state = HardState { term: 1, ..HardState::default() };
+        let nothing = |_| SnapshotPosition { index: 0, term: 0, members: Members::default() };
+        let log =
+            RaftLog::new(&members, state, (0, 0), (1..=entries).map(entry).collect(), Box::new(nothing));
+        let config = CoreConfig {
+            id: 1,
+            incarnation: 1,
+            election_ticks: 10,
+            exact_election_ticks: None,
+            heartbeat_ticks: 1,
+            applied: 0,
+            is_rejoining: false,
+        };
+        RaftCore::new(config, members, log).expect("a core")
+    }
+
+    fn round(core: &mut RaftCore) -> Vec<Message> {
+        let mut sent = Vec::new();
+        let Ok(_) = core.process(&mut Memory, |message| sent.push(message));
+        sent
+    }
+
+    fn answer(core: &mut RaftCore, kind: MessageType, from: u64, change: impl FnOnce(&mut Message)) {
+        let mut message = Message { from, to: 1, term: core.term(), ..Message::default() };
+        message.set_msg_type(kind);
+        change(&mut message);
+        core.step(message);
+    }
+
+    /// The library would put the entries that the rejection asks for into the message without entries that tells of the commit, whose place is
+    /// a later one. The follower would acknowledge entries it never got.
+    #[test]
+    fn a_commit_and_a_rejection_in_one_round_do_not_mix_up_the_log() {
+        let mut core = member_1_of(3, 4);
+        core.campaign();
+        round(&mut core);
+        answer(&mut core, MessageType::MsgRequestPreVoteResponse, 2, |message| message.term += 1);
+        round(&mut core);
+        answer(&mut core, MessageType::MsgRequestVoteResponse, 2, |_| {});
+        assert!(core.is_leader());
+        round(&mut core);
+        for from in [2, 3] {
+            answer(&mut core, MessageType::MsgAppendResponse, from, |message| message.index = 5);
+            round(&mut core);
+        }
+        core.propose(vec![Bytes::from_static(b"6")]);
+        round(&mut core);
+        // Member 2 has it, so it is committed; member 3 was away, and has less than it is given.
+        answer(&mut core, MessageType::MsgAppendResponse, 2, |message| message.index = 6);
+        answer(&mut core, MessageType::MsgAppendResponse, 3, |message| {
+            (message.index, message.reject, message.reject_hint) = (6, true, 5);
+        });
+        let appends = round(&mut core);
+        let appends: Vec<_> = appends.iter().filter(|m| m.get_msg_type() == MessageType::MsgAppend).collect();
+        assert!(appends.iter().any(|message| !message.entries.is_empty()), "{appends:?}");
+        for message in appends {
+            let first = message.entries.first().map_or(message.index + 1, |entry| entry.index);
+            assert_eq!(first, message.index + 1, "{message:?}");
+        }
+    }
+
+    /// What it acknowledged in an earlier life may stand at the log's end, not known to be committed.
+    #[test]
+    fn a_member_alone_is_sure_of_what_is_committed_only_after_its_first_entry() {
+        let mut core = member_1_of(1, 4);
+        assert!(core.is_leader() && !core.is_alone());
+        round(&mut core);
+        assert!(core.is_alone());
+        assert_eq!(core.commit(), 5);
     }
 }

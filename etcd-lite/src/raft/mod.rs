@@ -7,7 +7,5 @@ pub mod driver;
 pub mod election;
 pub mod log;
 pub mod reads;
-#[cfg(test)]
-mod simulation;
 pub mod waiters;
 pub mod wal_disk;

@@ -86,8 +86,10 @@ pub struct Replay {
     pub entries: Vec<WalEntry>,
     /// Whether there was no log before.
     pub is_new: bool,
-    /// The first segment held begins in the middle; the marker that covers what came before stands in a later segment.
+    /// The first entry held is one from the middle; the marker that covers what came before stands further on.
     awaits_marker: bool,
+    /// An entry was seen, covered or not.
+    has_entry: bool,
 }
 
 /// Where a segment stands in the log.
@@ -95,8 +97,6 @@ pub struct Replay {
 pub struct SegmentPlace<'a> {
     /// Its file, for messages.
     pub path: &'a Path,
-    /// Whether no segment comes before it.
-    pub is_first: bool,
     /// Whether no segment comes after it.
     pub is_last: bool,
 }
@@ -202,7 +202,7 @@ impl Wal {
         let mut segments = Vec::new();
         for (position, path) in paths.iter().enumerate() {
             let bytes = std::fs::read(path).map_err(io(path))?;
-            let place = SegmentPlace { path, is_first: position == 0, is_last: position + 1 == paths.len() };
+            let place = SegmentPlace { path, is_last: position + 1 == paths.len() };
             let SegmentRead { last_index, cut_at } =
                 replay.take_segment(&bytes, place, (cluster_id, member_id))?;
             if let Some(offset) = cut_at {
@@ -393,7 +393,7 @@ impl Replay {
                 last_index = last_index.max(entry.index);
             }
             if failure.is_none() {
-                failure = self.take(record, place.path, place.is_first, own).err();
+                failure = self.take(record, place.path, own).err();
             }
         });
         if let Some(failure) = failure {
@@ -420,13 +420,7 @@ impl Replay {
     }
 
     /// Takes in the next record of the log.
-    pub(crate) fn take(
-        &mut self,
-        record: WalRecord,
-        path: &Path,
-        is_first_segment: bool,
-        own: (u64, u64),
-    ) -> Result<(), WalError> {
+    fn take(&mut self, record: WalRecord, path: &Path, own: (u64, u64)) -> Result<(), WalError> {
         match record {
             WalRecord::Identity { cluster_id, member_id } => {
                 if (cluster_id, member_id) != own {
@@ -461,7 +455,8 @@ impl Replay {
                 if entry.index <= self.snapshot.0 {
                     return Ok(());
                 }
-                if self.entries.is_empty() && is_first_segment && entry.index > self.snapshot.0 + 1 {
+                let is_first = !std::mem::replace(&mut self.has_entry, true);
+                if is_first && entry.index > self.snapshot.0 + 1 {
                     self.snapshot = (entry.index - 1, 0);
                     self.awaits_marker = true;
                 }
@@ -548,6 +543,28 @@ mod tests {
         drop(wal);
         let (_, replay) = open(dir.path());
         assert_eq!((replay.snapshot, indexes(&replay)), ((2, 1), vec![(3, 1), (4, 1)]));
+    }
+
+    /// The member was killed while it removed old segments: one without entries, begun at a restart, was still there.
+    #[test]
+    fn a_segment_without_entries_before_the_first_one_kept_is_no_gap() {
+        let dir = tempfile::tempdir().expect("dir");
+        let (mut wal, _) = open(dir.path());
+        for index in 1..=4 {
+            wal.append(&entry(index, 1));
+        }
+        wal.sync().expect("sync");
+        drop(wal);
+        // Killed at once: this segment stays without entries.
+        drop(open(dir.path()));
+        let (mut wal, _) = open(dir.path());
+        wal.append(&entry(5, 1));
+        wal.append(&WalRecord::Snapshot { index: 4, term: 1 });
+        wal.sync().expect("sync");
+        std::fs::remove_file(&wal.segments[0].path).expect("remove");
+        drop(wal);
+        let (_, replay) = open(dir.path());
+        assert_eq!((replay.snapshot, indexes(&replay)), ((4, 1), vec![(5, 1)]));
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub fn scan(dir: &Path) -> Result<Scan, WalError> {
             }
             if failure.is_none() {
                 let owner = scan.owner.unwrap_or_default();
-                failure = scan.replay.take(record, path, position == 0, owner).err();
+                failure = scan.replay.take(record, path, owner).err();
             }
         });
         if let Some(failure) = failure {
