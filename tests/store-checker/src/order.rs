@@ -15,6 +15,31 @@ struct Known {
     operation: Option<usize>,
 }
 
+/// For each revision from 0 to `last` when it was known to anybody that it, or a later one, was there.
+pub(crate) fn first_known(history: &History, last: i64) -> Vec<Time> {
+    let mut first = vec![Time::MAX; usize::try_from(last).unwrap_or(0) + 1];
+    let mut note = |revision: i64, at: Time| {
+        if let Some(known) = usize::try_from(revision).ok().and_then(|revision| first.get_mut(revision)) {
+            *known = at.min(*known);
+        }
+    };
+    for operation in &history.operations {
+        if let Outcome::Answered(response) = &operation.outcome {
+            note(response.revision(), operation.completed);
+        }
+    }
+    for (at, response) in history.watches.iter().flat_map(|watch| &watch.responses) {
+        note(response.header.as_ref().map_or(0, |header| header.revision).min(last), *at);
+    }
+    for event in &history.events {
+        note(event.kv.mod_revision, event.seen.unwrap_or(Time::MAX));
+    }
+    for revision in (1..first.len()).rev() {
+        first[revision - 1] = first[revision - 1].min(first[revision]);
+    }
+    first
+}
+
 pub(crate) fn check(history: &History, replayed: &Replayed) -> Result<Floors, Violation> {
     let mut known: Vec<Known> = Vec::new();
     for (number, operation) in history.operations.iter().enumerate() {

@@ -8,8 +8,9 @@ use pb::request_op::Request as Op;
 use pb::response_op::Response as OpResponse;
 
 use crate::Summary;
-use crate::history::{Event, History, Operation, Outcome, Request, Response};
+use crate::history::{Event, History, Operation, Outcome, Request, Response, Time};
 use crate::model::{Model, contains, plain};
+use crate::order::first_known;
 use crate::violation::{Rule, Violation};
 
 /// Where an operation took place in the history.
@@ -46,6 +47,7 @@ impl Replayed {
 pub(crate) fn replay(history: &History, summary: &mut Summary) -> Result<Replayed, Violation> {
     let starts = revisions(&history.events)?;
     let last = starts.len() as i64;
+    let first_known = first_known(history, last);
     let mut writers: HashMap<i64, usize> = HashMap::new();
     let mut readers: Vec<(i64, usize)> = Vec::new();
     let mut revokers: HashMap<i64, Vec<usize>> = HashMap::new();
@@ -101,7 +103,10 @@ pub(crate) fn replay(history: &History, summary: &mut Summary) -> Result<Replaye
             let events = replayed.events(history, revision);
             let writer = match writers.get(&revision) {
                 Some(writer) => Some(*writer),
-                None => replayed.find_writer(history, events, &mut revokers, &mut unknown, summary),
+                None => {
+                    let before = first_known[revision as usize];
+                    replayed.find_writer(history, events, before, &mut revokers, &unknown, summary)
+                }
             };
             match writer {
                 Some(writer) => {
@@ -241,21 +246,24 @@ impl<'a> Suspects<'a> {
 }
 
 impl Replayed {
-    /// Who of those who were told nothing can have written a revision.
+    /// Who of those who were told nothing can have written a revision that was there at a time.
     fn find_writer(
         &self,
         history: &History,
         events: &[Event],
+        there_at: Time,
         revokers: &mut HashMap<i64, Vec<usize>>,
-        unknown: &mut Suspects<'_>,
+        unknown: &Suspects<'_>,
         summary: &mut Summary,
     ) -> Option<usize> {
         let is_free = |number: usize| self.places[number] == Place::Nowhere;
         let fits = |number: usize| {
             let operation = &history.operations[number];
-            self.model
-                .effect(&operation.request)
-                .is_ok_and(|effect| !effect.changes.is_empty() && is_same(&effect.changes, events))
+            operation.invoked <= there_at
+                && self
+                    .model
+                    .effect(&operation.request)
+                    .is_ok_and(|effect| !effect.changes.is_empty() && is_same(&effect.changes, events))
         };
         let revision = self.model.revision() + 1;
         if let Some(of_revision) = revokers.get_mut(&revision)

@@ -51,6 +51,8 @@ pub enum Rule {
     WatchCancel,
     /// Members that applied the same have the same; not checked here, for harnesses that see members.
     MembersAgree,
+    /// A member does not start on a damaged log; for harnesses.
+    DamageIsRefused,
     /// After all faults are gone the store works again; for harnesses.
     Recovers,
     /// The program panicked; for harnesses.
