@@ -134,14 +134,52 @@ pub struct Watch {
     pub complete_through: Option<i64>,
 }
 
-/// Everything recorded. The store is empty at its beginning (revision 1).
+impl Watch {
+    /// The first revision that the watcher has not seen, once it knows where it began.
+    pub fn next_revision(&self) -> Option<i64> {
+        let mut next = None;
+        for (_, response) in &self.responses {
+            let header = response.header.as_ref().map_or(0, |header| header.revision);
+            if response.created {
+                let start = self.create.start_revision;
+                next = Some(if start > 0 { start } else { header + 1 });
+            } else if response.events.is_empty() {
+                next = next.max(Some(header + 1));
+            } else if let Some(kv) = response.events.last().and_then(|event| event.kv.as_ref()) {
+                // What follows in the next fragment is of the same revision.
+                next = next.max(Some(kv.mod_revision + i64::from(!response.fragment)));
+            }
+        }
+        next
+    }
+}
+
+/// What the store held when recording began. Nothing in it has a lease, and nothing before it is asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Start {
+    /// The newest revision.
+    pub revision: i64,
+    /// All keys.
+    pub kvs: Vec<KeyValue>,
+}
+
+impl Default for Start {
+    /// The empty store.
+    fn default() -> Self {
+        Self { revision: 1, kvs: Vec::new() }
+    }
+}
+
+/// Everything recorded.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
+    /// Where it begins.
+    pub start: Start,
     /// In any order.
     pub operations: Vec<Operation>,
     /// In any order.
     pub watches: Vec<Watch>,
-    /// Every change from revision 2 on, in order; from a watch of everything from revision 1 that saw all, or from the store itself.
+    /// Every change after the start, in order; from a watch of everything from there on that saw all, or from the store itself.
     pub events: Vec<Event>,
     /// How much earlier than asked for, in milliseconds, a lease may seem to end: the clocks' differences.
     pub lease_tolerance_ms: Time,

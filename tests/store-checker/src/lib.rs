@@ -21,7 +21,7 @@ mod watches;
 #[cfg(test)]
 mod tests;
 
-pub use history::{Event, History, Operation, Outcome, Refusal, Request, Response, Time, Watch};
+pub use history::{Event, History, Operation, Outcome, Refusal, Request, Response, Start, Time, Watch};
 pub use violation::{Rule, Violation};
 
 /// What was looked at, so that a harness can tell that something happened.

@@ -13,7 +13,7 @@ use pb::range_request::{SortOrder, SortTarget};
 use pb::request_op::Request as Op;
 use pb::response_op::Response as OpResponse;
 
-use crate::history::{Event, Refusal, Request, Response};
+use crate::history::{Event, Refusal, Request, Response, Start};
 
 /// A key's state after the change of a revision.
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ pub struct Model {
 
 impl Default for Model {
     fn default() -> Self {
-        Self { revision: 1, keys: BTreeMap::new(), leases: HashMap::new() }
+        Self::at_start(&Start::default())
     }
 }
 
@@ -60,6 +60,18 @@ fn header(revision: i64) -> Option<pb::ResponseHeader> {
 }
 
 impl Model {
+    /// As the store is when recording begins.
+    pub fn at_start(start: &Start) -> Self {
+        let stored = |kv: &KeyValue| {
+            (kv.key.clone(), vec![Stored { revision: kv.mod_revision, kv: Some(kv.clone()) }])
+        };
+        Self {
+            revision: start.revision,
+            keys: start.kvs.iter().map(stored).collect(),
+            leases: HashMap::new(),
+        }
+    }
+
     /// The newest revision.
     pub fn revision(&self) -> i64 {
         self.revision
@@ -96,7 +108,8 @@ impl Model {
     /// Whether a key was deleted, or was not there, at some time from a revision on.
     pub fn was_absent_since(&self, key: &[u8], revision: i64) -> bool {
         let Some(versions) = self.keys.get(key) else { return true };
-        at(versions, revision).is_none() || versions.iter().any(|v| v.revision > revision && v.kv.is_none())
+        let later = versions.partition_point(|v| v.revision <= revision);
+        at(versions, revision).is_none() || versions[later..].iter().any(|v| v.kv.is_none())
     }
 
     /// The keys that would go with a lease.

@@ -15,11 +15,13 @@ struct Known {
     operation: Option<usize>,
 }
 
-/// For each revision from 0 to `last` when it was known to anybody that it, or a later one, was there.
+/// For each revision from the start's to `last` when it was known to anybody that it, or a later one, was there.
 pub(crate) fn first_known(history: &History, last: i64) -> Vec<Time> {
-    let mut first = vec![Time::MAX; usize::try_from(last).unwrap_or(0) + 1];
+    let start = history.start.revision;
+    let mut first = vec![Time::MAX; usize::try_from(last - start).unwrap_or(0) + 1];
     let mut note = |revision: i64, at: Time| {
-        if let Some(known) = usize::try_from(revision).ok().and_then(|revision| first.get_mut(revision)) {
+        let place = usize::try_from(revision - start).ok();
+        if let Some(known) = place.and_then(|place| first.get_mut(place)) {
             *known = at.min(*known);
         }
     };
@@ -34,8 +36,8 @@ pub(crate) fn first_known(history: &History, last: i64) -> Vec<Time> {
     for event in &history.events {
         note(event.kv.mod_revision, event.seen.unwrap_or(Time::MAX));
     }
-    for revision in (1..first.len()).rev() {
-        first[revision - 1] = first[revision - 1].min(first[revision]);
+    for place in (1..first.len()).rev() {
+        first[place - 1] = first[place - 1].min(first[place]);
     }
     first
 }
@@ -66,9 +68,10 @@ pub(crate) fn check(history: &History, replayed: &Replayed) -> Result<Floors, Vi
     let mut invoked: Vec<usize> = (0..history.operations.len()).collect();
     invoked.sort_by_key(|number| history.operations[*number].invoked);
 
-    let mut floors = vec![1; history.operations.len()];
+    let begin = history.start.revision;
+    let mut floors = vec![begin; history.operations.len()];
     let mut known = known.into_iter().peekable();
-    let mut floor = Known { at: 0, revision: 1, operation: None };
+    let mut floor = Known { at: 0, revision: begin, operation: None };
     for number in invoked {
         let operation = &history.operations[number];
         while let Some(next) = known.next_if(|known| known.at < operation.invoked) {
@@ -109,7 +112,7 @@ pub(crate) fn check(history: &History, replayed: &Replayed) -> Result<Floors, Vi
 }
 
 /// Whether a request is content with the past.
-fn may_be_old(request: &Request) -> bool {
+pub(crate) fn may_be_old(request: &Request) -> bool {
     use coracle_proto::etcdserverpb::request_op::Request as Op;
     fn all_serializable(txn: &coracle_proto::etcdserverpb::TxnRequest) -> bool {
         txn.success.iter().chain(&txn.failure).all(|op| match &op.request {

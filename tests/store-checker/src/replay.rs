@@ -10,7 +10,7 @@ use pb::response_op::Response as OpResponse;
 use crate::Summary;
 use crate::history::{Event, History, Operation, Outcome, Request, Response, Time};
 use crate::model::{Model, contains, plain};
-use crate::order::first_known;
+use crate::order::{first_known, may_be_old};
 use crate::violation::{Rule, Violation};
 
 /// Where an operation took place in the history.
@@ -30,7 +30,7 @@ pub(crate) struct Replayed {
     pub(crate) places: Vec<Place>,
     /// At the end; it has all versions.
     pub(crate) model: Model,
-    /// Where in the events each revision begins: of revision 2, 3, …; and the end.
+    /// Where in the events each revision after the start begins; and the end.
     pub(crate) starts: Vec<usize>,
     /// Revisions written by leases that ran out.
     pub(crate) expirations: Vec<(i64, i64)>,
@@ -39,14 +39,15 @@ pub(crate) struct Replayed {
 impl Replayed {
     /// The events of a revision.
     pub(crate) fn events<'a>(&self, history: &'a History, revision: i64) -> &'a [Event] {
-        let at = (revision - 2) as usize;
+        let at = (revision - history.start.revision - 1) as usize;
         &history.events[self.starts[at]..self.starts[at + 1]]
     }
 }
 
 pub(crate) fn replay(history: &History, summary: &mut Summary) -> Result<Replayed, Violation> {
-    let starts = revisions(&history.events)?;
-    let last = starts.len() as i64;
+    let begin = history.start.revision;
+    let starts = revisions(begin, &history.events)?;
+    let last = begin + starts.len() as i64 - 1;
     let first_known = first_known(history, last);
     let mut writers: HashMap<i64, usize> = HashMap::new();
     let mut readers: Vec<(i64, usize)> = Vec::new();
@@ -66,6 +67,16 @@ pub(crate) fn replay(history: &History, summary: &mut Summary) -> Result<Replaye
                         "an answer speaks of revision {revision}, but the history ends at {last}: what was acknowledged or shown is lost"
                     );
                     return Err(Violation::new(Rule::NothingIsLost, what).by(history, number).at(revision));
+                }
+                if revision < begin {
+                    // A member that has only just joined; what it had then is not known here.
+                    if may_be_old(&operation.request) {
+                        continue;
+                    }
+                    let what = format!(
+                        "an answer speaks of revision {revision}, but {begin} was there before it was asked"
+                    );
+                    return Err(Violation::new(Rule::RealTime, what).by(history, number).at(revision));
                 }
                 if matches!(response, Response::LeaseRevoke(_)) {
                     revokers.entry(revision).or_default().push(number);
@@ -94,17 +105,17 @@ pub(crate) fn replay(history: &History, summary: &mut Summary) -> Result<Replaye
     let mut readers = readers.into_iter().peekable();
     let mut replayed = Replayed {
         places: vec![Place::Nowhere; history.operations.len()],
-        model: Model::default(),
+        model: Model::at_start(&history.start),
         starts,
         expirations: Vec::new(),
     };
-    for revision in 1..=last {
-        if revision > 1 {
+    for revision in begin..=last {
+        if revision > begin {
             let events = replayed.events(history, revision);
             let writer = match writers.get(&revision) {
                 Some(writer) => Some(*writer),
                 None => {
-                    let before = first_known[revision as usize];
+                    let before = first_known[(revision - begin) as usize];
                     replayed.find_writer(history, events, before, &mut revokers, &unknown, summary)
                 }
             };
@@ -130,16 +141,16 @@ pub(crate) fn replay(history: &History, summary: &mut Summary) -> Result<Replaye
     Ok(replayed)
 }
 
-/// Where each revision begins, from 2 on without gap.
-fn revisions(events: &[Event]) -> Result<Vec<usize>, Violation> {
+/// Where each revision after `begin` begins, without gap.
+fn revisions(begin: i64, events: &[Event]) -> Result<Vec<usize>, Violation> {
     let mut starts = Vec::new();
-    let mut current = 1;
+    let mut current = begin;
     for (at, event) in events.iter().enumerate() {
         let revision = event.kv.mod_revision;
         if revision == current + 1 {
             starts.push(at);
             current = revision;
-        } else if revision != current || current == 1 {
+        } else if revision != current || current == begin {
             let what = format!("revision {revision} follows on {current}");
             return Err(Violation::new(Rule::RevisionsFollow, what).at(revision));
         }

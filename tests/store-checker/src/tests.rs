@@ -266,6 +266,66 @@ fn a_transaction_that_took_the_wrong_branch_is_caught() {
     assert_eq!(rule(&recorder.history), Rule::WritesAsModel);
 }
 
+/// The end of a good history, from a revision on.
+fn tail(begin: i64) -> History {
+    let Recorder { mut history, .. } = good();
+    let early: Vec<Event> = history.events.extract_if(.., |event| event.kv.mod_revision <= begin).collect();
+    let mut model = Model::default();
+    for revision in early.chunk_by(|a, b| a.kv.mod_revision == b.kv.mod_revision) {
+        model.write(revision);
+    }
+    let everything = pb::RangeRequest { key: bytes("\0"), range_end: bytes("\0"), ..Default::default() };
+    let Ok(Response::Range(range)) = model.effect(&Request::Range(everything)).map(|effect| effect.response)
+    else {
+        panic!("a range");
+    };
+    history.start = Start { revision: begin, kvs: range.kvs };
+    history.operations.retain(|op| match &op.outcome {
+        Outcome::Answered(response) => response.revision() > begin,
+        _ => true,
+    });
+    history.watches[0].create.start_revision = begin + 1;
+    history.watches[0].responses.retain(|(_, response)| {
+        response.created
+            || response.events.iter().any(|e| e.kv.as_ref().is_some_and(|kv| kv.mod_revision > begin))
+    });
+    history
+}
+
+#[test]
+fn a_history_may_begin_with_what_is_there() {
+    for begin in 2..8 {
+        let history = tail(begin);
+        let summary = check(&history).unwrap_or_else(|violation| panic!("from {begin}: {violation}"));
+        assert_eq!(summary.revisions as i64, 9 - begin);
+        assert_eq!(summary.watched, history.events.len());
+    }
+}
+
+#[test]
+fn what_is_there_at_the_beginning_counts() {
+    let mut forgotten = tail(4);
+    forgotten.start.kvs.retain(|kv| kv.key != "a");
+    assert!(check(&forgotten).is_err(), "the deletion of a key that was not there");
+    let mut old = tail(4);
+    let answer = Response::Range(pb::RangeResponse {
+        header: Some(pb::ResponseHeader { revision: 3, ..Default::default() }),
+        ..Default::default()
+    });
+    old.operations.push(Operation {
+        client: 1,
+        member: 1,
+        invoked: 1,
+        completed: 2,
+        request: get("nothing"),
+        outcome: Outcome::Answered(answer),
+    });
+    assert_eq!(rule(&old), Rule::RealTime);
+    let mut gap = tail(4);
+    gap.start.revision = 3;
+    assert_eq!(rule(&gap), Rule::RevisionsFollow);
+}
+
 #[test]
 fn a_wrong_answer_is_caught() {
     let mut recorder = good();

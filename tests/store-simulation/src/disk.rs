@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use raft::eraftpb::{Entry, HardState};
 
 use crate::plan::CrashPoint;
-use crate::random::Random;
+use store_clients::random::Random;
 
 /// The cluster that all members are of.
 pub const CLUSTER_ID: u64 = 77;

@@ -4,11 +4,9 @@
 //!
 //! See docs/simulation.md. Never here: real time, real files, real connections.
 
-pub mod clients;
 pub mod disk;
 pub mod member;
 pub mod plan;
-pub mod random;
 pub mod shrink;
 pub mod world;
 

@@ -30,7 +30,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::disk::{Fuse, SimDisk, SimLog, Snapshot};
 use crate::plan::{CrashPoint, Plan};
-use crate::random::{Random, Stream};
+use store_clients::random::{Random, Stream};
 
 /// Length of a tick.
 pub const TICK_MS: u64 = 100;

@@ -1,7 +1,7 @@
 //! What a run is made of, decided by its seed before it begins: members, clients, faults. What is left out of it (to find the shortest run that
 //! fails) changes nothing of the rest.
 
-use crate::random::{Random, Stream};
+use store_clients::random::{Random, Stream};
 
 /// Milliseconds of virtual time in which faults begin.
 pub const FAULTS_UNTIL: u64 = 9_000;

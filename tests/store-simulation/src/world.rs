@@ -16,12 +16,12 @@ use parking_lot::Mutex;
 use prost::Message as _;
 use raft::eraftpb::{Message, MessageType};
 use store_checker::{History, Operation, Outcome, Refusal, Request, Response, Rule, Violation, Watch};
+use store_clients::random::{Random, Stream, mix};
+use store_clients::{Client, Keys, Watcher};
 
-use crate::clients::{Client, Watcher};
 use crate::disk::{SimDisk, Snapshot};
 use crate::member::{Birth, Running, TICK_MS, Work, instant, start};
 use crate::plan::{CLIENTS_UNTIL, CrashPoint, END, FAULTS_UNTIL, Fault, FaultKind, Plan};
-use crate::random::{Random, Stream, mix};
 
 /// A client gives up after so many milliseconds.
 const CLIENT_TIMEOUT_MS: u64 = 3_000;
@@ -251,7 +251,8 @@ impl World {
             rate: schedule.between(1000 - CLOCK_SKEW, 1000 + CLOCK_SKEW),
         });
         let slots = slots.collect();
-        let client = |n| Client::new(n, stream(Stream::Client, n), plan.keys, plan.operations);
+        let keys = Keys { hot: plan.keys, cold: 0 };
+        let client = |n| Client::new(n, stream(Stream::Client, n), keys, plan.operations);
         let watcher = |n| Watcher::new(n, stream(Stream::Watcher, n), plan.keys);
         Self {
             now: 0,
@@ -1103,7 +1104,7 @@ impl World {
         watches.sort_unstable();
         for (_, place) in watches {
             let revision = self.history.events.last().map_or(1, |event| event.kv.mod_revision);
-            let next = next_revision(&self.history.watches[place]);
+            let next = self.history.watches[place].next_revision();
             let create = match next {
                 Some(next) if watcher.random.below(4) > 0 => pb::WatchCreateRequest {
                     start_revision: next,
@@ -1340,24 +1341,6 @@ fn describe(events: &[store_checker::Event]) -> String {
         format!("{:?} {what}", e.kv.key)
     };
     events.iter().map(told).collect::<Vec<_>>().join(", ")
-}
-
-/// The first revision that a watcher has not seen, once it knows where it began.
-fn next_revision(watch: &Watch) -> Option<i64> {
-    let mut next = None;
-    for (_, response) in &watch.responses {
-        let header = response.header.as_ref().map_or(0, |header| header.revision);
-        if response.created {
-            let start = watch.create.start_revision;
-            next = Some(if start > 0 { start } else { header + 1 });
-        } else if response.events.is_empty() {
-            next = next.max(Some(header + 1));
-        } else if let Some(kv) = response.events.last().and_then(|event| event.kv.as_ref()) {
-            // What follows in the next fragment is of the same revision.
-            next = next.max(Some(kv.mod_revision + i64::from(!response.fragment)));
-        }
-    }
-    next
 }
 
 fn mark(outcome: &Outcome) -> u64 {

@@ -12,12 +12,24 @@ use store_checker::{Request, Response};
 
 use crate::random::Random;
 
+/// Leases that a client uses at a time; older ones are left to end.
+const LEASES_MAX: usize = 64;
+
+/// Which keys clients use.
+#[derive(Clone, Copy, Debug)]
+pub struct Keys {
+    /// Keys that everybody fights for, `k0`, `k1`, …
+    pub hot: u64,
+    /// Keys that are rarely met twice, `c0`, `c1`, … With any of them no request goes over the whole store.
+    pub cold: u64,
+}
+
 /// A client that reads and writes, one operation after the other.
 pub struct Client {
     /// Its number.
     pub number: u64,
     random: Random,
-    keys: u64,
+    keys: Keys,
     /// Operations left.
     pub left: u64,
     /// The operation under way.
@@ -33,7 +45,7 @@ pub struct Client {
 
 impl Client {
     /// A client.
-    pub fn new(number: u64, random: Random, keys: u64, operations: u64) -> Self {
+    pub fn new(number: u64, random: Random, keys: Keys, operations: u64) -> Self {
         Self {
             number,
             random,
@@ -60,18 +72,30 @@ impl Client {
     }
 
     fn key(&mut self) -> Bytes {
-        let number = self.random.below(self.keys);
+        if self.keys.cold > 0 && self.random.one_in(2) {
+            let number = self.random.below(self.keys.cold);
+            return Bytes::from(format!("c{number}"));
+        }
+        self.hot_key()
+    }
+
+    fn hot_key(&mut self) -> Bytes {
+        let number = self.random.below(self.keys.hot);
         Bytes::from(format!("k{number}"))
     }
 
     /// A key, and the end of a range from it.
     fn range(&mut self) -> (Bytes, Bytes) {
         match self.random.below(4) {
+            1 if self.keys.cold > 0 => {
+                let number = self.random.below(self.keys.cold);
+                (Bytes::from(format!("c{number}")), Bytes::from(format!("c{number}:")))
+            }
             0 => (Bytes::from_static(b"k"), Bytes::from_static(b"l")),
             1 => (Bytes::from_static(b"\0"), Bytes::from_static(b"\0")),
-            2 => (self.key(), Bytes::from_static(b"\0")),
+            2 => (self.hot_key(), Bytes::from_static(b"\0")),
             _ => {
-                let (a, b) = (self.key(), self.key());
+                let (a, b) = (self.hot_key(), self.hot_key());
                 if a < b { (a, b) } else { (b, Bytes::from_static(b"l")) }
             }
         }
@@ -217,19 +241,20 @@ impl Client {
     fn txn(&mut self, depth: u64) -> pb::TxnRequest {
         let branch = |client: &mut Self| {
             let mut ops = Vec::new();
-            let first = client.random.below(client.keys);
-            let count = client.random.between(1, 3).min(client.keys);
+            let keys = client.keys.hot;
+            let first = client.random.below(keys);
+            let count = client.random.between(1, 3).min(keys);
             for offset in 0..count {
-                let key = Bytes::from(format!("k{}", (first + offset) % client.keys));
+                let key = Bytes::from(format!("k{}", (first + offset) % keys));
                 ops.push(op(match client.random.below(5) {
                     0 => Op::RequestDeleteRange(pb::DeleteRangeRequest { key, ..Default::default() }),
                     1 => Op::RequestRange(pb::RangeRequest { key, ..Default::default() }),
                     _ => Op::RequestPut(pb::PutRequest { key, value: client.value(), ..Default::default() }),
                 }));
             }
-            if depth > 0 && count < client.keys {
+            if depth > 0 && count < keys {
                 let written = Bytes::from(format!("k{first}"));
-                let other = Bytes::from(format!("k{}", (first + count) % client.keys));
+                let other = Bytes::from(format!("k{}", (first + count) % keys));
                 let known = client.random.below(client.revision.unsigned_abs() + 1) as i64;
                 let compare = pb::Compare {
                     key: written.clone(),
@@ -262,7 +287,12 @@ impl Client {
                     self.seen.insert(kv.key.clone(), kv.mod_revision);
                 }
             }
-            Response::LeaseGrant(grant) => self.leases.push(grant.id),
+            Response::LeaseGrant(grant) => {
+                if self.leases.len() == LEASES_MAX {
+                    self.leases.remove(0);
+                }
+                self.leases.push(grant.id);
+            }
             Response::LeaseRevoke(_) => {
                 self.leases.pop();
             }
