@@ -6,8 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use coracle_proto::etcdserverpb::LeaseRevokeRequest;
-use etcd_lite_core::auth::by_member;
+use coracle_proto::store::LeaseExpire;
 use etcd_lite_core::lessor::Lessor;
 use etcd_lite_core::{LeaseChange, Request, Store, StoreError};
 use futures::stream::{self, StreamExt};
@@ -28,9 +27,24 @@ const REVOCATIONS_CONCURRENT: usize = 16;
 /// The lease timers of this member while it leads.
 pub struct LeaseKeeper {
     /// `None` while this member follows.
-    lessor: Mutex<Option<Lessor>>,
+    leading: Mutex<Option<Leading>>,
     /// Milliseconds of any clock that never goes back.
     clock: Box<dyn Fn() -> u64 + Send + Sync>,
+}
+
+struct Leading {
+    term: u64,
+    lessor: Lessor,
+}
+
+/// What the timers of a term's leader say. A leader that was paused may have been replaced without knowing: it counts once a quorum has said
+/// afterwards that this member [still leads](LeaseKeeper::leads_in).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Led<T> {
+    /// The term.
+    pub term: u64,
+    /// What they say.
+    pub says: T,
 }
 
 /// This member does not lead, so it has no lease timers; ask the leader.
@@ -53,20 +67,26 @@ impl LeaseKeeper {
 
     /// Timers by a clock: milliseconds since any time, never going back.
     pub fn with_clock(clock: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
-        Self { lessor: Mutex::new(None), clock: Box::new(clock) }
+        Self { leading: Mutex::new(None), clock: Box::new(clock) }
     }
 
-    /// This member leads now. Call it when everything of earlier terms is applied to `store`, and before anything later is.
+    /// This member leads `term` now. Call it when everything of earlier terms is applied to `store`, and before anything later is.
     /// Every lease gets its whole time again, and `extension` (an election timeout) on top.
-    pub fn lead(&self, store: &Store, extension: Duration) {
+    pub fn lead(&self, term: u64, store: &Store, extension: Duration) {
         let leases = store.leases().map(|(id, l)| (id, l.granted_ttl_seconds, l.remaining_ttl_seconds));
         let extension_ms = u64::try_from(extension.as_millis()).unwrap_or(u64::MAX);
-        *self.lessor.lock() = Some(Lessor::promote(leases, extension_ms, self.now_ms()));
+        let lessor = Lessor::promote(leases, extension_ms, self.now_ms());
+        *self.leading.lock() = Some(Leading { term, lessor });
     }
 
     /// This member does not lead any more.
     pub fn follow(&self) {
-        *self.lessor.lock() = None;
+        *self.leading.lock() = None;
+    }
+
+    /// Whether these are the timers of that term's leader.
+    pub fn leads_in(&self, term: u64) -> bool {
+        self.leading.lock().as_ref().is_some_and(|leading| leading.term == term)
     }
 
     /// A command with these lease changes was applied. Cheap when there are none.
@@ -75,8 +95,8 @@ impl LeaseKeeper {
             return;
         }
         let now_ms = self.now_ms();
-        let mut lessor = self.lessor.lock();
-        let Some(lessor) = lessor.as_mut() else { return };
+        let mut leading = self.leading.lock();
+        let Some(Leading { lessor, .. }) = leading.as_mut() else { return };
         for change in changes {
             match *change {
                 LeaseChange::Granted { id, ttl_seconds } => lessor.granted(id, ttl_seconds, now_ms),
@@ -89,22 +109,25 @@ impl LeaseKeeper {
     ///
     /// # Errors
     /// When this member does not lead.
-    pub fn keep_alive(&self, id: i64) -> Result<Option<i64>, NotLeader> {
+    pub fn keep_alive(&self, id: i64) -> Result<Led<Option<i64>>, NotLeader> {
         let now_ms = self.now_ms();
-        Ok(self.lessor.lock().as_mut().ok_or(NotLeader)?.renew(id, now_ms))
+        let mut leading = self.leading.lock();
+        let Leading { term, lessor } = leading.as_mut().ok_or(NotLeader)?;
+        Ok(Led { term: *term, says: lessor.renew(id, now_ms) })
     }
 
     /// How long a lease has left, or `None` when there is no such lease.
     ///
     /// # Errors
     /// When this member does not lead.
-    pub fn time_to_live(&self, id: i64) -> Result<Option<LeaseTimeToLive>, NotLeader> {
+    pub fn time_to_live(&self, id: i64) -> Result<Led<Option<LeaseTimeToLive>>, NotLeader> {
         let now_ms = self.now_ms();
-        let left = self.lessor.lock().as_ref().ok_or(NotLeader)?.time_to_live(id, now_ms);
-        Ok(left.map(|(remaining_seconds, granted_seconds)| LeaseTimeToLive {
-            remaining_seconds,
-            granted_seconds,
-        }))
+        let leading = self.leading.lock();
+        let Leading { term, lessor } = leading.as_ref().ok_or(NotLeader)?;
+        let says = lessor.time_to_live(id, now_ms).map(|(remaining_seconds, granted_seconds)| {
+            LeaseTimeToLive { remaining_seconds, granted_seconds }
+        });
+        Ok(Led { term: *term, says })
     }
 
     /// Proposes the revocation of leases that ran out, until shutdown.
@@ -116,14 +139,12 @@ impl LeaseKeeper {
                 () = shutdown.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            let revocations = stream::iter(self.expired()).for_each_concurrent(REVOCATIONS_CONCURRENT, |id| {
+            let revocations = stream::iter(self.expired()).for_each_concurrent(REVOCATIONS_CONCURRENT, |expired| {
                 let member = Arc::clone(&member);
                 async move {
-                    // Nobody's permission is needed for what the lease's holder wanted.
-                    let revocation = by_member(Request::LeaseRevoke(LeaseRevokeRequest { id }));
-                    match member.propose(revocation).await {
+                    match member.propose(Request::LeaseExpire(expired)).await {
                         Ok(_) | Err(ProposeError::Store(StoreError::LeaseNotFound)) => {}
-                        Err(error) => tracing::warn!(lease = format!("{id:x}"), %error, "expired lease is not revoked yet"),
+                        Err(error) => tracing::warn!(lease = format!("{:x}", expired.id), %error, "expired lease is not revoked yet"),
                     }
                 }
             });
@@ -134,14 +155,42 @@ impl LeaseKeeper {
         }
     }
 
-    /// Leases whose revocation is to be proposed now, by the leader.
-    pub fn expired(&self) -> Vec<i64> {
+    /// Leases whose end is to be proposed now, by the leader.
+    pub fn expired(&self) -> Vec<LeaseExpire> {
         let now_ms = self.now_ms();
-        let mut lessor = self.lessor.lock();
-        lessor.as_mut().map(|lessor| lessor.expired(now_ms, REVOCATIONS_PER_CHECK_MAX)).unwrap_or_default()
+        let mut leading = self.leading.lock();
+        let Some(Leading { term, lessor }) = leading.as_mut() else { return Vec::new() };
+        let ids = lessor.expired(now_ms, REVOCATIONS_PER_CHECK_MAX);
+        ids.into_iter().map(|id| LeaseExpire { id, term: *term }).collect()
     }
 
     fn now_ms(&self) -> u64 {
         (self.clock)()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use coracle_proto::etcdserverpb::LeaseGrantRequest;
+    use etcd_lite_core::Command;
+
+    use super::*;
+
+    /// Paused in term 2, leading again in term 4: what was said in term 2 does not count.
+    #[test]
+    fn what_timers_say_counts_in_their_term_alone() {
+        let mut store = Store::new();
+        let grant = Request::LeaseGrant(LeaseGrantRequest { id: 7, ttl: 5 });
+        store.apply(1, 2, &Command { id: 1, request: Some(grant) });
+        let keeper = LeaseKeeper::with_clock(|| 0);
+        keeper.lead(2, &store, Duration::ZERO);
+        let led = keeper.keep_alive(7).expect("leads");
+        assert_eq!(led, Led { term: 2, says: Some(5) });
+        assert!(keeper.leads_in(led.term));
+        keeper.follow();
+        assert!(!keeper.leads_in(led.term));
+        assert_eq!(keeper.keep_alive(7), Err(NotLeader));
+        keeper.lead(4, &store, Duration::ZERO);
+        assert!(!keeper.leads_in(led.term));
     }
 }

@@ -26,7 +26,7 @@ use crate::checkpoint::sled_state::SledState;
 use crate::checkpoint::snapshot_file;
 use crate::checkpoint::writer::{self, DiskBytes, WriterConfig};
 use crate::data_lock::DataLock;
-use crate::lease_keeper::LeaseKeeper;
+use crate::lease_keeper::{LeaseKeeper, Led, NotLeader};
 use crate::member::{Feed, LeaseTimeToLive, Member, MemberInfo, MemberStatus, ProposeError, Proposed};
 use crate::metrics::DiskSeconds;
 use crate::peer::Peers;
@@ -365,6 +365,19 @@ impl RaftMember {
             }
         }
     }
+
+    /// What the lease timers say, if this member leads; the quorum is asked afterwards whether it still does.
+    ///
+    /// # Errors
+    /// The quorum does not answer.
+    pub async fn as_leader<T>(
+        &self,
+        ask: impl FnOnce(&LeaseKeeper) -> Result<Led<T>, NotLeader>,
+    ) -> Result<Option<T>, ProposeError> {
+        let Ok(led) = ask(&self.leases) else { return Ok(None) };
+        self.read_index().await?;
+        Ok(self.leases.leads_in(led.term).then_some(led.says))
+    }
 }
 
 /// The newest usable state: the checkpoint, or a snapshot file, or nothing if the log has everything. The flag asks to write the checkpoint
@@ -473,7 +486,7 @@ impl Member for RaftMember {
     }
 
     async fn lease_keep_alive(&self, id: i64) -> Result<Option<i64>, ProposeError> {
-        if let Ok(renewed) = self.leases.keep_alive(id) {
+        if let Some(renewed) = self.as_leader(|leases| leases.keep_alive(id)).await? {
             return Ok(renewed);
         }
         let leader = self.view.lock().leader;
@@ -482,7 +495,7 @@ impl Member for RaftMember {
     }
 
     async fn lease_time_to_live(&self, id: i64) -> Result<Option<LeaseTimeToLive>, ProposeError> {
-        if let Ok(time) = self.leases.time_to_live(id) {
+        if let Some(time) = self.as_leader(|leases| leases.time_to_live(id)).await? {
             return Ok(time);
         }
         let leader = self.view.lock().leader;

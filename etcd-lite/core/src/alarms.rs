@@ -64,6 +64,7 @@ impl Alarms {
                 | Request::Compact(_)
                 | Request::LeaseGrant(_)
                 | Request::LeaseRevoke(_)
+                | Request::LeaseExpire(_)
         );
         if changes_keys && self.is_raised(AlarmType::Corrupt) {
             return Some(StoreError::Corrupt);

@@ -126,6 +126,11 @@ impl Store {
             Some(Request::Compact(request)) => self.apply_compact(&mut batch, request),
             Some(Request::LeaseGrant(request)) => self.apply_lease_grant(&mut batch, request),
             Some(Request::LeaseRevoke(request)) => self.apply_lease_revoke(&mut batch, request),
+            // A later leader's timers know better.
+            Some(Request::LeaseExpire(expired)) if expired.term != term => Ok(Response::Done),
+            Some(Request::LeaseExpire(expired)) => {
+                self.apply_lease_revoke(&mut batch, &LeaseRevokeRequest { id: expired.id })
+            }
             Some(Request::LeaseCheckpoint(request)) => self.apply_lease_checkpoint(&mut batch, request),
             Some(Request::MemberAttributes(attributes)) => self.apply_attributes(&mut batch, attributes),
             Some(Request::ClusterVersion(version)) => self.apply_cluster_version(&mut batch, version),

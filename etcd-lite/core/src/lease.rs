@@ -46,3 +46,27 @@ impl Leases {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use coracle_proto::etcdserverpb::LeaseGrantRequest;
+    use coracle_proto::store::LeaseExpire;
+
+    use crate::{Command, Request, Store};
+
+    /// Its leader of term 2 was paused; the leader of term 3 renewed the lease, and then was handed the command of the first.
+    #[test]
+    fn what_an_earlier_leaders_timers_said_does_not_end_a_lease() {
+        let mut store = Store::new();
+        let mut apply = |index, term, request| {
+            store
+                .apply(index, term, &Command { id: index, request: Some(request) })
+                .response
+                .expect("applied");
+            store.lease(7).is_some()
+        };
+        assert!(apply(1, 2, Request::LeaseGrant(LeaseGrantRequest { id: 7, ttl: 5 })));
+        assert!(apply(2, 3, Request::LeaseExpire(LeaseExpire { id: 7, term: 2 })));
+        assert!(!apply(3, 3, Request::LeaseExpire(LeaseExpire { id: 7, term: 3 })));
+    }
+}

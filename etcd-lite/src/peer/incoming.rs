@@ -19,6 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::Peers;
 use crate::checkpoint::snapshot_file::SnapshotWriter;
+use crate::lease_keeper::{LeaseKeeper, Led, NotLeader};
 use crate::listener::{self, Accepted, Listening, ServerTls};
 use crate::member::{Member, ProposeError};
 use crate::raft::driver::Input;
@@ -66,6 +67,15 @@ impl Incoming {
             return Ok(());
         }
         Err(Status::failed_precondition("cluster ID mismatch"))
+    }
+
+    /// What this member's lease timers say, if it leads.
+    async fn as_leader<T>(
+        &self,
+        ask: impl FnOnce(&LeaseKeeper) -> Result<Led<T>, NotLeader>,
+    ) -> Result<Option<T>, Status> {
+        let Some(member) = self.peers.member() else { return Ok(None) };
+        member.as_leader(ask).await.map_err(|error| Status::unavailable(error.to_string()))
     }
 
     /// Writes a snapshot to disk and gives the message that announces it.
@@ -124,7 +134,7 @@ impl Peer for Incoming {
     async fn renew_lease(&self, request: Request<LeaseId>) -> Result<Response<LeaseTime>, Status> {
         let LeaseId { cluster_id, id } = request.into_inner();
         self.check(cluster_id)?;
-        let renewed = self.peers.member().and_then(|member| member.leases.keep_alive(id).ok());
+        let renewed = self.as_leader(|leases| leases.keep_alive(id)).await?;
         Ok(Response::new(match renewed {
             None => LeaseTime::default(),
             Some(None) => LeaseTime { leads: true, ..LeaseTime::default() },
@@ -155,7 +165,7 @@ impl Peer for Incoming {
     async fn time_to_live(&self, request: Request<LeaseId>) -> Result<Response<LeaseTime>, Status> {
         let LeaseId { cluster_id, id } = request.into_inner();
         self.check(cluster_id)?;
-        let time = self.peers.member().and_then(|member| member.leases.time_to_live(id).ok());
+        let time = self.as_leader(|leases| leases.time_to_live(id)).await?;
         Ok(Response::new(match time {
             None => LeaseTime::default(),
             Some(None) => LeaseTime { leads: true, ..LeaseTime::default() },

@@ -226,7 +226,7 @@ impl Applier {
                     // The first entry of a term is its leader's empty one: everything of earlier terms is applied now.
                     if self.leading_term.load(Ordering::Acquire) == entry.term {
                         began_to_lead = true;
-                        self.leases.lead(&store, self.lease_extension);
+                        self.leases.lead(entry.term, &store, self.lease_extension);
                         // The driver may have seen another leader in between, and stopped the timers before they began.
                         if self.leading_term.load(Ordering::Acquire) != entry.term {
                             self.leases.follow();

@@ -329,7 +329,8 @@ impl<L: Log, A: Apply> Driver<L, A> {
     /// Tells everybody how things stand; whether there is another leader or another term.
     fn publish(&mut self) -> bool {
         let term = if self.core.is_leader() { self.core.term() } else { 0 };
-        if self.leading_term.swap(term, Ordering::AcqRel) != 0 && term == 0 {
+        let led = self.leading_term.swap(term, Ordering::AcqRel);
+        if led != 0 && led != term {
             self.leases.follow();
         }
         let leader = self.core.leader();

@@ -27,7 +27,7 @@ impl TestMember {
     /// `feed_capacity` of 1 makes the feed lag all the time.
     pub(crate) fn new(feed_capacity: usize) -> Arc<Self> {
         let leases = Arc::new(LeaseKeeper::new());
-        leases.lead(&Store::new(), std::time::Duration::ZERO);
+        leases.lead(1, &Store::new(), std::time::Duration::ZERO);
         Arc::new(Self {
             store: RwLock::new(Store::new()),
             applying: Mutex::new(0),
@@ -87,11 +87,11 @@ impl Member for TestMember {
     }
 
     async fn lease_keep_alive(&self, id: i64) -> Result<Option<i64>, ProposeError> {
-        self.leases.keep_alive(id).map_err(|_| ProposeError::NoLeader)
+        self.leases.keep_alive(id).map(|led| led.says).map_err(|_| ProposeError::NoLeader)
     }
 
     async fn lease_time_to_live(&self, id: i64) -> Result<Option<LeaseTimeToLive>, ProposeError> {
-        self.leases.time_to_live(id).map_err(|_| ProposeError::NoLeader)
+        self.leases.time_to_live(id).map(|led| led.says).map_err(|_| ProposeError::NoLeader)
     }
 
     async fn defragment(&self) -> Result<(), ProposeError> {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use etcd_lite::bootstrap::Beginning;
 use etcd_lite::checkpoint::writer::Job;
-use etcd_lite::lease_keeper::LeaseKeeper;
+use etcd_lite::lease_keeper::{LeaseKeeper, Led};
 use etcd_lite::member::{Feed, LeaseTimeToLive, Member, MemberInfo, MemberStatus, ProposeError, Proposed};
 use etcd_lite::metrics::RequestMetrics;
 use etcd_lite::quota::Quota;
@@ -132,6 +132,8 @@ pub struct Running {
     pub proposals: Vec<(u64, oneshot::Receiver<Answer>, u64)>,
     /// Reads that wait: answer, index once it is known, whose.
     pub reads: Vec<(oneshot::Receiver<u64>, Option<u64>, u64)>,
+    /// Renewals that wait until the quorum has said that this member still leads, by operation.
+    pub renewals: HashMap<usize, Led<Option<i64>>>,
     /// The member's own clock, told by the world.
     pub clock: Arc<AtomicU64>,
     /// For the ids of commands.
@@ -326,6 +328,7 @@ pub fn start(plan: &Plan, disk: &Arc<Mutex<SimDisk>>, birth: &Birth) -> Result<R
         watch,
         proposals: Vec::new(),
         reads: Vec::new(),
+        renewals: HashMap::new(),
         clock,
         next_id: id << 48 | life << 24,
         seen_revision,

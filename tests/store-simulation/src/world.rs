@@ -10,7 +10,6 @@ use coracle_proto::etcdserverpb as pb;
 use coracle_proto::etcdserverpb::watch_request::RequestUnion;
 use etcd_lite::member::{Feed, ProposeError};
 use etcd_lite::raft::driver::Input;
-use etcd_lite_core::auth::by_member;
 use etcd_lite_core::{Command, Event, Request as Proposal, Response as Answer, check};
 use parking_lot::Mutex;
 use prost::Message as _;
@@ -781,10 +780,9 @@ impl World {
         let Some(running) = self.life(member, life) else { return };
         running.clock.store(now * rate / 1000, Ordering::Relaxed);
         let expired = running.leases.expired();
-        for id in expired {
-            told!(self, "member {member} finds lease {id} over");
-            let revoke = Proposal::LeaseRevoke(pb::LeaseRevokeRequest { id });
-            self.propose(member, by_member(revoke), u64::MAX);
+        for expired in expired {
+            told!(self, "member {member} finds lease {} over", expired.id);
+            self.propose(member, Proposal::LeaseExpire(expired), u64::MAX);
         }
         self.soon(2 * LEASE_CHECK_MS, Happening::LeaseCheck { member, life });
     }
@@ -920,16 +918,12 @@ impl World {
             }
             Request::LeaseKeepAlive(keep) => {
                 let Some(running) = self.running(member) else { return Ok(()) };
-                let outcome = match running.leases.keep_alive(keep.id) {
-                    Ok(ttl) => Outcome::Answered(Response::LeaseKeepAlive(pb::LeaseKeepAliveResponse {
-                        id: keep.id,
-                        ttl: ttl.unwrap_or(0),
-                        ..Default::default()
-                    })),
-                    Err(_) => Outcome::Failed,
+                let Ok(led) = running.leases.keep_alive(keep.id) else {
+                    self.answer(operation, Outcome::Failed);
+                    return Ok(());
                 };
-                self.answer(operation, outcome);
-                return Ok(());
+                running.renewals.insert(operation, led);
+                return self.read_index(member, operation);
             }
             Request::Put(put) => Proposal::Put(put),
             Request::DeleteRange(delete) => Proposal::DeleteRange(delete),
@@ -965,9 +959,20 @@ impl World {
         self.input(member, Input::Propose { id, data, deadline });
     }
 
-    /// Reads a member's store as it is.
+    /// Reads a member's store, or what it said of a lease, as it is.
     fn read(&mut self, member: u64, operation: usize) -> Outcome {
-        let Some(running) = self.slots[member as usize - 1].running.as_ref() else { return Outcome::Unknown };
+        let Some(running) = self.slots[member as usize - 1].running.as_mut() else { return Outcome::Unknown };
+        if let Some(led) = running.renewals.remove(&operation) {
+            if !running.leases.leads_in(led.term) {
+                return Outcome::Failed;
+            }
+            let Request::LeaseKeepAlive(keep) = &self.history.operations[operation].request else {
+                return Outcome::Unknown;
+            };
+            let response =
+                pb::LeaseKeepAliveResponse { id: keep.id, ttl: led.says.unwrap_or(0), ..Default::default() };
+            return Outcome::Answered(Response::LeaseKeepAlive(response));
+        }
         let store = running.store.read();
         let answer = match &self.history.operations[operation].request {
             Request::Range(range) => store.range(range).map(|found| Response::Range(found.to_response())),
