@@ -21,7 +21,7 @@ pub fn registry() -> SharedRegistry {
 }
 
 /// Registers `process_cpu_seconds_total`, `process_resident_memory_bytes`, `process_virtual_memory_bytes`,
-/// `process_open_fds` and `process_start_time_seconds`, read from `/proc/self` at scrape time.
+/// `process_virtual_memory_max_bytes`, `process_open_fds`, `process_max_fds` and `process_start_time_seconds`, read from `/proc/self` at scrape time.
 pub fn process_metrics(registry: &mut Registry) {
     let start = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
     registry.register_collector(Box::new(ProcessCollector { start_time_seconds: start }));
@@ -53,7 +53,13 @@ impl Collector for ProcessCollector {
         for (name, help, value) in [
             ("process_resident_memory_bytes", "Resident memory size in bytes", usage.resident_bytes as f64),
             ("process_virtual_memory_bytes", "Virtual memory size in bytes", usage.virtual_bytes as f64),
+            (
+                "process_virtual_memory_max_bytes",
+                "Maximum amount of virtual memory available in bytes",
+                usage.virtual_bytes_max,
+            ),
             ("process_open_fds", "Number of open file descriptors", usage.open_fds as f64),
+            ("process_max_fds", "Maximum number of open file descriptors", usage.open_fds_max),
             (
                 "process_start_time_seconds",
                 "Start time of the process since unix epoch in seconds",
@@ -71,7 +77,10 @@ struct Usage {
     cpu_seconds: f64,
     resident_bytes: u64,
     virtual_bytes: u64,
+    /// Infinite if there is no limit.
+    virtual_bytes_max: f64,
     open_fds: u64,
+    open_fds_max: f64,
 }
 
 impl Usage {
@@ -82,13 +91,22 @@ impl Usage {
         let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         let ticks: f64 = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
+        let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
         Some(Self {
             cpu_seconds: ticks / TICKS_PER_SECOND,
             virtual_bytes: fields.get(20)?.parse().ok()?,
             resident_bytes: fields.get(21)?.parse::<u64>().ok()? * PAGE_BYTES,
+            virtual_bytes_max: soft_limit(&limits, "Max address space")?,
+            open_fds_max: soft_limit(&limits, "Max open files")?,
             open_fds: std::fs::read_dir("/proc/self/fd").ok()?.count() as u64,
         })
     }
+}
+
+/// The limit that holds now, of `/proc/self/limits`; infinite for `unlimited`.
+fn soft_limit(limits: &str, name: &str) -> Option<f64> {
+    let text = limits.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?;
+    if text == "unlimited" { Some(f64::INFINITY) } else { text.parse().ok() }
 }
 
 #[cfg(test)]
@@ -107,6 +125,8 @@ mod tests {
         };
         assert!(value("process_resident_memory_bytes") > 1e6);
         assert!(value("process_open_fds") >= 3.0);
+        assert!(value("process_max_fds") >= value("process_open_fds"));
+        assert!(value("process_virtual_memory_max_bytes") >= value("process_virtual_memory_bytes"));
         assert!(value("process_cpu_seconds_total") >= 0.0);
     }
 }
