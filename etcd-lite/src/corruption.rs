@@ -1,7 +1,7 @@
 //! Looks for members whose data differs: compares etcd's checksum of the key space at one revision between members.
 //!
 //! Owns: the check at start (`--experimental-initial-corrupt-check`), which keeps a member that differs from serving, and the leader's
-//! check now and then (`--experimental-corrupt-check-time`), which raises CORRUPT for a member that differs. Never here: computing checksums,
+//! checks now and then (`--experimental-corrupt-check-time`, `--experimental-compact-hash-check-enabled`), which raise CORRUPT for a member that differs. Never here: computing checksums,
 //! connections, what the alarm forbids.
 //!
 //! Checksums are comparable at the same revision and the same compacted revision only; anything else says nothing, as in etcd.
@@ -20,6 +20,9 @@ use crate::quota::raise;
 use crate::raft_member::RaftMember;
 use crate::services::hash_kv;
 
+/// Stands for the revision a member is at.
+const CURRENT: i64 = 0;
+
 /// The checksum of one member's key space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeySpaceHash {
@@ -36,11 +39,12 @@ pub struct KeySpaceHash {
 }
 
 /// Computes this member's own, on a thread where it may take its time.
-async fn own_hash(member: &Arc<RaftMember>) -> Result<KeySpaceHash, String> {
+async fn own_hash(member: &Arc<RaftMember>, revision: i64) -> Result<KeySpaceHash, String> {
     let member = Arc::clone(member);
     let computed = tokio::task::spawn_blocking(move || {
         let member_id = member.status().member_id;
-        let (hash, scope) = hash_kv(member.store(), 0).map_err(|status| status.message().to_owned())?;
+        let (hash, scope) =
+            hash_kv(member.store(), revision).map_err(|status| status.message().to_owned())?;
         Ok(KeySpaceHash {
             member_id,
             hash,
@@ -71,7 +75,7 @@ async fn peer_hashes(peers: &Arc<Peers>, revision: i64) -> Vec<KeySpaceHash> {
 /// # Errors
 /// A member has other data at the same revision.
 pub async fn check_at_start(member: &Arc<RaftMember>, peers: &Arc<Peers>) -> anyhow::Result<()> {
-    let own = match own_hash(member).await {
+    let own = match own_hash(member, CURRENT).await {
         Ok(own) => own,
         Err(error) => bail!("cannot compute the checksum of the stored keys: {error}"),
     };
@@ -127,13 +131,24 @@ pub fn differing(
     found
 }
 
+/// What the leader compares now and then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compared {
+    /// The key space as it is.
+    Current,
+    /// The key space at the revision compacted last, if that was not compared yet.
+    Compacted,
+}
+
 /// Checks now and then while this member leads, until shutdown.
 pub async fn run(
     member: Arc<RaftMember>,
     peers: Arc<Peers>,
+    compared: Compared,
     interval: Duration,
     shutdown: CancellationToken,
 ) {
+    let mut compacted_before = 0;
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -143,17 +158,25 @@ pub async fn run(
         if status.leader != status.member_id {
             continue;
         }
-        if let Err(error) = check(&member, &peers).await {
-            tracing::warn!(error, "the corruption check did not finish");
+        let revision = match compared {
+            Compared::Current => CURRENT,
+            Compared::Compacted => member.store().read().compacted_revision(),
+        };
+        if compared == Compared::Compacted && revision <= compacted_before {
+            continue;
+        }
+        match check(&member, &peers, revision).await {
+            Ok(()) => compacted_before = revision,
+            Err(error) => tracing::warn!(error, ?compared, "the corruption check did not finish"),
         }
     }
 }
 
-async fn check(member: &Arc<RaftMember>, peers: &Arc<Peers>) -> Result<(), String> {
-    let before = own_hash(member).await?;
+async fn check(member: &Arc<RaftMember>, peers: &Arc<Peers>, revision: i64) -> Result<(), String> {
+    let before = own_hash(member, revision).await?;
     let others = peer_hashes(peers, before.revision).await;
     member.read_index().await.map_err(|error| error.to_string())?;
-    let after = own_hash(member).await?;
+    let after = own_hash(member, revision).await?;
     for id in differing(&before, &after, &others, member.members().len()) {
         if member.store().read().alarms().is_raised_by(id, AlarmType::Corrupt) {
             continue;

@@ -9,8 +9,11 @@ use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{Method, StatusCode, Uri};
 use http_body_util::Full;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 
 use crate::member::Member;
+use crate::metrics::InFlight;
 
 /// What `/livez` looks at: is this process to be restarted?
 const LIVEZ: [&str; 1] = ["serializable_read"];
@@ -24,20 +27,30 @@ pub struct HttpEndpoints<M> {
     registry: SharedRegistry,
     healthy: Counter,
     unhealthy: Counter,
+    scrapes: Counter,
+    scraping: Gauge,
 }
 
 impl<M: Member> HttpEndpoints<M> {
     /// Endpoints of a member; `registry` is what `/metrics` shows.
     pub fn new(member: Arc<M>, registry: SharedRegistry) -> Self {
         let (healthy, unhealthy) = (Counter::default(), Counter::default());
+        let scrapes = Family::<[(&str, &str); 1], Counter>::default();
+        let scraping = Gauge::default();
         {
             let mut registry = registry.lock();
             let help = "The total number of successful health checks";
             registry.register("etcd_server_health_success", help, healthy.clone());
             let help = "The total number of failed health checks";
             registry.register("etcd_server_health_failures", help, unhealthy.clone());
+            let help = "Total number of scrapes by HTTP status code";
+            registry.register("promhttp_metric_handler_requests", help, scrapes.clone());
+            let help = "Current number of scrapes being served";
+            registry.register("promhttp_metric_handler_requests_in_flight", help, scraping.clone());
         }
-        Self { member, registry, healthy, unhealthy }
+        // No scrape is answered with anything else.
+        let scrapes = scrapes.get_or_create(&[("code", "200")]).clone();
+        Self { member, registry, healthy, unhealthy, scrapes, scraping }
     }
 
     /// The member they are about.
@@ -151,7 +164,9 @@ impl<M: Member> HttpEndpoints<M> {
     }
 
     fn metrics(&self) -> http::Response<Full<Bytes>> {
+        let _in_flight = InFlight::begin(&self.scraping);
         let body = crate::metrics::text(&self.registry.lock());
+        self.scrapes.inc();
         respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body)
     }
 }

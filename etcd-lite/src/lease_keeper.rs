@@ -6,14 +6,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use component_base::metrics::Registry;
 use coracle_proto::store::LeaseExpire;
 use etcd_lite_core::lessor::Lessor;
-use etcd_lite_core::{LeaseChange, Request, Store, StoreError};
+use etcd_lite_core::{LeaseChange, Request, Response, Store, StoreError};
 use futures::stream::{self, StreamExt};
 use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
 use tokio_util::sync::CancellationToken;
 
-use crate::member::{LeaseTimeToLive, Member, ProposeError};
+use crate::member::{LeaseTimeToLive, Member, ProposeError, Proposed};
 
 /// How often leases are looked at.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
@@ -28,6 +30,7 @@ const REVOCATIONS_CONCURRENT: usize = 16;
 pub struct LeaseKeeper {
     /// `None` while this member follows.
     leading: Mutex<Option<Leading>>,
+    expired: Counter,
     /// Milliseconds of any clock that never goes back.
     clock: Box<dyn Fn() -> u64 + Send + Sync>,
 }
@@ -67,7 +70,16 @@ impl LeaseKeeper {
 
     /// Timers by a clock: milliseconds since any time, never going back.
     pub fn with_clock(clock: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
-        Self { leading: Mutex::new(None), clock: Box::new(clock) }
+        Self { leading: Mutex::new(None), expired: Counter::default(), clock: Box::new(clock) }
+    }
+
+    /// Shows on `/metrics` how many leases ran out.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "etcd_debugging_server_lease_expired",
+            "The total number of expired leases",
+            self.expired.clone(),
+        );
     }
 
     /// This member leads `term` now. Call it when everything of earlier terms is applied to `store`, and before anything later is.
@@ -140,9 +152,13 @@ impl LeaseKeeper {
                 _ = ticks.tick() => {}
             }
             let revocations = stream::iter(self.expired()).for_each_concurrent(REVOCATIONS_CONCURRENT, |expired| {
-                let member = Arc::clone(&member);
+                let (member, count) = (Arc::clone(&member), self.expired.clone());
                 async move {
                     match member.propose(Request::LeaseExpire(expired)).await {
+                        Ok(Proposed { response: Response::LeaseRevoke(_) }) => {
+                            count.inc();
+                        }
+                        // Another leads by now, and looks after it.
                         Ok(_) | Err(ProposeError::Store(StoreError::LeaseNotFound)) => {}
                         Err(error) => tracing::warn!(lease = format!("{:x}", expired.id), %error, "expired lease is not revoked yet"),
                     }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
+use component_base::metrics::Registry;
 use coracle_proto::etcdserverpb::AlarmType;
 use coracle_proto::store::{ClusterVersion, MemberAttributes};
 use etcd_lite_core::{Command, Members, Request, Store, StoreError, Suffrage};
@@ -28,7 +29,7 @@ use crate::checkpoint::writer::{self, DiskBytes, WriterConfig};
 use crate::data_lock::DataLock;
 use crate::lease_keeper::{LeaseKeeper, Led, NotLeader};
 use crate::member::{Feed, LeaseTimeToLive, Member, MemberInfo, MemberStatus, ProposeError, Proposed};
-use crate::metrics::DiskSeconds;
+use crate::metrics::{ApplyMetrics, ConsensusMetrics, DiskMetrics, InFlight};
 use crate::peer::Peers;
 use crate::quota::{self, Quota};
 use crate::raft::applier::{Applier, Applying};
@@ -37,6 +38,7 @@ use crate::raft::driver::{Driver, Input, View};
 use crate::raft::log::{RaftLog, SnapshotPosition};
 use crate::raft::waiters::Waiters;
 use crate::raft::wal_disk::{to_entry, to_hard_state};
+use crate::slow_requests::SlowRequests;
 use crate::tokens::Tokens;
 use crate::wal::Wal;
 
@@ -68,6 +70,10 @@ pub struct MemberConfig {
     pub heartbeat: Duration,
     /// `--election-timeout`.
     pub election: Duration,
+    /// `--pre-vote`.
+    pub pre_vote: bool,
+    /// `--initial-election-tick-advance`.
+    pub stands_early: bool,
     /// `--snapshot-count`.
     pub snapshot_count: u64,
     /// `--max-request-bytes`.
@@ -86,6 +92,8 @@ pub struct MemberConfig {
     pub strict_reconfig_check: bool,
     /// `--force-new-cluster`.
     pub force_new_cluster: bool,
+    /// `--experimental-warning-apply-duration`.
+    pub slow_requests: SlowRequests,
 }
 
 /// What etcd says of a member that is none any more.
@@ -111,7 +119,9 @@ pub struct RaftMember {
     /// Lease timers.
     pub leases: Arc<LeaseKeeper>,
     /// How long the disk takes.
-    pub disk_seconds: DiskSeconds,
+    pub disk_metrics: DiskMetrics,
+    apply_metrics: ApplyMetrics,
+    consensus_metrics: ConsensusMetrics,
     peers: Arc<Peers>,
     next_id: AtomicU64,
     checkpoint: std::sync::mpsc::SyncSender<writer::Job>,
@@ -135,8 +145,9 @@ impl RaftMember {
         let Beginning { cluster_id, id, .. } = config.beginning;
         let (mut wal, mut replay) = Wal::open(&wal_dir, cluster_id, id)?;
         wal.set_unsafe_no_fsync(config.unsafe_no_fsync);
-        let disk_seconds = DiskSeconds::default();
-        wal.measure(disk_seconds.wal_fsync.clone());
+        let disk_metrics = DiskMetrics::default();
+        let (apply_metrics, consensus_metrics) = (ApplyMetrics::default(), ConsensusMetrics::default());
+        wal.measure(disk_metrics.clone());
         log_start::begin(&mut wal, &mut replay, &config.beginning);
         let (sled, checkpointed) = SledState::open(&dir.join("checkpoint"))
             .context("cannot open the checkpoint; is the disk full or the directory not writable?")?;
@@ -172,7 +183,7 @@ impl RaftMember {
             // When the queue is full the next snapshot says it again.
             covered: Box::new(move |index, term| drop(covered.try_send(Input::Covered { index, term }))),
             disk: Arc::clone(&checkpoint_disk),
-            commit_seconds: disk_seconds.backend_commit.clone(),
+            metrics: disk_metrics.clone(),
         };
         let (checkpoint, checkpoint_thread) = writer::start(sled, Arc::clone(&store), writer)?;
         if rewrite {
@@ -212,6 +223,8 @@ impl RaftMember {
             heartbeat_ticks: 1,
             applied,
             is_rejoining,
+            pre_vote: config.pre_vote,
+            stands_early: config.stands_early,
         };
         let core = RaftCore::new(core, members.clone(), log)
             .context("cannot start consensus; check --heartbeat-interval and --election-timeout")?;
@@ -230,6 +243,8 @@ impl RaftMember {
             checkpoint,
             snapshot_dir,
             quota: Arc::clone(&config.quota),
+            metrics: apply_metrics.clone(),
+            slow_requests: config.slow_requests.clone(),
         };
         let (applying, applier_thread) = Applying::start(applier)?;
         let (sender, followed) = (Arc::clone(&peers), Arc::clone(&peers));
@@ -247,6 +262,7 @@ impl RaftMember {
             wal_bytes: Arc::clone(&wal_bytes),
             waiters: Arc::clone(&waiters),
             applied: applied_seen.clone(),
+            metrics: consensus_metrics.clone(),
         };
         let raft_thread = std::thread::Builder::new().name("raft".into()).spawn(move || {
             end_process_on_panic("raft", || runtime.block_on(driver.run(input_queue)));
@@ -263,7 +279,9 @@ impl RaftMember {
             view,
             inputs: inputs.clone(),
             leases,
-            disk_seconds,
+            disk_metrics,
+            apply_metrics,
+            consensus_metrics,
             peers: Arc::clone(&peers),
             next_id,
             checkpoint: checkpoint_jobs,
@@ -279,6 +297,17 @@ impl RaftMember {
         let members = if members.is_empty() { Members::from_records(known) } else { members };
         peers.connect(inputs, Arc::downgrade(&member), &members);
         Ok(member)
+    }
+
+    /// Shows what is counted of log, disk and state on `/metrics`.
+    pub fn register(&self, registry: &mut Registry) {
+        self.config.quota.register(registry);
+        self.config.slow_requests.register(registry);
+        self.disk_metrics.register(registry);
+        self.apply_metrics.register(registry);
+        self.consensus_metrics.register(registry);
+        self.leases.register(registry);
+        self.peers.register(registry);
     }
 
     /// How much the store may hold.
@@ -327,6 +356,27 @@ impl RaftMember {
         match tokio::time::timeout(self.deadline(), &mut place.answer).await {
             Ok(Ok(answer)) => Ok(Proposed { response: answer? }),
             Ok(Err(_)) => Err(ProposeError::Stopped),
+            Err(_) if self.view.lock().leader == 0 => Err(ProposeError::NoLeader),
+            Err(_) => Err(ProposeError::Timeout),
+        }
+    }
+
+    async fn read_index_within(&self) -> Result<(), ProposeError> {
+        let view = *self.view.lock();
+        // What was committed before a restart may still be on its way into the store.
+        if view.is_alone && *self.applied.borrow() >= view.commit {
+            return Ok(());
+        }
+        let (sender, answer) = oneshot::channel();
+        self.enqueue(Input::ReadIndex(sender))?;
+        let mut applied = self.applied.clone();
+        let wait = async {
+            let index = answer.await.map_err(|_| ProposeError::Stopped)?;
+            applied.wait_for(|applied| *applied >= index).await.map_err(|_| ProposeError::Stopped)?;
+            Ok(())
+        };
+        match tokio::time::timeout(self.deadline(), wait).await {
+            Ok(result) => result,
             Err(_) if self.view.lock().leader == 0 => Err(ProposeError::NoLeader),
             Err(_) => Err(ProposeError::Timeout),
         }
@@ -465,24 +515,14 @@ impl Member for RaftMember {
     }
 
     async fn read_index(&self) -> Result<(), ProposeError> {
-        let view = *self.view.lock();
-        // What was committed before a restart may still be on its way into the store.
-        if view.is_alone && *self.applied.borrow() >= view.commit {
-            return Ok(());
+        let result = self.read_index_within().await;
+        if result.is_err() {
+            self.consensus_metrics.reads_failed.inc();
         }
-        let (sender, answer) = oneshot::channel();
-        self.enqueue(Input::ReadIndex(sender))?;
-        let mut applied = self.applied.clone();
-        let wait = async {
-            let index = answer.await.map_err(|_| ProposeError::Stopped)?;
-            applied.wait_for(|applied| *applied >= index).await.map_err(|_| ProposeError::Stopped)?;
-            Ok(())
-        };
-        match tokio::time::timeout(self.deadline(), wait).await {
-            Ok(result) => result,
-            Err(_) if self.view.lock().leader == 0 => Err(ProposeError::NoLeader),
-            Err(_) => Err(ProposeError::Timeout),
+        if matches!(result, Err(ProposeError::Timeout | ProposeError::NoLeader)) {
+            self.consensus_metrics.reads_slow.inc();
         }
+        result
     }
 
     async fn lease_keep_alive(&self, id: i64) -> Result<Option<i64>, ProposeError> {
@@ -503,6 +543,8 @@ impl Member for RaftMember {
     }
 
     async fn defragment(&self) -> Result<(), ProposeError> {
+        let begun = Instant::now();
+        let _in_flight = InFlight::begin(&self.disk_metrics.defragmenting);
         let (done, result) = oneshot::channel();
         let checkpoint = self.checkpoint.clone();
         // Waits for a place in the writer's queue.
@@ -512,7 +554,11 @@ impl Member for RaftMember {
             return Err(ProposeError::Stopped);
         }
         match tokio::time::timeout(DEFRAGMENT_DEADLINE, result).await {
-            Ok(Ok(result)) => result.map_err(ProposeError::Disk),
+            Ok(Ok(Ok(()))) => {
+                self.disk_metrics.defragmentation.observe(begun.elapsed().as_secs_f64());
+                Ok(())
+            }
+            Ok(Ok(Err(error))) => Err(ProposeError::Disk(error)),
             Ok(Err(_)) => Err(ProposeError::Stopped),
             Err(_) => Err(ProposeError::Timeout),
         }

@@ -15,7 +15,8 @@ use crate::options::{MetricsLevel, Options, plain};
 use crate::peer::{self, Peers};
 use crate::quota::Quota;
 use crate::raft_member::{MemberConfig, RaftMember, RemovedMember};
-use crate::services::{AccessConfig, ClientService, ServiceConfig, serve_connection};
+use crate::services::{AccessConfig, ClientService, Served, ServiceConfig, serve_connection};
+use crate::slow_requests::SlowRequests;
 use crate::tls_options::MemberTls;
 use crate::tokens::Tokens;
 use crate::{auto_compactor, corruption};
@@ -31,6 +32,8 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     // All ports before any state is touched: a second copy of a member must not get to the log.
     let (urls, reuse_port) = (&options.urls, options.urls.socket_reuse_port);
     let client_listeners = bind_all("--listen-client-urls", &urls.listen_client_urls, reuse_port).await?;
+    let http_listeners =
+        bind_all("--listen-client-http-urls", &urls.listen_client_http_urls, reuse_port).await?;
     let peer_listeners = bind_all("--listen-peer-urls", &urls.listen_peer_urls, reuse_port).await?;
     let metrics_listeners = bind_all("--listen-metrics-urls", &urls.listen_metrics_urls, reuse_port).await?;
 
@@ -61,6 +64,10 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         consensus.handle().clone(),
         shutdown.clone(),
     );
+    let slow_requests = SlowRequests::new(
+        options.operations.experimental_warning_apply_duration.get(),
+        options.operations.experimental_warning_unary_request_duration.get(),
+    );
     let config = MemberConfig {
         data_dir: data_dir.clone(),
         beginning,
@@ -68,6 +75,8 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         peer_urls: own_peer_urls,
         heartbeat: Duration::from_millis(options.tuning.heartbeat_interval),
         election: Duration::from_millis(options.tuning.election_timeout),
+        pre_vote: options.tuning.pre_vote,
+        stands_early: options.tuning.initial_election_tick_advance,
         snapshot_count: options.tuning.snapshot_count,
         request_bytes_max: options.tuning.max_request_bytes,
         quota: Arc::new(Quota::new(options.operations.quota_backend_bytes)),
@@ -77,6 +86,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         learners_max: options.clustering.experimental_max_learners,
         strict_reconfig_check: options.clustering.strict_reconfig_check,
         force_new_cluster: options.clustering.force_new_cluster,
+        slow_requests: slow_requests.clone(),
     };
     let (starting, among_members) = (Arc::clone(&peers), consensus.handle().clone());
     let member =
@@ -109,14 +119,9 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     if options.tuning.checks_corruption_at_start() {
         corruption::check_at_start(&member, &peers).await?;
     }
-    let check_interval = options.operations.experimental_corrupt_check_time.get();
-    if !check_interval.is_zero() {
-        tokio::spawn(corruption::run(
-            Arc::clone(&member),
-            Arc::clone(&peers),
-            check_interval,
-            shutdown.clone(),
-        ));
+    for (compared, interval) in options.operations.comparisons() {
+        let (member, peers) = (Arc::clone(&member), Arc::clone(&peers));
+        tokio::spawn(corruption::run(member, peers, compared, interval, shutdown.clone()));
     }
 
     let service_config = ServiceConfig {
@@ -128,14 +133,15 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         keep_alive_timeout: options.serving.grpc_keepalive_timeout.get(),
         has_gateway: options.serving.enable_grpc_gateway,
         has_extensive_metrics: options.serving.metrics == MetricsLevel::Extensive,
+        slow_requests,
+        disk: member.disk_metrics.clone(),
         access: AccessConfig {
             origins: options.serving.cors.clone(),
             hosts: options.serving.host_whitelist.clone(),
         },
     };
     let registry = component_base::metrics::registry();
-    member.quota().register(&mut registry.lock());
-    member.disk_seconds.register(&mut registry.lock());
+    member.register(&mut registry.lock());
     let service = ClientService::start(Arc::clone(&member), service_config, &registry, shutdown.clone());
     tokio::spawn(Arc::clone(&member.leases).run(Arc::clone(&member), shutdown.clone()));
     tokio::spawn(member.quota().run(Arc::clone(&member), shutdown.clone()));
@@ -153,8 +159,11 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         tokio::spawn(listener::serve(listening, tls.clients.clone(), shutdown.clone(), answer));
     }
     let mut serving = tokio::task::JoinSet::new();
-    for listening in client_listeners {
-        let (service, end) = (service.clone(), shutdown.clone());
+    let client_serves = if http_listeners.is_empty() { Served::All } else { Served::Grpc };
+    let client_listeners = client_listeners.into_iter().map(|listening| (listening, client_serves));
+    let http_listeners = http_listeners.into_iter().map(|listening| (listening, Served::Http));
+    for (listening, served) in client_listeners.chain(http_listeners) {
+        let (service, end) = (service.clone().serving(served), shutdown.clone());
         if listening.takes_tls {
             tracing::info!(address = listening.address, "serving client traffic securely");
         }

@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use etcd_lite_core::{Record, Store};
@@ -68,23 +69,26 @@ impl SnapshotWriter {
         self.put(value)
     }
 
-    /// Completes the file and gives it its name; removes old ones.
+    /// Completes the file and gives it its name; removes old ones. How long its sync took.
     ///
     /// # Errors
     /// The file system refused.
-    pub fn finish(mut self) -> io::Result<()> {
+    pub fn finish(mut self) -> io::Result<Duration> {
         self.put(&END.to_le_bytes())?;
         let crc = self.crc.clone().finalize();
         self.out.write_all(&crc.to_le_bytes())?;
         self.out.flush()?;
         component_base::failpoint::hit_io("snapshot.before_sync")?;
+        let begun = Instant::now();
         self.out.get_ref().sync_all()?;
+        let synced = begun.elapsed();
         std::fs::rename(&self.temporary, &self.path)?;
         let dir = self.path.parent().unwrap_or(Path::new("."));
         File::open(dir)?.sync_all()?;
         let mut all = list(dir)?;
         all.truncate(all.len().saturating_sub(KEPT));
-        all.iter().try_for_each(std::fs::remove_file)
+        all.iter().try_for_each(std::fs::remove_file)?;
+        Ok(synced)
     }
 }
 
@@ -98,7 +102,7 @@ pub fn write(dir: &Path, index: u64, term: u64, mut records: Vec<Record>) -> io:
     for record in &records {
         writer.record(record.key().as_ref(), &record.value())?;
     }
-    writer.finish()
+    writer.finish().map(drop)
 }
 
 fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {

@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use etcd_lite_core::{Record, RecordChange, Store};
 use parking_lot::RwLock;
-use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::oneshot;
 
 use super::sled_state::{CheckpointError, SledState};
 use super::snapshot_file::{self, SnapshotWriter};
+use crate::metrics::DiskMetrics;
 
 /// Work for the writer.
 pub enum Job {
@@ -56,8 +56,8 @@ pub struct WriterConfig {
     pub covered: Box<dyn Fn(u64, u64) + Send>,
     /// Kept up to date.
     pub disk: Arc<DiskBytes>,
-    /// Told how long each flush takes.
-    pub commit_seconds: Histogram,
+    /// Told how long flushes and snapshot files take.
+    pub metrics: DiskMetrics,
 }
 
 /// What the checkpoint takes on disk, in bytes.
@@ -169,7 +169,7 @@ impl Writer {
                 if dirty && flushed.elapsed() >= FLUSH_INTERVAL {
                     let begun = Instant::now();
                     self.flush()?;
-                    self.config.commit_seconds.observe(begun.elapsed().as_secs_f64());
+                    self.config.metrics.backend_commit.observe(begun.elapsed().as_secs_f64());
                     dirty = false;
                     flushed = Instant::now();
                 }
@@ -300,9 +300,12 @@ impl Writer {
         let Some(manifest) = sled.manifest()? else { return Ok(Ok(())) };
         let dir = &self.config.snapshot_dir;
         let (index, term) = (manifest.index, manifest.term);
+        let (begun, metrics) = (Instant::now(), &self.config.metrics);
         let written = SnapshotWriter::create(dir, index, term).and_then(|mut file| {
             manifest.records.iter().try_for_each(|(key, value)| file.record(key, value))?;
-            file.finish()?;
+            metrics.snapshot_marshalling.observe(begun.elapsed().as_secs_f64());
+            metrics.snapshot_fsync.observe(file.finish()?.as_secs_f64());
+            metrics.snapshot_save.observe(begun.elapsed().as_secs_f64());
             if only {
                 snapshot_file::remove_earlier(dir, index)?;
             }

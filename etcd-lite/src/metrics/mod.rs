@@ -1,4 +1,10 @@
-//! Metrics of the store and its services under upstream's names. Those of log and peers belong to their own modules.
+//! Metrics under upstream's names: here what can be read off a member at any time, and the text; in the files beside it what is counted as it
+//! happens. Those of peers and of gRPC calls belong to their own modules.
+
+mod apply;
+mod consensus;
+mod disk;
+mod requests;
 
 use std::fmt::Error;
 use std::sync::Arc;
@@ -6,66 +12,19 @@ use std::sync::Arc;
 use component_base::metrics::Registry;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
-use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+
+pub use apply::ApplyMetrics;
+pub use consensus::ConsensusMetrics;
+pub use disk::DiskMetrics;
+pub use requests::RequestMetrics;
 
 use crate::member::Member;
 
-/// What the services count.
-#[derive(Debug, Default)]
-pub struct RequestMetrics {
-    /// Range requests answered.
-    pub ranges: Counter,
-    /// Puts applied.
-    pub puts: Counter,
-    /// Deletions applied.
-    pub deletes: Counter,
-    /// Transactions answered.
-    pub txns: Counter,
-    /// Leases granted.
-    pub lease_grants: Counter,
-    /// Leases revoked by clients.
-    pub lease_revokes: Counter,
-    /// Leases renewed.
-    pub lease_renewals: Counter,
-    /// Watch responses with events that were queued.
-    pub watch_events: Counter,
-    /// Watchers that were sent back to history because their stream was full.
-    pub watch_watchers_slowed: Counter,
-    /// Open watch streams.
-    pub watch_streams: Gauge,
-}
-
-/// Registers everything that can be read off a member, and the counters of its services.
-pub fn register<M: Member>(registry: &mut Registry, member: Arc<M>, requests: Arc<RequestMetrics>) {
-    for (name, help, counter) in [
-        ("etcd_mvcc_range", "Total number of ranges seen by this member", &requests.ranges),
-        ("etcd_mvcc_put", "Total number of puts seen by this member", &requests.puts),
-        ("etcd_mvcc_delete", "Total number of deletes seen by this member", &requests.deletes),
-        ("etcd_mvcc_txn", "Total number of txns seen by this member", &requests.txns),
-        ("etcd_debugging_lease_granted", "The total number of granted leases", &requests.lease_grants),
-        ("etcd_debugging_lease_revoked", "The total number of revoked leases", &requests.lease_revokes),
-        ("etcd_debugging_lease_renewed", "The number of renewed leases", &requests.lease_renewals),
-        (
-            "etcd_debugging_mvcc_events",
-            "Total number of event batches sent by this member",
-            &requests.watch_events,
-        ),
-        (
-            "etcd_lite_watchers_slowed",
-            "Times a watcher was sent back to history because its stream was full",
-            &requests.watch_watchers_slowed,
-        ),
-    ] {
-        registry.register(name, help, counter.clone());
-    }
-    registry.register(
-        "etcd_debugging_mvcc_watch_stream_total",
-        "Total number of watch streams",
-        requests.watch_streams.clone(),
-    );
+/// Registers everything that can be read off a member.
+pub fn register<M: Member>(registry: &mut Registry, member: Arc<M>) {
     let version: Family<[(&'static str, &'static str); 1], Gauge> = Family::default();
     version.get_or_create(&[("server_version", component_base::version::ETCD)]).set(1);
     registry.register(
@@ -76,41 +35,9 @@ pub fn register<M: Member>(registry: &mut Registry, member: Arc<M>, requests: Ar
     registry.register_collector(Box::new(MemberCollector { member }));
 }
 
-/// How long the disk takes.
-#[derive(Clone, Debug)]
-pub struct DiskSeconds {
-    /// Syncs of the log.
-    pub wal_fsync: Histogram,
-    /// Flushes of the checkpoint.
-    pub backend_commit: Histogram,
-}
-
-impl Default for DiskSeconds {
-    fn default() -> Self {
-        // etcd's buckets: 1 ms to 8 s.
-        let new = || Histogram::new(exponential_buckets(0.001, 2.0, 14));
-        Self { wal_fsync: new(), backend_commit: new() }
-    }
-}
-
-impl DiskSeconds {
-    /// Shows them on `/metrics`.
-    pub fn register(&self, registry: &mut Registry) {
-        registry.register(
-            "etcd_disk_wal_fsync_duration_seconds",
-            "The latency distributions of fsync called by WAL",
-            self.wal_fsync.clone(),
-        );
-        registry.register(
-            "etcd_disk_backend_commit_duration_seconds",
-            "The latency distributions of commit called by backend",
-            self.backend_commit.clone(),
-        );
-    }
-}
-
 /// Counters that upstream did not give the suffix that counters have now.
-const WITHOUT_SUFFIX: [&str; 2] = ["etcd_server_health_success", "etcd_server_health_failures"];
+const WITHOUT_SUFFIX: [&str; 3] =
+    ["etcd_server_health_success", "etcd_server_health_failures", "etcd_server_learner_promote_successes"];
 
 /// A registry as Prometheus' text format 0.0.4 has it: a counter is described under the whole name of its series, and nothing marks the end.
 pub fn text(registry: &Registry) -> String {
@@ -144,6 +71,23 @@ pub fn text(registry: &Registry) -> String {
         }
     }
     text
+}
+
+/// Something that goes on, counted for as long as it does.
+pub struct InFlight(Gauge);
+
+impl InFlight {
+    /// It begins.
+    pub fn begin(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 struct MemberCollector<M> {
@@ -265,6 +209,8 @@ fn flag(value: bool) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use prometheus_client::metrics::counter::Counter;
+
     use super::*;
 
     #[test]
@@ -273,7 +219,7 @@ mod tests {
         let (count, health) = (Counter::<u64>::default(), Counter::<u64>::default());
         registry.register("etcd_mvcc_put", "Puts", count.clone());
         registry.register("etcd_server_health_success", "Checks", health);
-        DiskSeconds::default().register(&mut registry);
+        DiskMetrics::default().register(&mut registry);
         count.inc();
         let text = text(&registry);
         for line in [

@@ -417,19 +417,11 @@ no-such-key: 1
     #[test]
     fn values_that_hold_already_are_taken_and_others_refused_with_the_reason() {
         read(
-            &[
-                "--pre-vote",
-                "--enable-v2=false",
-                "--proxy=off",
-                "--proxy-dial-timeout",
-                "1",
-                "--v2-deprecation=gone",
-            ],
+            &["--enable-v2=false", "--proxy=off", "--proxy-dial-timeout", "1", "--v2-deprecation=gone"],
             &[],
         )
         .expect("taken");
         for (flag, reason) in [
-            ("--pre-vote=false", "pre-vote"),
             ("--enable-v2", "v2 API"),
             ("--proxy=on", "v2 proxy"),
             ("--enable-pprof", "perf record"),

@@ -193,22 +193,6 @@ pub(super) const INERT: &[Inert] = &[
         help: "Transactions read the store itself",
     },
     Inert {
-        name: "initial-election-tick-advance",
-        default: "true",
-        kind: Kind::BoolOnly(
-            "a starting member always stands for election early; pre-vote keeps it from disturbing a leader",
-        ),
-        help: "Refused if false",
-    },
-    Inert {
-        name: "pre-vote",
-        default: "true",
-        kind: Kind::BoolOnly(
-            "elections always begin with a pre-vote, without which a returning member ends a healthy leader's term",
-        ),
-        help: "Refused if false",
-    },
-    Inert {
         name: "proxy",
         default: "off",
         kind: Kind::Only(&["off"], "the v2 proxy is not implemented, as in etcd 3.6"),

@@ -1,11 +1,14 @@
 //! Flags of a member's upkeep: space, compaction, files, checks of itself.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::bail;
 use clap::{ArgAction, Args, ValueEnum};
 use component_base::duration::GoDuration;
 use etcd_lite_core::auto_compaction::Retention;
+
+use crate::corruption::Compared;
 
 /// Space, compaction, files, checks.
 #[derive(Args, Clone, Debug)]
@@ -29,6 +32,18 @@ pub struct OperationOptions {
     /// Log files to keep at most beyond those needed; none is kept that is not needed. 0 is no limit.
     #[arg(long, default_value_t = 5)]
     pub max_wals: u32,
+    /// Time after which a request that is applied or read is logged as slow.
+    #[arg(long, alias = "warning-apply-duration", default_value = "100ms")]
+    pub experimental_warning_apply_duration: GoDuration,
+    /// Time after which a call with one answer is logged as slow.
+    #[arg(long, alias = "warning-unary-request-duration", default_value = "300ms")]
+    pub experimental_warning_unary_request_duration: GoDuration,
+    /// Compare the members' data at the revision compacted last, by the leader.
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
+    pub experimental_compact_hash_check_enabled: bool,
+    /// Time between such comparisons.
+    #[arg(long, default_value = "1m")]
+    pub experimental_compact_hash_check_time: GoDuration,
     /// Time between comparisons of the members' data by the leader; 0 switches them off.
     #[arg(long, default_value = "0s")]
     pub experimental_corrupt_check_time: GoDuration,
@@ -47,6 +62,14 @@ pub enum AutoCompactionMode {
 }
 
 impl OperationOptions {
+    /// What the leader compares between members, and how often.
+    pub fn comparisons(&self) -> impl Iterator<Item = (Compared, Duration)> + use<> {
+        let current = (Compared::Current, self.experimental_corrupt_check_time.get());
+        let compacted = (Compared::Compacted, self.experimental_compact_hash_check_time.get());
+        let compacted = self.experimental_compact_hash_check_enabled.then_some(compacted);
+        [Some(current), compacted].into_iter().flatten().filter(|(_, interval)| !interval.is_zero())
+    }
+
     /// Checks the values, and says what history to keep; `None` for all of it.
     ///
     /// # Errors

@@ -12,6 +12,13 @@ pub struct TuningOptions {
     /// Milliseconds without a leader before an election.
     #[arg(long, default_value_t = 1000, value_name = "MS")]
     pub election_timeout: u64,
+    /// Begin elections by asking whether they could be won. Without it a returning member ends a healthy leader's term, and a lost leader is
+    /// missed for the whole election timeout.
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = true)]
+    pub pre_vote: bool,
+    /// Stand for election early after a start; needs --pre-vote.
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = true)]
+    pub initial_election_tick_advance: bool,
     /// Committed entries between two snapshot files, at least.
     #[arg(long, default_value_t = 10_000)]
     pub snapshot_count: u64,

@@ -10,6 +10,9 @@ pub struct UrlOptions {
     /// URLs to serve clients on; http and https may share a port.
     #[arg(long, value_delimiter = ',', default_value = "http://localhost:2379")]
     pub listen_client_urls: Vec<EtcdUrl>,
+    /// URLs to serve JSON, health and metrics on; --listen-client-urls then serve gRPC alone.
+    #[arg(long, value_delimiter = ',')]
+    pub listen_client_http_urls: Vec<EtcdUrl>,
     /// URLs to tell clients.
     #[arg(long, value_delimiter = ',', default_value = "http://localhost:2379")]
     pub advertise_client_urls: Vec<EtcdUrl>,

@@ -19,11 +19,22 @@ impl Options {
         if outputs.len() > 1 && outputs.iter().any(|output| output == "default") {
             return Err("multi logoutput for \"default\" is not supported yet".to_owned());
         }
-        let listening = [&urls.listen_peer_urls, &urls.listen_client_urls, &urls.listen_metrics_urls]
-            .into_iter()
-            .flatten();
-        for url in listening {
+        let listening = [
+            &urls.listen_peer_urls,
+            &urls.listen_client_urls,
+            &urls.listen_client_http_urls,
+            &urls.listen_metrics_urls,
+        ];
+        for url in listening.into_iter().flatten() {
             check_binding(url)?;
+        }
+        let place = |url: &EtcdUrl| (url.unix_path().map(str::to_owned), url.host().to_owned(), url.port());
+        let is_for_grpc =
+            |url: &&EtcdUrl| urls.listen_client_urls.iter().any(|other| place(other) == place(url));
+        if let Some(url) = urls.listen_client_http_urls.iter().find(is_for_grpc) {
+            return Err(format!(
+                "cannot bind both --client-listen-urls and --client-listen-http-urls on the same url {url}"
+            ));
         }
         check_hosts("initial-advertise-peer-urls", &urls.initial_advertise_peer_urls)?;
         check_hosts("advertise-client-urls", &urls.advertise_client_urls)?;

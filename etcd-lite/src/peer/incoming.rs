@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use coracle_proto::peer::peer_server::{Peer, PeerServer};
 use coracle_proto::peer::promote_answer::Outcome;
@@ -13,7 +14,7 @@ use etcd_lite_core::StoreError;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use protobuf::Message as _;
-use raft::eraftpb::Message;
+use raft::eraftpb::{Message, MessageType};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -81,6 +82,7 @@ impl Incoming {
     /// Writes a snapshot to disk and gives the message that announces it.
     async fn take_snapshot(self, mut parts: Streaming<SnapshotPart>) -> Result<Message, Status> {
         let failed = |error: std::io::Error| Status::internal(format!("cannot keep the snapshot: {error}"));
+        let begun = Instant::now();
         let mut open: Option<(SnapshotWriter, Message)> = None;
         while let Some(part) = parts.message().await? {
             if let Some(head) = part.head {
@@ -96,7 +98,11 @@ impl Incoming {
             }
         }
         let (writer, message) = open.ok_or_else(|| Status::invalid_argument("an empty snapshot"))?;
-        writer.finish().map_err(failed)?;
+        let synced = writer.finish().map_err(failed)?;
+        if let Some(member) = self.peers.member() {
+            member.disk_metrics.received_fsync.observe(synced.as_secs_f64());
+            member.disk_metrics.received_save.observe(begun.elapsed().as_secs_f64());
+        }
         Ok(message)
     }
 }
@@ -116,8 +122,13 @@ impl Peer for Incoming {
                 return Ok(Response::new(Ack { is_removed: true }));
             }
             self.peers.meet(envelope.from, &envelope.peer_urls);
+            self.peers.received(envelope.from, envelope.messages.iter().map(bytes::Bytes::len).sum());
             for message in &envelope.messages {
-                self.peers.input(Input::Step(Box::new(decode(message)?)));
+                let message = decode(message)?;
+                if message.get_msg_type() == MessageType::MsgHeartbeatResponse {
+                    self.peers.heartbeat_answered(envelope.from);
+                }
+                self.peers.input(Input::Step(Box::new(message)));
             }
         }
         Ok(Response::new(Ack::default()))

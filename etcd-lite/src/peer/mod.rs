@@ -4,6 +4,7 @@
 mod channel;
 mod incoming;
 mod joining;
+mod metrics;
 mod outgoing;
 
 pub use channel::{PeerTls, check_urls};

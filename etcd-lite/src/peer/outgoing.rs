@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use component_base::metrics::Registry;
 use coracle_proto::peer::peer_client::PeerClient;
 use coracle_proto::peer::{
     Envelope, HashKvQuestion, LeaseId, LeaseTime, MemberId, PromoteAnswer, RawRecord, SnapshotHead,
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use super::channel::{self, Attempt, PeerTls};
+use super::metrics::{PeerMetrics, PeersMetrics};
 use crate::corruption::KeySpaceHash;
 use crate::member::{LeaseTimeToLive, ProposeError};
 use crate::raft::driver::Input;
@@ -59,6 +61,7 @@ pub struct Peers {
     store: OnceLock<Arc<RwLock<Store>>>,
     member: OnceLock<Weak<RaftMember>>,
     has_ended: AtomicBool,
+    metrics: PeersMetrics,
     /// Where consensus runs, and the streams to and from the peers.
     runtime: Handle,
     /// Where everything else runs: what takes long must not hold up a heartbeat.
@@ -73,6 +76,7 @@ struct Peer {
     queue: mpsc::Sender<Message>,
     /// Since when there is a connection to it.
     connected: Arc<Mutex<Option<Instant>>>,
+    metrics: Arc<PeerMetrics>,
 }
 
 struct Prepared {
@@ -103,6 +107,7 @@ impl Peers {
             store: OnceLock::new(),
             member: OnceLock::new(),
             has_ended: AtomicBool::new(false),
+            metrics: PeersMetrics::default(),
             runtime,
             elsewhere: Handle::current(),
             shutdown,
@@ -119,6 +124,11 @@ impl Peers {
         // Called once.
         let _ = (self.inputs.set(inputs), self.member.set(member));
         self.update(members);
+    }
+
+    /// Shows on `/metrics` what goes over the connections.
+    pub fn register(&self, registry: &mut Registry) {
+        self.metrics.register(registry);
     }
 
     /// The members are these now: connects to those that are new or have moved, and gives up those that were removed once what waits
@@ -171,9 +181,12 @@ impl Peers {
 
     fn open(self: &Arc<Self>, peers: &mut HashMap<u64, Peer>, id: u64, urls: &[String]) {
         let connected: Arc<Mutex<Option<Instant>>> = Arc::default();
-        let (inputs, since) = (Arc::clone(&self.inputs), Arc::clone(&connected));
+        let metrics = Arc::new(self.metrics.of(self.own_id, id));
+        let (inputs, since, counted) =
+            (Arc::clone(&self.inputs), Arc::clone(&connected), Arc::clone(&metrics));
         let tell = move |attempt| match attempt {
             Attempt::Connected => {
+                counted.connected();
                 since.lock().get_or_insert_with(Instant::now);
                 hand_over(&inputs, Input::Connected(id));
             }
@@ -193,14 +206,14 @@ impl Peers {
         };
         let (queue, receiver) = mpsc::channel(QUEUE);
         let (task, own) = (Arc::clone(self), channel.clone());
-        let since = Arc::clone(&connected);
+        let (since, counted) = (Arc::clone(&connected), Arc::clone(&metrics));
         self.runtime.spawn(async move {
             tokio::select! {
                 () = task.shutdown.cancelled() => {}
-                () = task.stream(id, own, receiver, &since) => {}
+                () = task.stream(id, own, receiver, &since, &counted) => {}
             }
         });
-        peers.insert(id, Peer { urls: urls.to_vec(), channel, queue, connected });
+        peers.insert(id, Peer { urls: urls.to_vec(), channel, queue, connected, metrics });
     }
 
     /// Since when there has been a connection to a member, if there is one.
@@ -220,6 +233,7 @@ impl Peers {
         channel: Channel,
         mut messages: mpsc::Receiver<Message>,
         connected: &Mutex<Option<Instant>>,
+        metrics: &PeerMetrics,
     ) {
         let mut wait = RECONNECT_FIRST;
         loop {
@@ -234,7 +248,8 @@ impl Peers {
                 let mut peer_urls = self.peer_urls();
                 while waiting.recv_many(&mut batch, ENVELOPE).await > 0 {
                     let encode = |message: Message| message.write_to_bytes().ok().map(Bytes::from);
-                    let messages = batch.drain(..).filter_map(encode).collect();
+                    let messages: Vec<Bytes> = batch.drain(..).filter_map(encode).collect();
+                    metrics.sent_bytes.inc_by(messages.iter().map(|message| message.len() as u64).sum());
                     let peer_urls = std::mem::take(&mut peer_urls);
                     let envelope =
                         Envelope { cluster_id: self.cluster_id, from: self.own_id, messages, peer_urls };
@@ -254,6 +269,7 @@ impl Peers {
                 () = forward => drop(tokio::time::timeout(CALL_DEADLINE, &mut call).await),
             }
             connected.lock().take();
+            metrics.disconnected();
             if messages.is_closed() {
                 return;
             }
@@ -335,10 +351,30 @@ impl Peers {
     pub fn send(self: &Arc<Self>, message: Message) {
         let peers = self.peers.read();
         let Some(peer) = peers.get(&message.to) else { return };
-        if message.get_msg_type() == MessageType::MsgSnapshot {
-            self.send_snapshot(message, peer.channel.clone());
-        } else if peer.queue.try_send(message).is_err() {
+        match message.get_msg_type() {
+            MessageType::MsgSnapshot => {
+                return self.send_snapshot(message, peer.channel.clone(), Arc::clone(&peer.metrics));
+            }
+            MessageType::MsgHeartbeat => peer.metrics.heartbeat_sent(),
+            _ => {}
+        }
+        if peer.queue.try_send(message).is_err() {
+            peer.metrics.sent_failures.inc();
             tracing::debug!("dropped a message to a peer: too many wait");
+        }
+    }
+
+    /// Messages came from a member.
+    pub(super) fn received(&self, from: u64, bytes: usize) {
+        if let Some(peer) = self.peers.read().get(&from) {
+            peer.metrics.received_bytes.inc_by(bytes as u64);
+        }
+    }
+
+    /// A member answered a heartbeat.
+    pub(super) fn heartbeat_answered(&self, from: u64) {
+        if let Some(peer) = self.peers.read().get(&from) {
+            peer.metrics.heartbeat_answered();
         }
     }
 
@@ -347,7 +383,7 @@ impl Peers {
         self.snapshots.lock().insert(to, Prepared { index, term, records });
     }
 
-    fn send_snapshot(self: &Arc<Self>, message: Message, channel: Channel) {
+    fn send_snapshot(self: &Arc<Self>, message: Message, channel: Channel, metrics: Arc<PeerMetrics>) {
         let (to, peers) = (message.to, Arc::clone(self));
         let Some(prepared) = self.snapshots.lock().remove(&to) else { return };
         self.elsewhere.spawn(async move {
@@ -370,7 +406,10 @@ impl Peers {
                 tokio::time::timeout(SNAPSHOT_DEADLINE, client.install(ReceiverStream::new(receiver))).await;
             feed.abort();
             let arrived = matches!(&sent, Ok(Ok(_)));
-            if !arrived {
+            if arrived {
+                metrics.snapshots_sent.inc();
+            } else {
+                metrics.snapshots_failed.inc();
                 tracing::warn!(peer = format!("{to:x}"), "sending a snapshot failed; consensus tries again");
             }
             peers.input_surely(Input::SnapshotSent { to, arrived }).await;

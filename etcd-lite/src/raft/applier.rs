@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use coracle_proto::etcdserverpb::request_op::Request as Operation;
 use etcd_lite_core::{Command, RecordChange, Request, Store};
@@ -22,7 +22,10 @@ use crate::checkpoint::snapshot_file;
 use crate::checkpoint::writer::Job;
 use crate::lease_keeper::LeaseKeeper;
 use crate::member::{Feed, ProposeError};
+use crate::metrics::ApplyMetrics;
 use crate::quota::Quota;
+use crate::request_text;
+use crate::slow_requests::SlowRequests;
 use crate::tokens::Tokens;
 
 /// Batches that may wait for the thread.
@@ -173,6 +176,10 @@ pub struct Applier {
     pub snapshot_dir: PathBuf,
     /// Told how much the store holds.
     pub quota: Arc<Quota>,
+    /// Told what applying takes.
+    pub metrics: ApplyMetrics,
+    /// Told what takes too long.
+    pub slow_requests: SlowRequests,
 }
 
 impl Applier {
@@ -235,7 +242,12 @@ impl Applier {
                     leader_began = Some(entry.term);
                     continue;
                 };
+                let begun = Instant::now();
                 let applied = store.apply(entry.index, entry.term, &command);
+                let took = begun.elapsed();
+                self.metrics.applied(request_text::operation(&command), took, &applied);
+                let outcome = || applied.response.as_ref().err().map(ToString::to_string).unwrap_or_default();
+                self.slow_requests.applied(took, "", || request_text::of_command(&command), outcome);
                 if !applied.events.is_empty() {
                     feeds.push(Feed::Applied { revision: applied.revision, events: applied.events });
                 }
@@ -272,6 +284,7 @@ impl Applier {
     }
 
     fn load(&self, index: u64) {
+        self.metrics.snapshot_in_progress.set(1);
         let path = snapshot_file::path_of(&self.snapshot_dir, index);
         let loaded = match snapshot_file::read(&path) {
             Ok(store) => store,
@@ -284,6 +297,7 @@ impl Applier {
             }
         };
         self.replace(index, loaded);
+        self.metrics.snapshot_in_progress.set(0);
     }
 
     /// Puts the state of a snapshot from the leader in place of the store.

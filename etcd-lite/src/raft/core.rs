@@ -64,6 +64,10 @@ pub struct CoreConfig {
     /// This member has no log while the others have one: it takes no part in elections until it has caught up, so that what it promised in
     /// an earlier life cannot be undone by the vote of a member that forgot.
     pub is_rejoining: bool,
+    /// Whether an election begins by asking whether it could be won, which ends nobody's term.
+    pub pre_vote: bool,
+    /// Whether to stand for election at start without waiting for the whole election timeout. Needs `pre_vote`.
+    pub stands_early: bool,
 }
 
 /// See the module.
@@ -100,7 +104,7 @@ impl RaftCore {
     /// # Errors
     /// The configuration is unusable.
     pub fn new(config: CoreConfig, members: Members, log: RaftLog) -> raft::Result<Self> {
-        let CoreConfig { id, incarnation, election_ticks, is_rejoining, .. } = config;
+        let CoreConfig { id, incarnation, election_ticks, is_rejoining, pre_vote, stands_early, .. } = config;
         let voters = members.voters();
         let config = Config {
             id: config.id,
@@ -113,7 +117,7 @@ impl RaftCore {
             max_inflight_msgs: MESSAGES_IN_FLIGHT_MAX,
             max_uncommitted_size: UNCOMMITTED_BYTES_MAX,
             check_quorum: true,
-            pre_vote: true,
+            pre_vote,
             read_only_option: ReadOnlyOption::Safe,
             // The library adds entries to a waiting message without entries whatever place that speaks of: the follower then acknowledges entries it
             // does not have.
@@ -126,7 +130,7 @@ impl RaftCore {
             node: RawNode::new(&config, log.clone(), &logger)?,
             log,
             incarnation,
-            eagerness: Some(Eagerness::new(id, &voters, None, election_ticks)),
+            eagerness: (pre_vote && stands_early).then(|| Eagerness::new(id, &voters, None, election_ticks)),
             is_rejoining: is_rejoining && voters != [id],
             members,
             deferred: VecDeque::new(),
@@ -263,7 +267,10 @@ impl RaftCore {
             let term = self.term();
             self.node.raft.become_follower(term, INVALID_ID);
             let own = self.node.raft.id;
-            self.eagerness = Some(Eagerness::new(own, &self.members.voters(), Some(id), self.election_ticks));
+            if self.node.raft.pre_vote {
+                let voters = self.members.voters();
+                self.eagerness = Some(Eagerness::new(own, &voters, Some(id), self.election_ticks));
+            }
         }
     }
 
@@ -530,6 +537,10 @@ mod tests {
     }
 
     fn member_1_of(count: u64, entries: u64) -> RaftCore {
+        member_1_with(count, entries, true, true)
+    }
+
+    fn member_1_with(count: u64, entries: u64, pre_vote: bool, stands_early: bool) -> RaftCore {
         let record = |id| MemberRecord { id, ..MemberRecord::default() };
         let members = Members::from_records((1..=count).map(record));
         let entry = |index| Entry { index, term: 1, ..Entry::default() };
@@ -545,6 +556,8 @@ mod tests {
             heartbeat_ticks: 1,
             applied: 0,
             is_rejoining: false,
+            pre_vote,
+            stands_early,
         };
         RaftCore::new(config, members, log).expect("a core")
     }
@@ -602,5 +615,25 @@ mod tests {
         round(&mut core);
         assert!(core.is_alone());
         assert_eq!(core.commit(), 5);
+    }
+
+    /// The first message that asks for a vote, with the tick it is sent after.
+    fn first_vote_asked(core: &mut RaftCore) -> (u32, MessageType) {
+        (1..100)
+            .find_map(|tick| {
+                core.tick();
+                round(core).first().map(|message| (tick, message.get_msg_type()))
+            })
+            .expect("it stands for election")
+    }
+
+    #[test]
+    fn when_and_how_a_member_stands_is_as_told() {
+        assert_eq!(first_vote_asked(&mut member_1_of(3, 4)), (1, MessageType::MsgRequestPreVote));
+        let (tick, kind) = first_vote_asked(&mut member_1_with(3, 4, true, false));
+        assert!(tick >= 10 && kind == MessageType::MsgRequestPreVote, "{tick} {kind:?}");
+        // Without a pre-vote to stand early would end a healthy leader's term.
+        let (tick, kind) = first_vote_asked(&mut member_1_with(3, 4, false, true));
+        assert!(tick >= 10 && kind == MessageType::MsgRequestVote, "{tick} {kind:?}");
     }
 }

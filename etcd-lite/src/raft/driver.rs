@@ -20,6 +20,7 @@ use super::reads::Reads;
 use super::waiters::Waiters;
 use super::wal_disk::Log;
 use crate::lease_keeper::LeaseKeeper;
+use crate::metrics::ConsensusMetrics;
 use crate::wal::Wal;
 
 /// Proposals kept while there is no leader to take them.
@@ -136,6 +137,8 @@ pub struct Driver<L = Wal, A = Applying> {
     pub waiters: Arc<Waiters>,
     /// How far the store is.
     pub applied: watch::Receiver<u64>,
+    /// Told of heartbeats that come late.
+    pub metrics: ConsensusMetrics,
 }
 
 /// What waits for a leader or its word.
@@ -181,6 +184,13 @@ impl<L: Log, A: Apply> Driver<L, A> {
             }
             let now = tokio::time::Instant::now();
             if now >= next_tick {
+                if self.core.is_leader() && now - next_tick > self.tick {
+                    self.metrics.heartbeats_late.inc();
+                    tracing::warn!(
+                        late = format!("{:?}", now - next_tick),
+                        "leader failed to send out heartbeat on time; took too long, leader is overloaded likely from slow disk"
+                    );
+                }
                 self.tick(&mut waiting, CATCH_UP_ENTRIES);
                 // After a pause (a stopped process) one tick counts, not all that were missed: others may be alive and well.
                 next_tick = now + self.tick;

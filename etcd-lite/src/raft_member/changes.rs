@@ -145,7 +145,9 @@ impl RaftMember {
         if self.config.strict_reconfig_check && !self.store.read().members().is_ready_to_promote() {
             return Err(StoreError::NotEnoughStartedMembers.into());
         }
-        self.propose_change(Request::MemberPromote(MemberPromote { id })).await
+        let members = self.propose_change(Request::MemberPromote(MemberPromote { id })).await?;
+        self.consensus_metrics.promotions.inc();
+        Ok(members)
     }
 
     pub(super) async fn move_leader_to(&self, to: u64) -> Result<(), ProposeError> {

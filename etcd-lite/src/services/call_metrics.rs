@@ -15,6 +15,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
+use crate::slow_requests::SlowRequests;
+
 /// Streaming methods by path; every other is unary.
 const STREAMING: [(&str, &str); 6] = [
     ("/etcdserverpb.Watch/Watch", "bidi_stream"),
@@ -52,6 +54,7 @@ pub(crate) struct CallMetrics {
     requests: Family<VersionLabels, Counter>,
     bytes_received: Counter,
     bytes_sent: Counter,
+    slow_requests: SlowRequests,
 }
 
 impl CallMetrics {
@@ -60,6 +63,7 @@ impl CallMetrics {
         registry: &mut Registry,
         methods: impl Iterator<Item = (&'static str, &'static str)>,
         is_extensive: bool,
+        slow_requests: SlowRequests,
     ) -> Self {
         let started = Family::<MethodLabels, Counter>::default();
         let received = Family::<MethodLabels, Counter>::default();
@@ -130,7 +134,7 @@ impl CallMetrics {
                 (path, counters)
             })
             .collect();
-        Self { methods, handled, requests, bytes_received, bytes_sent }
+        Self { methods, handled, requests, bytes_received, bytes_sent, slow_requests }
     }
 
     /// Counts a call that begins. `None` for a method that is not counted.
@@ -148,6 +152,7 @@ impl CallMetrics {
             handled: self.handled.clone(),
             handled_ok: method.handled_ok.clone(),
             seconds: method.seconds.clone(),
+            slow_requests: method.is_unary.then(|| self.slow_requests.clone()),
             received: (method.received.clone(), self.bytes_received.clone()),
             sent: (method.sent.clone(), self.bytes_sent.clone()),
             is_counted: false,
@@ -189,6 +194,8 @@ pub(crate) struct Call {
     handled: Family<HandledLabels, Counter>,
     handled_ok: Counter,
     seconds: Option<Histogram>,
+    /// Told of calls with one answer.
+    slow_requests: Option<SlowRequests>,
     received: (Counter, Counter),
     sent: (Counter, Counter),
     is_counted: bool,
@@ -221,8 +228,13 @@ impl Call {
             Code::Ok => self.handled_ok.inc(),
             code => self.handled.get_or_create(&with_code(self.labels, code)).inc(),
         };
+        let took = self.begun.elapsed();
         if let Some(seconds) = &self.seconds {
-            seconds.observe(self.begun.elapsed().as_secs_f64());
+            seconds.observe(took.as_secs_f64());
+        }
+        if let Some(slow_requests) = &self.slow_requests {
+            let [_, (_, service), (_, method)] = self.labels;
+            slow_requests.called(took, service, method, code_name(code));
         }
     }
 }

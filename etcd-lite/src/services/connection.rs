@@ -7,8 +7,8 @@ use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
-use super::ClientService;
 use super::lenient_authority::LenientAuthority;
+use super::{ClientService, Served};
 use crate::member::Member;
 
 /// How long requests under way may take to finish after shutdown began.
@@ -24,6 +24,9 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut builder = auto::Builder::new(TokioExecutor::new());
+    if service.served() == Served::Grpc {
+        builder = builder.http2_only();
+    }
     builder.http1().timer(TokioTimer::new());
     let config = service.config();
     builder

@@ -1,6 +1,7 @@
 //! `etcdserverpb.KV`: reads from the store behind a ReadIndex, writes through the log.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use coracle_proto::etcdserverpb as pb;
 use etcd_lite_core::auth::on_behalf;
@@ -11,6 +12,7 @@ use tonic::{Request, Response, Status};
 use super::range_server::RangeAnswer;
 use super::{Context, learner, status};
 use crate::member::{Member, ProposeError};
+use crate::request_text;
 
 pub(crate) struct KvService<M>(pub(crate) Arc<Context<M>>);
 
@@ -33,6 +35,7 @@ impl<M: Member> KvService<M> {
 
     /// Reads a range; the header is complete.
     pub(crate) async fn read(&self, request: Request<pb::RangeRequest>) -> Result<RangeAnswer, Status> {
+        let begun = Instant::now();
         status::require_leader(&*self.0.member, request.metadata())?;
         let range = request.get_ref();
         check::range(range).map_err(status::of_store)?;
@@ -49,6 +52,9 @@ impl<M: Member> KvService<M> {
         let mut header = Some(pb::ResponseHeader { revision: found.revision, ..Default::default() });
         self.0.fill(&mut header);
         self.0.metrics.ranges.inc();
+        let found_count = || format!("range_response_count:{}", found.versions.len());
+        let text = || request_text::of_range(request.get_ref());
+        self.0.config.slow_requests.applied(begun.elapsed(), "read-only range ", text, found_count);
         Ok(RangeAnswer { header, found })
     }
 
@@ -97,6 +103,7 @@ impl<M: Member> pb::kv_server::Kv for KvService<M> {
 
     async fn txn(&self, request: Request<pb::TxnRequest>) -> Result<Response<pb::TxnResponse>, Status> {
         status::require_leader(&*self.0.member, request.metadata())?;
+        let begun = Instant::now();
         let txn = request.get_ref();
         check::txn(txn, self.0.config.txn_ops_max).map_err(status::of_store)?;
         let mut response = if check::txn_is_read_only(txn) {
@@ -104,9 +111,15 @@ impl<M: Member> pb::kv_server::Kv for KvService<M> {
                 self.wait_until_current().await?;
             }
             let caller = self.0.caller(&request).await?;
-            let store = self.0.member.store().read();
-            let permitted = store.check_txn_permitted(caller.as_ref(), txn);
-            permitted.and_then(|()| store.read_txn(txn)).map_err(status::of_store)?
+            let response = {
+                let store = self.0.member.store().read();
+                let permitted = store.check_txn_permitted(caller.as_ref(), txn);
+                permitted.and_then(|()| store.read_txn(txn)).map_err(status::of_store)?
+            };
+            let count = || format!("response_count:{}", response.responses.len());
+            let text = || request_text::of_txn(txn);
+            self.0.config.slow_requests.applied(begun.elapsed(), "read-only txn ", text, count);
+            response
         } else {
             self.check_size(txn)?;
             let caller = self.0.caller(&request).await?;

@@ -1,7 +1,8 @@
-//! `etcdserverpb.Maintenance`: where the member stands, and checksums of its state.
+//! `etcdserverpb.Maintenance`: where the member stands, checksums and copies of its state, alarms, and who leads.
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use coracle_proto::etcdserverpb as pb;
 use coracle_proto::etcdserverpb::AlarmType;
@@ -12,15 +13,11 @@ use futures::stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{Context, snapshot_stream, state_reads, status};
+use super::{Context, downgrade, snapshot_stream, state_reads, status};
 use crate::backend_file::Content;
 use crate::member::Member;
 
 pub(crate) struct MaintenanceService<M>(pub(crate) Arc<Context<M>>);
-
-fn not_implemented(what: &str) -> Status {
-    Status::unimplemented(format!("etcdserver: {what} is not implemented by Coracle yet"))
-}
 
 #[tonic::async_trait]
 impl<M: Member> pb::maintenance_server::Maintenance for MaintenanceService<M> {
@@ -51,11 +48,13 @@ impl<M: Member> pb::maintenance_server::Maintenance for MaintenanceService<M> {
 
     async fn hash(&self, request: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
         self.0.require_admin(&request).await?;
+        let begun = Instant::now();
         let hash = state_reads::run(Arc::clone(&self.0), |context| {
             let members = context.member.members();
             Ok(Content::new(state_reads::copy(context.member.store()), &members).hash())
         })
         .await?;
+        self.0.config.disk.hash.observe(begun.elapsed().as_secs_f64());
         Ok(Response::new(pb::HashResponse { header: self.0.header(), hash }))
     }
 
@@ -64,11 +63,12 @@ impl<M: Member> pb::maintenance_server::Maintenance for MaintenanceService<M> {
         request: Request<pb::HashKvRequest>,
     ) -> Result<Response<pb::HashKvResponse>, Status> {
         self.0.require_admin(&request).await?;
-        let revision = request.into_inner().revision;
+        let (revision, begun) = (request.into_inner().revision, Instant::now());
         let (hash, scope) = state_reads::run(Arc::clone(&self.0), move |context| {
             state_reads::hash_kv(context.member.store(), revision)
         })
         .await?;
+        self.0.config.disk.hash_revision.observe(begun.elapsed().as_secs_f64());
         let compact_revision = scope.compacted_revision;
         Ok(Response::new(pb::HashKvResponse { header: self.0.header(), hash, compact_revision }))
     }
@@ -137,9 +137,13 @@ impl<M: Member> pb::maintenance_server::Maintenance for MaintenanceService<M> {
 
     async fn downgrade(
         &self,
-        _: Request<pb::DowngradeRequest>,
+        request: Request<pb::DowngradeRequest>,
     ) -> Result<Response<pb::DowngradeResponse>, Status> {
-        Err(not_implemented("downgrading the cluster version"))
+        self.0.require_admin(&request).await?;
+        let request = request.into_inner();
+        let cluster = self.0.member.store().read().cluster_version().map(str::to_owned);
+        let version = downgrade::answer(request.action, &request.version, cluster.as_deref())?;
+        Ok(Response::new(pb::DowngradeResponse { header: self.0.header(), version }))
     }
 }
 

@@ -8,6 +8,7 @@ mod call_metrics;
 mod caller;
 mod cluster;
 mod connection;
+mod downgrade;
 mod election;
 mod gateway;
 mod gateway_json;
@@ -59,9 +60,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::codegen::Service;
 
-use crate::http_endpoints::HttpEndpoints;
+use crate::http_endpoints::{HttpEndpoints, text};
 use crate::member::Member;
-use crate::metrics::RequestMetrics;
+use crate::metrics::{DiskMetrics, RequestMetrics};
+use crate::slow_requests::SlowRequests;
 use watch_hub::WatchHub;
 
 /// What the services can be told by flags.
@@ -83,6 +85,10 @@ pub struct ServiceConfig {
     pub has_gateway: bool,
     /// Whether to measure how long calls take (`--metrics=extensive`).
     pub has_extensive_metrics: bool,
+    /// What is logged as slow.
+    pub slow_requests: SlowRequests,
+    /// Told how long copies and checksums take.
+    pub disk: DiskMetrics,
     /// Who is let in over plain HTTP.
     pub access: AccessConfig,
 }
@@ -98,6 +104,8 @@ impl Default for ServiceConfig {
             keep_alive_timeout: Duration::from_secs(20),
             has_gateway: true,
             has_extensive_metrics: false,
+            slow_requests: SlowRequests::default(),
+            disk: DiskMetrics::default(),
             access: AccessConfig::default(),
         }
     }
@@ -139,6 +147,18 @@ const OTHER_METHODS: [(&str, &str); 3] = [
     ("grpc.health.v1.Health", "Watch"),
 ];
 
+/// What is answered on a connection of the client port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Served {
+    /// gRPC and plain HTTP, told apart by what the client says.
+    #[default]
+    All,
+    /// gRPC, because plain HTTP has `--listen-client-http-urls`.
+    Grpc,
+    /// Plain HTTP.
+    Http,
+}
+
 /// Everything that answers on the client port: gRPC by path, plain HTTP for the rest. Cheap to clone; one per connection.
 pub struct ClientService<M: Member> {
     kv: pb::kv_server::KvServer<kv::KvService<M>>,
@@ -155,6 +175,7 @@ pub struct ClientService<M: Member> {
     config: Arc<ServiceConfig>,
     calls: Arc<call_metrics::CallMetrics>,
     is_behind_tls: bool,
+    served: Served,
     /// Whose connection this is, if a certificate says so.
     peer: Option<caller::PeerCommonName>,
 }
@@ -176,6 +197,7 @@ impl<M: Member> Clone for ClientService<M> {
             config: Arc::clone(&self.config),
             calls: Arc::clone(&self.calls),
             is_behind_tls: self.is_behind_tls,
+            served: self.served,
             peer: self.peer.clone(),
         }
     }
@@ -194,12 +216,14 @@ impl<M: Member> ClientService<M> {
         let hub =
             Arc::new(WatchHub::new(Arc::clone(&member), config.request_bytes_max, Arc::clone(&metrics)));
         tokio::spawn(Arc::clone(&hub).run(shutdown.clone()));
-        crate::metrics::register(&mut registry.lock(), Arc::clone(&member), Arc::clone(&metrics));
+        crate::metrics::register(&mut registry.lock(), Arc::clone(&member));
+        metrics.register(&mut registry.lock());
         let service_config = Arc::new(config.clone());
         let calls = call_metrics::CallMetrics::register(
             &mut registry.lock(),
             gateway::methods().chain(OTHER_METHODS),
             config.has_extensive_metrics,
+            config.slow_requests.clone(),
         );
         let decoding_max = config.request_bytes_max + GRPC_OVERHEAD_BYTES;
         let http = Arc::new(HttpEndpoints::new(Arc::clone(&member), Arc::clone(registry)));
@@ -231,6 +255,7 @@ impl<M: Member> ClientService<M> {
             config: service_config,
             calls: Arc::new(calls),
             is_behind_tls: false,
+            served: Served::All,
             peer: None,
             range,
         }
@@ -246,6 +271,16 @@ impl<M: Member> ClientService<M> {
     pub fn behind_tls(mut self) -> Self {
         self.is_behind_tls = true;
         self
+    }
+
+    /// For connections on which not everything is answered.
+    pub fn serving(mut self, served: Served) -> Self {
+        self.served = served;
+        self
+    }
+
+    pub(crate) fn served(&self) -> Served {
+        self.served
     }
 
     pub(crate) fn config(&self) -> &ServiceConfig {
@@ -281,6 +316,12 @@ where
             .headers()
             .get(CONTENT_TYPE)
             .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+        if is_grpc && self.served == Served::Http {
+            return refuse(http::StatusCode::NOT_FOUND, "404 page not found\n");
+        }
+        if !is_grpc && self.served == Served::Grpc {
+            return refuse(http::StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid gRPC request content-type\n");
+        }
         if is_grpc {
             // Not for JSON: as in etcd, who comes that way needs a token.
             if let Some(peer) = &self.peer {
@@ -291,6 +332,11 @@ where
         let answer = plain_http::answer(self.clone(), request.map(Body::new));
         Box::pin(async move { Ok(answer.await) })
     }
+}
+
+fn refuse(status: http::StatusCode, why: &str) -> ResponseFuture {
+    let refusal = text(status, why.to_owned()).map(Body::new);
+    Box::pin(async move { Ok(refusal) })
 }
 
 impl<M: Member> ClientService<M> {

@@ -5,7 +5,7 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use coracle_proto::etcdserverpb as pb;
@@ -33,6 +33,7 @@ type Piece = Result<pb::SnapshotResponse, Status>;
 /// # Errors
 /// The process is ending.
 pub(super) async fn start<M: Member>(context: Arc<Context<M>>) -> Result<mpsc::Receiver<Piece>, Status> {
+    let (begun, seconds) = (Instant::now(), context.config.disk.client_snapshot.clone());
     let permit = RUNNING.acquire().await.map_err(|_| Status::unavailable("etcdserver: server stopped"))?;
     let content = state_reads::run(context, |context| {
         let members = context.member.members();
@@ -57,6 +58,7 @@ pub(super) async fn start<M: Member>(context: Arc<Context<M>>) -> Result<mpsc::R
         if let Err(error) = &last {
             tracing::warn!(%error, "a snapshot for a client was not completed");
         }
+        seconds.observe(begun.elapsed().as_secs_f64());
         // Fails when the client is gone, which was noted.
         let _ = out.send(last);
         drop(permit);

@@ -223,6 +223,12 @@ impl<M: Member> WatchHub<M> {
         state.next_stream
     }
 
+    /// A watcher was made; it is given history until it joins.
+    pub(crate) fn begin(&self) {
+        self.metrics.watchers.inc();
+        self.metrics.watchers_behind.inc();
+    }
+
     /// Takes in a watcher that has been given everything below its `next_revision`. `false` when the hub is past that already:
     /// then the history has more for it.
     pub(crate) fn join(
@@ -238,12 +244,16 @@ impl<M: Member> WatchHub<M> {
         let key = (stream, watch_id);
         state.index.insert(&watcher.range, key);
         state.watchers.insert(key, watcher);
+        self.metrics.watchers_behind.dec();
         Ok(())
     }
 
-    /// Lets a watcher go; nothing is sent to it afterwards. Whether it was here.
-    pub(crate) fn leave(&self, stream: u64, watch_id: i64) -> bool {
-        self.state.lock().remove((stream, watch_id)).is_some()
+    /// A watcher ends, here or still behind; nothing is sent to it from here afterwards.
+    pub(crate) fn leave(&self, stream: u64, watch_id: i64) {
+        self.metrics.watchers.dec();
+        if self.state.lock().remove((stream, watch_id)).is_none() {
+            self.metrics.watchers_behind.dec();
+        }
     }
 
     /// Sends a progress notification for the whole stream, if all its watchers are in the hub and there is room.
@@ -342,6 +352,7 @@ impl<M: Member> WatchHub<M> {
         self.metrics.watch_events.inc_by(sent_count);
         self.metrics.watch_watchers_slowed.inc_by(lagging.len() as u64);
         state.synced_revision = last_revision;
+        self.metrics.watchers_behind.inc_by(lagging.len() as i64);
         for (key, next_revision) in lagging {
             state.send_back(key, next_revision);
         }
@@ -359,6 +370,7 @@ impl<M: Member> WatchHub<M> {
             .map(|(key, watcher)| (*key, first_revision.max(watcher.next_revision)))
             .collect();
         all.sort_unstable();
+        self.metrics.watchers_behind.inc_by(all.len() as i64);
         for (key, next_revision) in all {
             state.send_back(key, next_revision);
         }

@@ -204,6 +204,7 @@ impl<M: Member> WatchStream<M> {
         };
         let Ok(history) = history else {
             self.watchers.remove(&watch_id);
+            self.hub.leave(self.number, watch_id);
             self.pending.push_back(WatchFrame::of(WatchResponse {
                 header: Some(self.hub.current_header()),
                 watch_id,
@@ -286,6 +287,7 @@ impl<M: Member> WatchStream<M> {
         };
         let next_revision = if create.start_revision > 0 { create.start_revision } else { revision + 1 };
         let progress_notify = create.progress_notify;
+        self.hub.begin();
         self.watchers.insert(watch_id, Watcher { range, view, progress_notify, next_revision });
         self.behind.push_back(watch_id);
         self.pending.push_back(WatchFrame::of(WatchResponse {

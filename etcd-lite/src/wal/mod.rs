@@ -14,7 +14,8 @@ pub mod scan;
 
 use codec::{FileEnd, decode_file};
 pub use codec::{WalEntry, WalHardState, WalRecord};
-use prometheus_client::metrics::histogram::Histogram;
+
+use crate::metrics::DiskMetrics;
 
 /// A segment larger than this is followed by a new one.
 const SEGMENT_BYTES: u64 = 16 << 20;
@@ -147,7 +148,7 @@ pub struct Wal {
     last_write: u64,
     buffer: Vec<u8>,
     unsafe_no_fsync: bool,
-    fsync_seconds: Option<Histogram>,
+    metrics: Option<DiskMetrics>,
 }
 
 /// Whose log lies in a directory.
@@ -235,7 +236,7 @@ impl Wal {
             last_write: 0,
             buffer: Vec::new(),
             unsafe_no_fsync: false,
-            fsync_seconds: None,
+            metrics: None,
         };
         wal.cut()?;
         Ok((wal, replay))
@@ -263,9 +264,9 @@ impl Wal {
         self.unsafe_no_fsync = unsafe_no_fsync;
     }
 
-    /// From now on each sync's time is noted here.
-    pub fn measure(&mut self, fsync_seconds: Histogram) {
-        self.fsync_seconds = Some(fsync_seconds);
+    /// From now on each sync's time and bytes are noted here.
+    pub fn measure(&mut self, metrics: DiskMetrics) {
+        self.metrics = Some(metrics);
     }
 
     /// Adds a record; on disk after the next [`Wal::sync`].
@@ -309,13 +310,16 @@ impl Wal {
         }
         self.file.write_all(&self.buffer).map_err(io)?;
         self.file_bytes = end;
+        if let Some(metrics) = &self.metrics {
+            metrics.wal_bytes.inc_by(self.buffer.len() as i64);
+        }
         self.buffer.clear();
         component_base::failpoint::hit_io("wal.before_sync").map_err(io)?;
         if !self.unsafe_no_fsync {
             let begun = Instant::now();
             self.file.sync_data().map_err(io)?;
-            if let Some(seconds) = &self.fsync_seconds {
-                seconds.observe(begun.elapsed().as_secs_f64());
+            if let Some(metrics) = &self.metrics {
+                metrics.wal_fsync.observe(begun.elapsed().as_secs_f64());
             }
         }
         component_base::failpoint!("wal.after_sync");

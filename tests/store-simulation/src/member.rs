@@ -11,7 +11,7 @@ use etcd_lite::bootstrap::Beginning;
 use etcd_lite::checkpoint::writer::Job;
 use etcd_lite::lease_keeper::{LeaseKeeper, Led};
 use etcd_lite::member::{Feed, LeaseTimeToLive, Member, MemberInfo, MemberStatus, ProposeError, Proposed};
-use etcd_lite::metrics::RequestMetrics;
+use etcd_lite::metrics::{ApplyMetrics, ConsensusMetrics, RequestMetrics};
 use etcd_lite::quota::Quota;
 use etcd_lite::raft::applier::{Applier, Apply};
 use etcd_lite::raft::core::{CoreConfig, RaftCore};
@@ -21,6 +21,7 @@ use etcd_lite::raft::waiters::{Answer, Waiters};
 use etcd_lite::raft::wal_disk::{to_entry, to_hard_state};
 use etcd_lite::raft_member::{choose_state, log_start};
 use etcd_lite::services::watch_by_hand::WatchByHand;
+use etcd_lite::slow_requests::SlowRequests;
 use etcd_lite::tokens::Tokens;
 use etcd_lite::tokens::options::AuthOptions;
 use etcd_lite_core::{MemberRecord, RecordChange, Request, Store, Suffrage};
@@ -247,6 +248,8 @@ pub fn start(plan: &Plan, disk: &Arc<Mutex<SimDisk>>, birth: &Birth) -> Result<R
         heartbeat_ticks: 1,
         applied,
         is_rejoining,
+        pre_vote: true,
+        stands_early: true,
     };
     let core = RaftCore::new(config, members, raft_log).map_err(|error| error.to_string())?;
 
@@ -270,6 +273,8 @@ pub fn start(plan: &Plan, disk: &Arc<Mutex<SimDisk>>, birth: &Birth) -> Result<R
         checkpoint,
         snapshot_dir: std::path::PathBuf::new(),
         quota: Arc::new(Quota::new(-1)),
+        metrics: ApplyMetrics::default(),
+        slow_requests: SlowRequests::default(),
     });
     let outbox: Arc<Mutex<Vec<Message>>> = Arc::default();
     let (sent, sending) = (Arc::clone(&outbox), Arc::clone(&fuse));
@@ -300,6 +305,7 @@ pub fn start(plan: &Plan, disk: &Arc<Mutex<SimDisk>>, birth: &Birth) -> Result<R
         wal_bytes: Arc::default(),
         waiters: Arc::clone(&waiters),
         applied: applied.clone(),
+        metrics: ConsensusMetrics::default(),
     };
     let seat = Arc::new(Seat { id, store: Arc::clone(&store), feed, leader: leader_seen });
     let watch = WatchByHand::new(seat, PART_BYTES_MAX, metrics());
