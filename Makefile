@@ -7,7 +7,7 @@ RUN_PACKAGES := containerd runc containernetworking-plugins nftables iproute2 km
 TEST_PACKAGES := etcd-client etcd-server python3 python3-venv procps openssl
 
 .DEFAULT_GOAL := help
-.PHONY: help run test build release image bench-store deps-build deps-run deps-test tools lint fmt down
+.PHONY: help run test build release image bench-store chaos-store deps-build deps-run deps-test tools lint fmt down
 
 help: ## Show the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,10 @@ image: ## Build the static program of the demo image.
 bench-store: deps-build deps-test ## Measure etcd and etcd-lite in turn; more with ARGS, as ARGS=--help.
 	$(CARGO) build --release -p etcd-lite -p coracle-bench --bins
 	target/release/bench-store $(ARGS)
+
+chaos-store: deps-build deps-run ## Strike three members of etcd-lite under load for 30 minutes; more with ARGS, as ARGS=--help.
+	$(CARGO) build --release -p etcd-lite -p store-chaos --bins
+	target/release/store-chaos $(ARGS)
 
 lint: ## Check formatting and clippy's findings.
 	$(CARGO) fmt --all --check

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 /// Which workspace crates each one may depend on outside its tests.
-const ALLOWED: [(&str, &[&str]); 22] = [
+const ALLOWED: [(&str, &[&str]); 23] = [
     ("coracle-proto", &[]),
     ("coracle-api", &[]),
     ("component-base", &[]),
@@ -25,6 +25,7 @@ const ALLOWED: [(&str, &[&str]); 22] = [
     ("coracle-bench", &["coracle-proto"]),
     ("store-checker", &["coracle-proto"]),
     ("store-clients", &["coracle-proto", "store-checker"]),
+    ("store-chaos", &["coracle-bench", "coracle-proto", "store-checker", "store-clients"]),
     ("store-simulation", &["etcd-lite", "etcd-lite-core", "coracle-proto", "store-checker", "store-clients"]),
     (
         "coracle-tests",

@@ -250,6 +250,37 @@ fn status(headers: &HeaderMap) -> Result<(), RpcError> {
     if code == 0 {
         return Ok(());
     }
-    let message = headers.get("grpc-message").map(|m| String::from_utf8_lossy(m.as_bytes()).into_owned());
+    let message = headers.get("grpc-message").map(|m| percent_decoded(m.as_bytes()));
     Err(RpcError { code: Some(code), message: message.unwrap_or_default() })
+}
+
+/// A status' text: on the wire all but printable ASCII is `%` and two digits. What is not of that form stays as it is.
+fn percent_decoded(encoded: &[u8]) -> String {
+    let mut bytes = Vec::with_capacity(encoded.len());
+    let mut rest = encoded;
+    while let Some((first, behind)) = rest.split_first() {
+        let digits = behind.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) if *first == b'%' => {
+                bytes.push(byte);
+                rest = &behind[2..];
+            }
+            _ => {
+                bytes.push(*first);
+                rest = behind;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_told_as_the_server_wrote_it() {
+        assert_eq!(percent_decoded(b"etcdserver:%20no%20leader"), "etcdserver: no leader");
+        assert_eq!(percent_decoded(b"caf%C3%A9 100% %zz %2"), "caf\u{e9} 100% %zz %2");
+    }
 }

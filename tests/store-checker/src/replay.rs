@@ -42,6 +42,14 @@ impl Replayed {
         let at = (revision - history.start.revision - 1) as usize;
         &history.events[self.starts[at]..self.starts[at + 1]]
     }
+
+    /// Operations that may still happen.
+    pub(crate) fn pending(&self, history: &History) -> Vec<usize> {
+        let is_open = |number: &usize| {
+            history.operations[*number].outcome == Outcome::Unknown && self.places[*number] == Place::Nowhere
+        };
+        (0..history.operations.len()).filter(is_open).collect()
+    }
 }
 
 pub(crate) fn replay(history: &History, summary: &mut Summary) -> Result<Replayed, Violation> {

@@ -206,6 +206,28 @@ fn a_good_history_passes_and_lost_answers_are_found() {
 }
 
 #[test]
+fn what_may_still_happen_may_happen_in_the_next_part() {
+    let mut recorder = good();
+    let (_, pending) = check_part(&recorder.history).expect("good");
+    assert_eq!(pending, [6], "the put of 6 to c has not happened");
+    let begin = recorder.model.revision();
+    let late = recorder.history.operations[6].request.clone();
+    recorder.loses(late, true);
+    let mut next = History::default();
+    let everything =
+        pb::RangeRequest { key: bytes("\0"), range_end: bytes("\0"), revision: begin, ..Default::default() };
+    if let Ok(Response::Range(range)) =
+        recorder.model.effect(&Request::Range(everything)).map(|effect| effect.response)
+    {
+        next.start = Start { revision: begin, kvs: range.kvs };
+    }
+    next.events = recorder.history.events.split_off(recorder.history.events.len() - 1);
+    assert_eq!(rule(&next), Rule::NothingFromNowhere);
+    next.operations.push(recorder.history.operations[6].clone());
+    assert_eq!(check(&next).expect("it was asked for earlier").unknown_written, 1);
+}
+
+#[test]
 fn a_lost_acknowledged_write_is_caught() {
     let mut recorder = good();
     recorder.history.watches.clear();
