@@ -566,5 +566,12 @@ async fn the_rust_client_locks_and_elects() {
     let won = client.campaign("boss", "me", lease).await.expect("campaign");
     assert_eq!(client.leader("boss").await.expect("leader").kv().expect("a leader").value(), b"me");
     let key = won.leader().expect("a key").clone();
+    let mut observed = client.observe("boss").await.expect("observe");
+    let first = tokio::time::timeout(SOON, observed.message()).await.expect("in time").expect("a message");
+    assert_eq!(first.expect("the first").kv().expect("a leader").value(), b"me");
+    let proclaim = etcd_client::ProclaimOptions::new().with_leader(key.clone());
+    client.proclaim("still me", Some(proclaim)).await.expect("proclaim");
+    let next = tokio::time::timeout(SOON, observed.message()).await.expect("in time").expect("a message");
+    assert_eq!(next.expect("the next").kv().expect("a leader").value(), b"still me");
     client.resign(Some(etcd_client::ResignOptions::new().with_leader(key))).await.expect("resign");
 }

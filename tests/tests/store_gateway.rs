@@ -176,3 +176,39 @@ fn etcdctl_locks_one_after_the_other_and_elects_one() {
     run(Command::new("kill").args(["-INT", &candidate.id().to_string()])).ok();
     candidate.wait().expect("ends");
 }
+
+#[test]
+fn downgrades_are_judged_as_by_etcd_and_none_begins() {
+    use coracle_tests::store::Program;
+    let ask = |member: &coracle_tests::member::Member, action: &str, version: &str| {
+        let body = format!(r#"{{"action":"{action}","version":"{version}"}}"#);
+        let answer = member.post("/v3/maintenance/downgrade", &body);
+        let body: serde_json::Value = serde_json::from_str(&answer.body).expect("JSON");
+        (answer.status, body["version"].clone(), body["message"].clone())
+    };
+    let members = [Program::EtcdLite, Program::Etcd35].map(|program| {
+        let member = coracle_tests::member::Member::start(program, &[]);
+        wait_for("the cluster has a version", SOON, || {
+            let body = member.get("/version").body;
+            if body.contains("not_decided") { Err(body) } else { Ok(()) }
+        });
+        member
+    });
+    for (action, version) in [
+        ("VALIDATE", "3.4"),
+        ("VALIDATE", "3.4.0"),
+        ("VALIDATE", "3.3.0"),
+        ("VALIDATE", "x"),
+        ("VALIDATE", ""),
+        ("ENABLE", "3.3.0"),
+        ("ENABLE", "x"),
+        ("CANCEL", ""),
+    ] {
+        let [lite, etcd] = members.each_ref().map(|member| ask(member, action, version));
+        assert_eq!(lite, etcd, "{action} {version}");
+    }
+    let (status, _, message) = ask(&members[0], "ENABLE", "3.4.0");
+    assert_eq!(status, 501);
+    assert!(message.as_str().is_some_and(|text| text.contains("restore a snapshot")), "{message}");
+    assert!(members[0].get("/version").body.contains("\"etcdcluster\":\"3.5.0\""), "nothing has begun");
+}

@@ -523,6 +523,21 @@ fn a_member_whose_data_was_changed_behind_its_back_is_found_and_nothing_is_writt
 }
 
 #[test]
+fn what_differs_is_found_at_the_next_compaction_too() {
+    let flags = ["--experimental-compact-hash-check-enabled", "--experimental-compact-hash-check-time=500ms"];
+    let (mut cluster, follower) = with_a_changed_follower(&flags);
+    cluster.start(follower, "");
+    cluster.wait_healthy();
+    assert_eq!(cluster.etcdctl(&["alarm", "list"]).ok(), "", "nothing is compacted yet");
+    cluster.etcdctl(&["compact", &cluster.revision().to_string()]).ok();
+    let member = cluster.status(follower)["header"]["member_id"].as_u64().expect("an id");
+    wait_for("the alarm", SOON, || match cluster.etcdctl(&["alarm", "list"]).result()? {
+        text if text == format!("memberID:{member} alarm:CORRUPT \n") => Ok(()),
+        other => Err(other),
+    });
+}
+
+#[test]
 fn a_member_that_differs_does_not_serve_when_it_is_to_compare_first() {
     let (mut cluster, follower) = with_a_changed_follower(&["--experimental-initial-corrupt-check=true"]);
     cluster.start(follower, "");
