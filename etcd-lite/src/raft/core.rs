@@ -7,7 +7,7 @@ use bytes::Bytes;
 use etcd_lite_core::{Command, Members, Suffrage};
 use prost::Message as _;
 use raft::eraftpb::{ConfChange, ConfChangeType, Entry, EntryType, HardState, Message, MessageType};
-use raft::{Config, INVALID_ID, RawNode, ReadOnlyOption, StateRole};
+use raft::{Config, INVALID_ID, RawNode, ReadOnlyOption, Ready, StateRole};
 
 use super::election::Eagerness;
 use super::log::{RaftLog, decode_members};
@@ -89,6 +89,8 @@ pub struct RaftCore {
     log_loss_is_told: bool,
     /// Messages of this module's own.
     outbox: Vec<Message>,
+    /// What [`RaftCore::begin`] took from the library.
+    begun: Option<Ready>,
 }
 
 /// Largest append message, so that one follower's catching up does not hold up heartbeats.
@@ -142,6 +144,7 @@ impl RaftCore {
             election_ticks,
             log_loss_is_told: false,
             outbox: Vec::new(),
+            begun: None,
         };
         core.be_eager_to_begin();
         core.campaign_if_alone();
@@ -424,6 +427,22 @@ impl RaftCore {
         progress.max_by_key(|(id, progress)| (progress.matched, **id)).map(|(id, _)| *id)
     }
 
+    /// Sends what may go before the disk: a leader's appends, so that its followers' disks work while its own does (thesis 10.2.1). Whether there
+    /// was any, and work for the disk. [`Self::process`] goes on from here, and has to be the next call.
+    pub fn begin(&mut self, mut send: impl FnMut(Message)) -> bool {
+        self.propose_deferred();
+        self.outbox.drain(..).for_each(&mut send);
+        if self.begun.is_some() || !self.node.has_ready() {
+            return false;
+        }
+        let mut ready = self.node.ready();
+        let messages = ready.take_messages();
+        let both = ready.must_sync() && !messages.is_empty();
+        messages.into_iter().for_each(&mut send);
+        self.begun = Some(ready);
+        both
+    }
+
     /// Works off everything that is ready: sends what may go before the disk, persists, sends the rest. `send` gets each message once.
     ///
     /// # Errors
@@ -434,12 +453,9 @@ impl RaftCore {
         mut send: impl FnMut(Message),
     ) -> Result<Output, D::Error> {
         let mut output = Output::default();
-        self.propose_deferred();
-        self.outbox.drain(..).for_each(&mut send);
-        while self.node.has_ready() {
-            let mut ready = self.node.ready();
-            // A leader's appends go out while its own disk works (thesis 10.2.1); everything else waits for the disk.
-            ready.take_messages().into_iter().for_each(&mut send);
+        loop {
+            self.begin(&mut send);
+            let Some(mut ready) = self.begun.take() else { return Ok(output) };
             let mut reset = None;
             if !ready.snapshot().is_empty() {
                 let metadata = ready.snapshot().get_metadata();
@@ -482,9 +498,7 @@ impl RaftCore {
                 output.members = Some(self.members.clone());
                 self.campaign_if_alone();
             }
-            self.propose_deferred();
         }
-        Ok(output)
     }
 
     /// Takes over the changes of the members among committed entries; whether there are any. From here on majorities are those of the new

@@ -34,6 +34,9 @@ const PROPOSALS: usize = 512;
 const CATCH_UP_ENTRIES: usize = 5000;
 const CATCH_UP_BYTES: usize = 16 << 20;
 
+/// Turns that a message takes from here through the tasks of its connection to the socket.
+const SENDING_TURNS: usize = 4;
+
 /// For the connections to send the last messages.
 const FAREWELL: Duration = Duration::from_millis(20);
 
@@ -196,7 +199,12 @@ impl<L: Log, A: Apply> Driver<L, A> {
                 next_tick = now + self.tick;
                 tick.as_mut().reset(next_tick);
             }
-            self.work(&mut waiting, now.into_std()).unwrap_or_else(|error| end_on_disk_failure(&error));
+            if self.begin(&mut waiting, now.into_std()) {
+                for _ in 0..SENDING_TURNS {
+                    tokio::task::yield_now().await;
+                }
+            }
+            self.round(&mut waiting.reads).unwrap_or_else(|error| end_on_disk_failure(&error));
             // The connections' turn: to send, and to read what came meanwhile.
             tokio::task::yield_now().await;
         }
@@ -223,6 +231,12 @@ impl<L: Log, A: Apply> Driver<L, A> {
     /// # Errors
     /// The log cannot be written: the process must end.
     pub fn work(&mut self, waiting: &mut Waiting, now: Instant) -> Result<(), L::Error> {
+        self.begin(waiting, now);
+        self.round(&mut waiting.reads)
+    }
+
+    /// The part of it that comes before the disk; whether messages went out that others can work on while the disk does.
+    fn begin(&mut self, waiting: &mut Waiting, now: Instant) -> bool {
         self.propose_held(&mut waiting.commands, now);
         self.propose_changes(&mut waiting.changes, now);
         if self.core.can_read()
@@ -230,7 +244,7 @@ impl<L: Log, A: Apply> Driver<L, A> {
         {
             self.core.read_index(number);
         }
-        self.round(&mut waiting.reads)
+        self.core.begin(&mut self.send)
     }
 
     /// Takes one input; `true` to stop.

@@ -3,6 +3,8 @@
 //! A watcher is in the hub exactly when it has been given everything in its range up to `synced_revision`; then the hub sends it what
 //! comes next, in order and once. A watcher whose stream cannot take more leaves the hub with the first revision it misses, and its
 //! [`super::watch_stream`] brings it up to date from the store's history before it comes back. The hub never waits for a stream.
+//!
+//! Without watchers it rests: nobody is woken for changes that nobody watches. The first watcher to come wakes it.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
@@ -147,13 +149,18 @@ struct State {
     index: WatchIndex<WatcherKey>,
     watchers: HashMap<WatcherKey, SyncedWatcher>,
     next_stream: u64,
+    /// There is no watcher, and the feed is not read: `synced_revision` says nothing.
+    is_resting: bool,
 }
 
 /// The hub of one member.
 pub(crate) struct WatchHub<M> {
     member: Arc<M>,
     state: Mutex<State>,
+    /// For whoever is to read it next.
     feed: Mutex<Option<broadcast::Receiver<Feed>>>,
+    /// The hub rests no more.
+    woken: Notify,
     part_bytes_max: usize,
     metrics: Arc<RequestMetrics>,
 }
@@ -171,49 +178,98 @@ impl<M: Member> WatchHub<M> {
         // First the feed, then the revision: what is in both is told apart by its revision.
         let feed = member.feed();
         let synced_revision = member.store().read().revision();
-        let state =
-            State { synced_revision, index: WatchIndex::default(), watchers: HashMap::new(), next_stream: 0 };
-        Self { member, state: Mutex::new(state), feed: Mutex::new(Some(feed)), part_bytes_max, metrics }
+        let state = State {
+            synced_revision,
+            index: WatchIndex::default(),
+            watchers: HashMap::new(),
+            next_stream: 0,
+            is_resting: false,
+        };
+        Self {
+            member,
+            state: Mutex::new(state),
+            feed: Mutex::new(Some(feed)),
+            woken: Notify::new(),
+            part_bytes_max,
+            metrics,
+        }
     }
 
     /// Tells watchers what is applied, until shutdown.
     pub(crate) async fn run(self: Arc<Self>, shutdown: CancellationToken) {
-        let Some(mut feed) = self.feed.lock().take() else { return };
         loop {
+            let taken = self.feed.lock().take();
+            let Some(feed) = taken else {
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    () = self.woken.notified() => continue,
+                }
+            };
+            if self.follow(feed, &shutdown).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Tells watchers what is applied until there is none, or `None` for ever.
+    async fn follow(&self, mut feed: broadcast::Receiver<Feed>, shutdown: &CancellationToken) -> Option<()> {
+        while !self.rests() {
             let first = tokio::select! {
-                () = shutdown.cancelled() => return,
+                () = shutdown.cancelled() => return None,
                 item = feed.recv() => item,
             };
             let (events, next) = collect_waiting(first, &mut feed);
             let pause = pause_after(self.tell(&events));
             if !pause.is_zero() {
                 tokio::select! {
-                    () = shutdown.cancelled() => return,
+                    () = shutdown.cancelled() => return None,
                     () = tokio::time::sleep(pause) => {}
                 }
             }
             match next {
                 Next::Go => {}
                 Next::Resync => self.resync(),
-                Next::End => return,
+                Next::End => return None,
             }
         }
+        Some(())
+    }
+
+    /// Whether the hub rests from now on.
+    fn rests(&self) -> bool {
+        let mut state = self.state.lock();
+        state.is_resting = state.watchers.is_empty();
+        state.is_resting
+    }
+
+    /// Begins anew with the present revision.
+    fn wake(&self, state: &mut State) {
+        *self.feed.lock() = Some(self.member.feed());
+        state.synced_revision = self.member.store().read().revision();
+        state.is_resting = false;
+        self.woken.notify_one();
     }
 
     /// Tells watchers what waits in the feed, once. For whoever drives the hub by hand instead of [`WatchHub::run`].
     pub(crate) fn tell_waiting(&self) {
-        let mut feed = self.feed.lock();
-        let Some(feed) = feed.as_mut() else { return };
-        let first = match feed.try_recv() {
-            Ok(item) => Ok(item),
-            Err(TryRecvError::Lagged(count)) => Err(RecvError::Lagged(count)),
-            Err(TryRecvError::Empty | TryRecvError::Closed) => return,
-        };
-        let (events, next) = collect_waiting(first, feed);
-        self.tell(&events);
-        if matches!(next, Next::Resync) {
-            self.resync();
+        let taken = self.feed.lock().take();
+        let Some(mut feed) = taken else { return };
+        if self.rests() {
+            return;
         }
+        let first = match feed.try_recv() {
+            Ok(item) => Some(Ok(item)),
+            Err(TryRecvError::Lagged(count)) => Some(Err(RecvError::Lagged(count))),
+            Err(TryRecvError::Empty | TryRecvError::Closed) => None,
+        };
+        if let Some(first) = first {
+            let (events, next) = collect_waiting(first, &mut feed);
+            self.tell(&events);
+            if matches!(next, Next::Resync) {
+                self.resync();
+            }
+        }
+        *self.feed.lock() = Some(feed);
     }
 
     /// A number for a new stream.
@@ -238,6 +294,9 @@ impl<M: Member> WatchHub<M> {
         watcher: SyncedWatcher,
     ) -> Result<(), SyncedWatcher> {
         let mut state = self.state.lock();
+        if state.is_resting {
+            self.wake(&mut state);
+        }
         if watcher.next_revision <= state.synced_revision {
             return Err(watcher);
         }
@@ -265,7 +324,9 @@ impl<M: Member> WatchHub<M> {
     ) -> bool {
         let state = self.state.lock();
         let all_synced = watch_ids.into_iter().all(|id| state.watchers.contains_key(&(stream, id)));
-        all_synced && out.try_send(std::iter::once(self.progress(state.synced_revision, -1)))
+        let revision =
+            if state.is_resting { self.member.store().read().revision() } else { state.synced_revision };
+        all_synced && out.try_send(std::iter::once(self.progress(revision, -1)))
     }
 
     /// Sends a progress notification to a watcher that was sent nothing since the last call, if it is in the hub.
