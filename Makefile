@@ -30,7 +30,7 @@ release: image ## Build the optimised binaries.
 image: ## Build the static program of the demo image.
 	$(CARGO) rustc -p coracle-demo --profile image -- -C target-feature=+crt-static
 
-bench-store: deps-build deps-test ## Measure etcd and etcd-lite in turn; more with ARGS, as ARGS=--help.
+bench-store: deps-build deps-test ## Measure etcd and etcd-lite in turn; more with ARGS, as ARGS="--only put,get,data --clients 1,10,100,1000 --keys 10000,1000000".
 	$(CARGO) build --release -p etcd-lite -p coracle-bench --bins
 	target/release/bench-store $(ARGS)
 

@@ -42,9 +42,12 @@ struct Options {
     /// Seconds that count in a run.
     #[arg(long, default_value_t = 4.0)]
     seconds: f64,
-    /// Keys for memory, disk and restart.
-    #[arg(long, default_value_t = 100_000)]
-    keys: u64,
+    /// Numbers of clients that put and get.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 100])]
+    clients: Vec<usize>,
+    /// Numbers of keys for memory, disk and restart.
+    #[arg(long, value_delimiter = ',', default_values_t = [100_000])]
+    keys: Vec<u64>,
     /// One pair of one second, and 10,000 keys: to see that it runs.
     #[arg(long)]
     quick: bool,
@@ -62,14 +65,16 @@ enum Output {
 const OPERATIONS: [&str; 3] = ["start", "data", "failover"];
 
 fn names() -> clap::builder::PossibleValuesParser {
-    Workload::ALL.iter().map(|(name, _, _)| *name).chain(OPERATIONS).collect::<Vec<_>>().into()
+    Workload::NAMES.iter().copied().chain(OPERATIONS).collect::<Vec<_>>().into()
 }
 
 /// One thing to measure of one program.
 #[derive(Clone, Copy)]
 enum Work {
-    Workload(&'static str, Workload),
-    Operation(&'static str),
+    Workload(Workload),
+    Start,
+    Data { keys: u64 },
+    Failover,
 }
 
 fn main() -> ExitCode {
@@ -102,7 +107,7 @@ fn main() -> ExitCode {
 
 async fn run(mut options: Options) -> anyhow::Result<()> {
     if options.quick {
-        (options.pairs, options.seconds, options.keys) = (1, 1.0, 10_000);
+        (options.pairs, options.seconds, options.keys) = (1, 1.0, vec![10_000]);
     }
     ensure!(options.pairs > 0, "--pairs must be at least 1");
     let peer = Program { name: "peer".into(), path: find_program(&options.peer)? };
@@ -131,12 +136,16 @@ async fn run(mut options: Options) -> anyhow::Result<()> {
 }
 
 fn selected(options: &Options, members: usize) -> Vec<Work> {
-    let wanted = |name: &str| options.only.is_empty() || options.only.iter().any(|only| only == name);
-    let workloads = Workload::ALL.iter().filter(|(name, _, _)| wanted(name));
-    let workloads = workloads.map(|(_, title, workload)| Work::Workload(title, *workload));
-    let operations =
-        OPERATIONS.into_iter().filter(|name| wanted(name) && (*name != "failover" || members == 3));
-    workloads.chain(operations.map(Work::Operation)).collect()
+    let wanted = |name: &&str| options.only.is_empty() || options.only.iter().any(|only| only == *name);
+    let workloads = Workload::NAMES.iter().copied().filter(wanted);
+    let workloads = workloads.flat_map(|name| Workload::named(name, &options.clients)).map(Work::Workload);
+    let operations = OPERATIONS.into_iter().filter(wanted).flat_map(|name| match name {
+        "start" => vec![Work::Start],
+        "data" => options.keys.iter().map(|&keys| Work::Data { keys }).collect(),
+        _ if members == 3 => vec![Work::Failover],
+        _ => Vec::new(),
+    });
+    workloads.chain(operations).collect()
 }
 
 async fn measure(
@@ -149,16 +158,17 @@ async fn measure(
 ) -> anyhow::Result<()> {
     let ours = program.name == "ours";
     let figures = match work {
-        Work::Workload(title, workload) => {
+        Work::Workload(workload) => {
+            let title = workload.title();
             let cluster = Cluster::start(program, members, &options.dir).await?;
             let rate = workload.run(&cluster, timing).await?;
             eprintln!("{title}, {members} members, {}: {:.0} a second", program.name, rate.per_second);
-            report.add(title, members, ours, Measured::Rate(rate));
+            report.add(&title, members, ours, Measured::Rate(rate));
             return Ok(());
         }
-        Work::Operation("start") => operations::start(program, members, &options.dir).await?,
-        Work::Operation("data") => operations::data(program, members, &options.dir, options.keys).await?,
-        Work::Operation(_) => operations::failover(program, &options.dir).await?,
+        Work::Start => operations::start(program, members, &options.dir).await?,
+        Work::Data { keys } => operations::data(program, members, &options.dir, keys).await?,
+        Work::Failover => operations::failover(program, &options.dir).await?,
     };
     for figure in figures {
         eprintln!(

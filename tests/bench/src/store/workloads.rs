@@ -17,8 +17,10 @@ use super::requests::{self, Methods, key, value};
 use crate::grpc::{Connection, RpcError, decode, frame};
 use crate::latency::Latencies;
 
-/// Connections of a workload with many clients.
+/// Connections of a workload with many clients. With more than [`CLIENTS`] each has one of its own.
 const CONNECTIONS: usize = 10;
+/// Clients of the workloads whose number is always the same.
+const CLIENTS: usize = 100;
 /// Keys that reads and updates are spread over.
 const KEYS: u64 = 10_000;
 /// Keys that compare-and-swap updates are spread over: few, so that clients meet.
@@ -41,6 +43,8 @@ pub enum Workload {
     Update,
     /// Single keys.
     Get {
+        /// At the same time.
+        clients: usize,
         /// Without asking the quorum.
         serializable: bool,
     },
@@ -56,18 +60,39 @@ pub enum Workload {
 }
 
 impl Workload {
-    /// What `--only` takes, and what it is.
-    pub const ALL: &[(&str, &str, Self)] = &[
-        ("put-1", "put, 1 client", Self::Put { clients: 1 }),
-        ("put-100", "put, 100 clients", Self::Put { clients: 100 }),
-        ("create", "create if absent, 100 clients", Self::Create),
-        ("update", "compare-and-swap update, 100 clients", Self::Update),
-        ("get", "linearizable get, 100 clients", Self::Get { serializable: false }),
-        ("get-serializable", "serializable get, 100 clients", Self::Get { serializable: true }),
-        ("list", "list of 10,000 keys in pages of 500", Self::List),
-        ("watch", "1 writer, 100 watchers: events", Self::Watch { watchers: 100 }),
-        ("mix", "API server's mix, 50 watchers", Self::Mix),
-    ];
+    /// What `--only` takes.
+    pub const NAMES: &[&str] =
+        &["put", "create", "update", "get", "get-serializable", "list", "watch", "mix"];
+
+    /// Those of a name; puts and gets by each number of clients.
+    pub fn named(name: &str, clients: &[usize]) -> Vec<Self> {
+        let each = |of: fn(usize) -> Self| clients.iter().copied().map(of).collect();
+        match name {
+            "put" => each(|clients| Self::Put { clients }),
+            "create" => vec![Self::Create],
+            "update" => vec![Self::Update],
+            "get" => each(|clients| Self::Get { clients, serializable: false }),
+            "get-serializable" => each(|clients| Self::Get { clients, serializable: true }),
+            "list" => vec![Self::List],
+            "watch" => vec![Self::Watch { watchers: 100 }],
+            "mix" => vec![Self::Mix],
+            _ => Vec::new(),
+        }
+    }
+
+    /// What it is.
+    pub fn title(self) -> String {
+        match self {
+            Self::Put { clients } => format!("put, {clients} clients"),
+            Self::Create => format!("create if absent, {CLIENTS} clients"),
+            Self::Update => format!("compare-and-swap update, {CLIENTS} clients"),
+            Self::Get { clients, serializable: false } => format!("linearizable get, {clients} clients"),
+            Self::Get { clients, serializable: true } => format!("serializable get, {clients} clients"),
+            Self::List => format!("list of {KEYS} keys in pages of {PAGE}"),
+            Self::Watch { watchers } => format!("1 writer, {watchers} watchers: events"),
+            Self::Mix => "API server's mix, 50 watchers".to_owned(),
+        }
+    }
 
     /// Runs it on a cluster that has nothing else to do.
     ///
@@ -80,12 +105,12 @@ impl Workload {
                 put(cluster, methods, timing, vec![cluster.leader_connection().await?], 1).await
             }
             Self::Put { clients } => {
-                let connections = cluster.connections(CONNECTIONS.min(clients)).await?;
+                let connections = cluster.connections(connections_of(clients)).await?;
                 put(cluster, methods, timing, connections, clients).await
             }
             Self::Create => create(cluster, methods, timing).await,
             Self::Update => update(cluster, methods, timing).await,
-            Self::Get { serializable } => get(cluster, methods, timing, serializable).await,
+            Self::Get { clients, serializable } => get(cluster, methods, timing, clients, serializable).await,
             Self::List => list(cluster, methods, timing).await,
             Self::Watch { watchers } => watch(cluster, methods, timing, watchers).await,
             Self::Mix => mix(cluster, methods, timing).await,
@@ -125,13 +150,17 @@ struct Clients {
 }
 
 impl Clients {
-    async fn new(cluster: &Cluster, methods: Arc<Methods>) -> anyhow::Result<Arc<Self>> {
-        Ok(Arc::new(Self { connections: cluster.connections(CONNECTIONS).await?, methods }))
+    async fn new(cluster: &Cluster, methods: Arc<Methods>, clients: usize) -> anyhow::Result<Arc<Self>> {
+        Ok(Arc::new(Self { connections: cluster.connections(connections_of(clients)).await?, methods }))
     }
 
     fn of(&self, client: usize) -> &Connection {
         &self.connections[client % self.connections.len()]
     }
+}
+
+fn connections_of(clients: usize) -> usize {
+    if clients > CLIENTS { clients } else { CONNECTIONS.min(clients) }
 }
 
 async fn put(
@@ -155,9 +184,9 @@ async fn put(
 }
 
 async fn create(cluster: &Cluster, methods: Arc<Methods>, timing: Timing) -> anyhow::Result<Rate> {
-    let shared = Clients::new(cluster, methods).await?;
+    let shared = Clients::new(cluster, methods, CLIENTS).await?;
     let next = Arc::new(AtomicU64::new(0));
-    closed_loop(cluster, 100, timing, move |client, _| {
+    closed_loop(cluster, CLIENTS, timing, move |client, _| {
         let (shared, next) = (Arc::clone(&shared), Arc::clone(&next));
         async move {
             let number = next.fetch_add(1, Relaxed);
@@ -192,9 +221,9 @@ fn revisions(keys: u64) -> Arc<Vec<AtomicI64>> {
 }
 
 async fn update(cluster: &Cluster, methods: Arc<Methods>, timing: Timing) -> anyhow::Result<Rate> {
-    let shared = Clients::new(cluster, methods).await?;
+    let shared = Clients::new(cluster, methods, CLIENTS).await?;
     let seen = revisions(CONTENDED_KEYS);
-    closed_loop(cluster, 100, timing, move |client, number| {
+    closed_loop(cluster, CLIENTS, timing, move |client, number| {
         let (shared, seen) = (Arc::clone(&shared), Arc::clone(&seen));
         async move {
             let random = spread(client, number);
@@ -214,11 +243,12 @@ async fn get(
     cluster: &Cluster,
     methods: Arc<Methods>,
     timing: Timing,
+    clients: usize,
     serializable: bool,
 ) -> anyhow::Result<Rate> {
-    let shared = Clients::new(cluster, methods).await?;
+    let shared = Clients::new(cluster, methods, clients).await?;
     fill(&cluster.leader_connection().await?, &shared.methods, "gets", KEYS).await?;
-    closed_loop(cluster, 100, timing, move |client, number| {
+    closed_loop(cluster, clients, timing, move |client, number| {
         let shared = Arc::clone(&shared);
         async move {
             let request = requests::get(key("gets", spread(client, number) % KEYS), serializable);
@@ -251,7 +281,7 @@ async fn page(
 }
 
 async fn list(cluster: &Cluster, methods: Arc<Methods>, timing: Timing) -> anyhow::Result<Rate> {
-    let shared = Clients::new(cluster, methods).await?;
+    let shared = Clients::new(cluster, methods, CLIENTS).await?;
     fill(&cluster.leader_connection().await?, &shared.methods, "lists", KEYS).await?;
     closed_loop(cluster, 1, timing, move |_, number| {
         let shared = Arc::clone(&shared);
@@ -366,7 +396,7 @@ impl Objects {
 }
 
 async fn mix(cluster: &Cluster, methods: Arc<Methods>, timing: Timing) -> anyhow::Result<Rate> {
-    let shared = Clients::new(cluster, Arc::clone(&methods)).await?;
+    let shared = Clients::new(cluster, Arc::clone(&methods), CLIENTS).await?;
     fill(&cluster.leader_connection().await?, &methods, "mixed", KEYS).await?;
     let last = Arc::new(AtomicI64::new(i64::MAX));
     let mut watchers = JoinSet::new();
