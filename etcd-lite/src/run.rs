@@ -131,6 +131,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         concurrent_streams_max: options.tuning.max_concurrent_streams,
         keep_alive_interval: options.serving.grpc_keepalive_interval.get(),
         keep_alive_timeout: options.serving.grpc_keepalive_timeout.get(),
+        keep_alive_min_time: options.serving.grpc_keepalive_min_time.get(),
         has_gateway: options.serving.enable_grpc_gateway,
         has_extensive_metrics: options.serving.metrics == MetricsLevel::Extensive,
         slow_requests,

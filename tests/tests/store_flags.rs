@@ -176,6 +176,8 @@ fn what_cannot_be_done_is_refused_by_name_with_the_reason() {
         ("--feature-gates=Other=true", "InitialCorruptCheck is"),
         ("--log-outputs=systemd/journal", "use stderr"),
         ("--max-request-bytes=100000000", "more than the log takes"),
+        ("--experimental-snapshot-catchup-entries=1", "is not implemented by Coracle yet"),
+        ("--experimental-wait-cluster-ready-timeout=1s", "is not implemented by Coracle yet"),
         ("--nope", "not defined"),
     ] {
         let mut member = Member::prepare(Program::EtcdLite);

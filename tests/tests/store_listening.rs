@@ -29,6 +29,7 @@ struct Frame {
 impl Frame {
     const SETTINGS: u8 = 4;
     const PING: u8 = 6;
+    const GOAWAY: u8 = 7;
 }
 
 impl Http2 {
@@ -188,6 +189,51 @@ fn who_does_not_answer_is_asked_and_let_go() {
         while silent.frame().is_some() {}
         assert!(begun.elapsed() >= Duration::from_millis(1800), "{program:?}: {:?}", begun.elapsed());
         assert!(begun.elapsed() < Duration::from_secs(15), "{program:?}: {:?}", begun.elapsed());
+    }
+}
+
+/// Pings one by one until the server has enough; how many that took, and what it said.
+fn sent_away_after(port: u16) -> (u32, Vec<u8>) {
+    let mut client = Http2::connect(port);
+    for count in 1..20 {
+        // The server may have closed.
+        let _ = client.0.write_all(b"\0\0\x08\x06\0\0\0\0\0pingpong");
+        let answer = std::iter::from_fn(|| client.frame())
+            .find(|frame| frame.kind == Frame::GOAWAY || (frame.kind, frame.flags) == (Frame::PING, 1))
+            .expect("an answer or a reason");
+        if answer.kind == Frame::GOAWAY {
+            assert_eq!(client.frame(), None, "that is the end");
+            return (count, answer.payload);
+        }
+    }
+    panic!("pings are let pass for ever");
+}
+
+#[tokio::test]
+async fn who_asks_too_often_is_sent_away() {
+    let told = BOTH.map(|program| {
+        let member = Member::start(program, &[]);
+        let (count, said) = sent_away_after(member.port());
+        // etcd answers the fourth, which is one too many, before it says so.
+        assert!((4..=5).contains(&count), "{program:?}: {count}");
+        // Not the last stream, of which there is none.
+        said[4..].to_vec()
+    });
+    assert_eq!(told[0], told[1]);
+    assert_eq!(told[0], b"\0\0\0\x0btoo_many_pings");
+
+    let options = etcd_client::ConnectOptions::new().with_keep_alive(Duration::from_millis(100), SOON);
+    for program in BOTH {
+        for (min_time, is_sent_away) in [("10s", true), ("1ms", false)] {
+            let member = Member::start(program, &[&format!("--grpc-keepalive-min-time={min_time}")]);
+            let mut client =
+                etcd_client::Client::connect([member.url()], Some(options.clone())).await.expect("connects");
+            let mut watch = client.watch("quiet", None).await.expect("a watch");
+            assert!(watch.message().await.expect("a message").is_some_and(|message| message.created()));
+            let next = tokio::time::timeout(Duration::from_secs(3), watch.message()).await;
+            let has_ended = matches!(next, Ok(Err(_) | Ok(None)));
+            assert_eq!(has_ended, is_sent_away, "{program:?} with {min_time}: {next:?}");
+        }
     }
 }
 

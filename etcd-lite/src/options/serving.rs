@@ -24,6 +24,9 @@ pub struct ServingOptions {
     /// Time it has to answer.
     #[arg(long, env = "ETCD_GRPC_KEEPALIVE_TIMEOUT", default_value = "20s")]
     pub grpc_keepalive_timeout: GoDuration,
+    /// Least time between a client's own questions whether this member is there.
+    #[arg(long, env = "ETCD_GRPC_KEEPALIVE_MIN_TIME", default_value = "5s")]
+    pub grpc_keepalive_min_time: GoDuration,
     /// How much to measure; extensive adds how long each gRPC call takes.
     #[arg(long, env = "ETCD_METRICS", value_enum, default_value_t = MetricsLevel::Basic)]
     pub metrics: MetricsLevel,

@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 use super::lenient_authority::LenientAuthority;
+use super::ping_policy::PingPolicy;
 use super::{ClientService, Served};
 use crate::member::Member;
 
@@ -37,8 +38,8 @@ where
         .initial_connection_window_size(4 * STREAM_WINDOW_BYTES)
         .keep_alive_interval((!config.keep_alive_interval.is_zero()).then_some(config.keep_alive_interval))
         .keep_alive_timeout(config.keep_alive_timeout);
-    let mut connection =
-        std::pin::pin!(builder.serve_connection(TokioIo::new(LenientAuthority::new(stream)), service));
+    let stream = LenientAuthority::new(PingPolicy::new(stream, config.keep_alive_min_time));
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     let result = tokio::select! {
         result = connection.as_mut() => result,
         () = shutdown.cancelled() => {

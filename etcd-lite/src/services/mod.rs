@@ -21,6 +21,7 @@ mod lease;
 mod lenient_authority;
 mod lock;
 mod maintenance;
+mod ping_policy;
 mod plain_http;
 mod range_server;
 mod reflection;
@@ -81,6 +82,8 @@ pub struct ServiceConfig {
     pub keep_alive_interval: Duration,
     /// How long it may take to answer (`--grpc-keepalive-timeout`).
     pub keep_alive_timeout: Duration,
+    /// How often a client may ask (`--grpc-keepalive-min-time`).
+    pub keep_alive_min_time: Duration,
     /// Whether JSON is served beside gRPC (`--enable-grpc-gateway`).
     pub has_gateway: bool,
     /// Whether to measure how long calls take (`--metrics=extensive`).
@@ -102,6 +105,7 @@ impl Default for ServiceConfig {
             concurrent_streams_max: u32::MAX,
             keep_alive_interval: Duration::from_secs(2 * 60 * 60),
             keep_alive_timeout: Duration::from_secs(20),
+            keep_alive_min_time: Duration::from_secs(5),
             has_gateway: true,
             has_extensive_metrics: false,
             slow_requests: SlowRequests::default(),
