@@ -22,6 +22,8 @@ const BACK_OFF: Duration = Duration::from_millis(20);
 const PATIENCE_MS: (u64, u64) = (1_500, 4_000);
 /// Of so many compactions that come up one is asked for.
 const COMPACTION_ONE_IN: u64 = 150;
+/// What is added to a value while large writes are wanted: some dozens of them use up the room that a member's log has ahead.
+const LARGE_BYTES: usize = 32 << 10;
 /// Answers after which a client goes to another member without need, on average.
 const ROAMING_ONE_IN: u64 = 300;
 
@@ -123,6 +125,10 @@ impl Load {
                     let newest = self.revision as u64 + 2;
                     let revision = self.random.between(self.shared.start as u64, newest) as i64;
                     return Request::Range(pb::RangeRequest { revision, ..range });
+                }
+                Request::Put(put) if self.shared.wants_large_writes() && !put.ignore_value => {
+                    let value = [put.value.as_ref(), &[b'x'; LARGE_BYTES]].concat().into();
+                    return Request::Put(pb::PutRequest { value, ..put });
                 }
                 request => return request,
             }

@@ -112,7 +112,7 @@ impl Run {
         self.epoch += 1;
 
         let went = match plant {
-            None => crate::faults::run(cluster, faults, done, self.is_verbose).await,
+            None => crate::faults::run(cluster, faults, done, &shared, self.is_verbose).await,
             Some(plant) => plant.run(cluster).await,
         };
         let ended = shared.now();

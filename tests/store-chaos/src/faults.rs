@@ -7,9 +7,10 @@ use anyhow::bail;
 use store_checker::{Rule, Violation};
 
 use crate::cluster::{Cluster, SIZE};
-use crate::member::name;
+use crate::member::{Member, name};
 use crate::network::Cut;
 use crate::plan::{EPOCH, Fault, FaultKind, Victim};
+use crate::shared::Shared;
 
 /// How often members are looked at.
 const TICK: Duration = Duration::from_millis(20);
@@ -31,6 +32,7 @@ pub async fn run(
     cluster: &mut Cluster,
     faults: &[Fault],
     done: &mut Done,
+    shared: &Shared,
     is_verbose: bool,
 ) -> anyhow::Result<()> {
     let mut begun = Instant::now();
@@ -53,6 +55,7 @@ pub async fn run(
             begun += start.elapsed();
         }
         look_after(cluster, done)?;
+        shared.want_large_writes(cluster.members.iter().any(Member::ignores_full_disk));
         tokio::time::sleep(TICK).await;
     }
     Ok(())
@@ -82,6 +85,10 @@ async fn begin(cluster: &mut Cluster, fault: &Fault) -> anyhow::Result<usize> {
     if let FaultKind::ReplaceRunning | FaultKind::ReplaceDead = fault.kind {
         cluster.replace(victim, fault.kind == FaultKind::ReplaceDead).await?;
         return Ok(victim);
+    }
+    if fault.kind == FaultKind::DiskFull {
+        // Nothing is written without a majority, and then nobody would notice.
+        cluster.heal()?;
     }
     let struck = match fault.kind {
         FaultKind::KillMajority => vec![victim, (victim + 1) % SIZE],

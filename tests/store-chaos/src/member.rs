@@ -188,9 +188,13 @@ impl Member {
     /// Whether its trouble has lasted as long as it shall. A full disk lasts on until something is written, which it may not be at once: there
     /// may be no majority, and the log has some room ahead.
     pub fn is_due(&self, now: Instant) -> bool {
-        let waits_for_write = self.is_disk_full() && self.process.is_some();
-        self.until
-            .is_some_and(|until| until + if waits_for_write { WRITE_DEADLINE } else { Duration::ZERO } <= now)
+        let more = if self.ignores_full_disk() { WRITE_DEADLINE } else { Duration::ZERO };
+        self.until.is_some_and(|until| until + more <= now)
+    }
+
+    /// Whether it runs although its disk is full.
+    pub fn ignores_full_disk(&self) -> bool {
+        self.is_disk_full() && self.process.is_some()
     }
 
     /// Ends its trouble and starts it if it is down.

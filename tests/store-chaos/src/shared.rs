@@ -13,6 +13,8 @@ pub struct Shared {
     pub start: i64,
     /// Clients begin nothing more.
     has_stopped: AtomicBool,
+    /// A disk is full and its member has not noticed yet.
+    wants_large_writes: AtomicBool,
     /// The scribe has everything up to this revision; what is compacted must not lie beyond.
     written_down: AtomicI64,
     /// The revision that watchers have to come to before they end; 0 while they go on.
@@ -28,6 +30,7 @@ impl Shared {
             origin,
             start,
             has_stopped: AtomicBool::new(false),
+            wants_large_writes: AtomicBool::new(false),
             written_down: AtomicI64::new(start),
             last_watched: AtomicI64::new(0),
             last_written_down: AtomicI64::new(0),
@@ -47,6 +50,16 @@ impl Shared {
     /// Whether clients shall begin nothing more.
     pub fn has_stopped(&self) -> bool {
         self.has_stopped.load(Ordering::Relaxed)
+    }
+
+    /// Asks clients to write much, or no more than usual.
+    pub fn want_large_writes(&self, are_wanted: bool) {
+        self.wants_large_writes.store(are_wanted, Ordering::Relaxed);
+    }
+
+    /// Whether clients shall write much.
+    pub fn wants_large_writes(&self) -> bool {
+        self.wants_large_writes.load(Ordering::Relaxed)
     }
 
     /// The scribe has everything up to a revision.

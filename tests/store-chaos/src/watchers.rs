@@ -168,7 +168,7 @@ impl Looker {
         let wanted = std::mem::take(&mut self.watcher.wanted);
         let mut link: Option<Link> = None;
         for (watch_id, mut create) in (1..).zip(wanted) {
-            self.keep_in_epoch(&mut create);
+            self.keep_in_bounds(&mut create);
             self.watcher.watches.insert(watch_id, self.watches.len());
             self.watches.push(Watch {
                 client: self.watcher.number,
@@ -253,8 +253,11 @@ impl Looker {
         self.watches.retain(|watch| !watch.responses.is_empty());
     }
 
-    /// Nothing of before the epoch is asked for: that is judged already.
-    fn keep_in_epoch(&mut self, create: &mut pb::WatchCreateRequest) {
+    /// Nothing of before the epoch is asked for: that is judged already. Nor ranges without any key, which are refused for the whole stream.
+    fn keep_in_bounds(&mut self, create: &mut pb::WatchCreateRequest) {
+        if create.range_end.as_ref() != [0] && create.range_end <= create.key {
+            create.range_end.clear();
+        }
         let (first, last) = (self.shared.start + 1, self.shared.written_down());
         if create.start_revision > 0 && create.start_revision < first {
             let within = u64::try_from(last - first).unwrap_or(0);
