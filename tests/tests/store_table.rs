@@ -28,6 +28,9 @@ fn tests_of(text: &str) -> Vec<String> {
         let function = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ");
         if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
             is_test = true;
+        } else if line.starts_with("#[ignore") {
+            // Shows nothing, as it is not run.
+            is_test = false;
         } else if let Some(name) = function.and_then(|rest| rest.split('(').next()) {
             if std::mem::take(&mut is_test) {
                 found.push(name.to_owned());
