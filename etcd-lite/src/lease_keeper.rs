@@ -142,6 +142,13 @@ impl LeaseKeeper {
         Ok(Led { term: *term, says })
     }
 
+    /// Sorts leases by when they end, the next first. A member that does not lead knows no times and leaves them as they are.
+    pub fn sort_by_end(&self, ids: &mut [i64]) {
+        if let Some(Leading { lessor, .. }) = self.leading.lock().as_ref() {
+            lessor.sort_by_end(ids);
+        }
+    }
+
     /// Proposes the revocation of leases that ran out, until shutdown.
     pub async fn run<M: Member>(self: Arc<Self>, member: Arc<M>, shutdown: CancellationToken) {
         let mut ticks = tokio::time::interval(CHECK_INTERVAL);

@@ -49,6 +49,9 @@ pub trait Member: Send + Sync + 'static {
         id: i64,
     ) -> impl Future<Output = Result<Option<LeaseTimeToLive>, ProposeError>> + Send;
 
+    /// Sorts leases by when they end, the next first, as far as this member knows; only the leader does.
+    fn sort_leases_by_end(&self, _ids: &mut [i64]) {}
+
     /// Gives back the disk space of what compaction dropped; answers when that is done.
     fn defragment(&self) -> impl Future<Output = Result<(), ProposeError>> + Send;
 

@@ -542,6 +542,10 @@ impl Member for RaftMember {
         self.peers.time_to_live(leader, id).await
     }
 
+    fn sort_leases_by_end(&self, ids: &mut [i64]) {
+        self.leases.sort_by_end(ids);
+    }
+
     async fn defragment(&self) -> Result<(), ProposeError> {
         let begun = Instant::now();
         let _in_flight = InFlight::begin(&self.disk_metrics.defragmenting);

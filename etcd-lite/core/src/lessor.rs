@@ -69,6 +69,11 @@ impl Lessor {
         Some((i64::try_from(left).unwrap_or(i64::MAX), timer.granted_ttl_seconds))
     }
 
+    /// Sorts leases by when they end, the next first; those that are not timed come last.
+    pub fn sort_by_end(&self, ids: &mut [i64]) {
+        ids.sort_by_key(|id| self.timers.get(id).map_or(u64::MAX, |timer| timer.deadline_ms));
+    }
+
     /// Up to `count_max` leases whose time is over and whose revocation is to be proposed now. Each is named again after a
     /// while until [`Self::revoked`] says that it is done.
     pub fn expired(&mut self, now_ms: u64, count_max: usize) -> Vec<i64> {
@@ -109,6 +114,20 @@ fn milliseconds(seconds: i64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn leases_are_listed_by_when_they_end() {
+        let mut lessor = Lessor::default();
+        lessor.granted(1, 9, 0);
+        lessor.granted(2, 5, 0);
+        lessor.granted(3, 5, 1);
+        let mut ids = [1, 2, 3, 4];
+        lessor.sort_by_end(&mut ids);
+        assert_eq!(ids, [2, 3, 1, 4]);
+        lessor.renew(2, 2);
+        lessor.sort_by_end(&mut ids);
+        assert_eq!(ids, [3, 2, 1, 4]);
+    }
 
     #[test]
     fn a_lease_runs_out_unless_renewed() {

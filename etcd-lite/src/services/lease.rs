@@ -161,8 +161,9 @@ impl<M: Member> pb::lease_server::Lease for LeaseService<M> {
     ) -> Result<Response<pb::LeaseLeasesResponse>, Status> {
         status::require_leader(&*self.context.member, request.metadata())?;
         self.context.member.read_index().await.map_err(status::of_propose)?;
-        let leases =
-            self.context.member.store().read().leases().map(|(id, _)| pb::LeaseStatus { id }).collect();
+        let mut ids: Vec<i64> = self.context.member.store().read().leases().map(|(id, _)| id).collect();
+        self.context.member.sort_leases_by_end(&mut ids);
+        let leases = ids.into_iter().map(|id| pb::LeaseStatus { id }).collect();
         Ok(Response::new(pb::LeaseLeasesResponse { header: self.context.header(), leases }))
     }
 }
