@@ -313,6 +313,31 @@ async fn a_watch_from_a_compacted_revision_is_created_and_cancelled() {
 }
 
 #[tokio::test]
+async fn a_watch_that_a_compaction_ended_keeps_its_id_until_it_is_cancelled() {
+    let server = serve(16, ServiceConfig::default()).await;
+    for _ in 0..5 {
+        server.member.apply(Command::Put(put("k", "v"))).expect("puts");
+    }
+    let compaction = pb::CompactionRequest { revision: 4, physical: true };
+    server.member.apply(Command::Compact(compaction)).expect("compacts");
+    let mut watching = Watching::open(&server).await;
+    // One before everything is refused like one in the past.
+    let create = pb::WatchCreateRequest { start_revision: -3, watch_id: 7, ..watch_all() };
+    assert!(!watching.create(create.clone()).await.canceled);
+    let ended = watching.next().await;
+    let told = (ended.watch_id, ended.canceled, ended.compact_revision, ended.cancel_reason.as_str());
+    assert_eq!(told, (7, true, 4, ""));
+    assert_eq!(ended.header.expect("a header").revision, 0);
+    let duplicate = watching.create(create.clone()).await;
+    assert_eq!(duplicate.cancel_reason, "mvcc: duplicate watch ID provided on the WatchStream");
+    watching.send(RequestUnion::ProgressRequest(pb::WatchProgressRequest {})).await;
+    assert_eq!(watching.next().await.watch_id, -1, "progress does not wait for it");
+    watching.send(RequestUnion::CancelRequest(pb::WatchCancelRequest { watch_id: 7 })).await;
+    assert!(watching.next().await.canceled);
+    assert!(!watching.create(create).await.canceled, "the id is free again");
+}
+
+#[tokio::test]
 async fn watchers_of_one_stream_have_their_own_ranges_views_and_ids() {
     let server = serve(16, ServiceConfig::default()).await;
     let mut watching = Watching::open(&server).await;

@@ -4,7 +4,7 @@
 //! the hub's frames come after.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,6 +60,8 @@ pub(crate) struct WatchStream<M: Member> {
     out: Arc<StreamOut>,
     settings: StreamSettings,
     watchers: BTreeMap<i64, Watcher>,
+    /// Ids of watches that a compaction ended; as in etcd they stay taken until the client cancels them.
+    ended: BTreeSet<i64>,
     /// Watchers that are not in the hub, taken in turn.
     behind: VecDeque<i64>,
     pending: VecDeque<WatchFrame>,
@@ -82,6 +84,7 @@ impl<M: Member> WatchStream<M> {
             out,
             settings,
             watchers: BTreeMap::new(),
+            ended: BTreeSet::new(),
             behind: VecDeque::new(),
             pending: VecDeque::new(),
             next_watch_id: 0,
@@ -205,12 +208,13 @@ impl<M: Member> WatchStream<M> {
         let Ok(history) = history else {
             self.watchers.remove(&watch_id);
             self.hub.leave(self.number, watch_id);
+            self.ended.insert(watch_id);
+            // As in etcd: without a revision, without words, and with the compacted revision as the reason, which is no reason when it is 0.
             self.pending.push_back(WatchFrame::of(WatchResponse {
-                header: Some(self.hub.current_header()),
+                header: Some(self.hub.header(0)),
                 watch_id,
-                canceled: true,
+                canceled: compacted != 0,
                 compact_revision: compacted,
-                cancel_reason: StoreError::Compacted.to_string(),
                 ..WatchResponse::default()
             }));
             return false;
@@ -235,9 +239,12 @@ impl<M: Member> WatchStream<M> {
             Some(RequestUnion::CreateRequest(create)) => self.create(create, permitted),
             Some(RequestUnion::CancelRequest(cancel)) => {
                 let watch_id = cancel.watch_id;
-                if self.watchers.remove(&watch_id).is_some() {
+                let is_watching = self.watchers.remove(&watch_id).is_some();
+                if is_watching {
                     self.hub.leave(self.number, watch_id);
                     self.behind.retain(|id| *id != watch_id);
+                }
+                if self.ended.remove(&watch_id) || is_watching {
                     let header = Some(self.hub.current_header());
                     self.pending.push_back(WatchFrame::of(WatchResponse {
                         header,
@@ -261,7 +268,7 @@ impl<M: Member> WatchStream<M> {
             Some(format!("rpc error: code = {:?} desc = {}", status.code(), status.message()))
         } else if range.is_empty() {
             Some("mvcc: watcher range is empty".to_owned())
-        } else if create.watch_id != 0 && self.watchers.contains_key(&create.watch_id) {
+        } else if create.watch_id != 0 && self.is_taken(create.watch_id) {
             Some("mvcc: duplicate watch ID provided on the WatchStream".to_owned())
         } else {
             None
@@ -285,7 +292,8 @@ impl<M: Member> WatchStream<M> {
             without_deletes: filtered(FilterType::Nodelete),
             may_fragment: create.fragment,
         };
-        let next_revision = if create.start_revision > 0 { create.start_revision } else { revision + 1 };
+        // As in etcd, a negative one is before everything, and refused once something is compacted.
+        let next_revision = if create.start_revision == 0 { revision + 1 } else { create.start_revision };
         let progress_notify = create.progress_notify;
         self.hub.begin();
         self.watchers.insert(watch_id, Watcher { range, view, progress_notify, next_revision });
@@ -298,8 +306,12 @@ impl<M: Member> WatchStream<M> {
         }));
     }
 
+    fn is_taken(&self, watch_id: i64) -> bool {
+        self.watchers.contains_key(&watch_id) || self.ended.contains(&watch_id)
+    }
+
     fn free_watch_id(&mut self) -> i64 {
-        while self.watchers.contains_key(&self.next_watch_id) {
+        while self.is_taken(self.next_watch_id) {
             self.next_watch_id += 1;
         }
         self.next_watch_id += 1;
