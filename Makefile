@@ -7,7 +7,7 @@ RUN_PACKAGES := containerd runc containernetworking-plugins nftables iproute2 km
 TEST_PACKAGES := etcd-client etcd-server python3 python3-venv procps openssl
 
 .DEFAULT_GOAL := help
-.PHONY: help run test build release image bench-store chaos-store deps-build deps-run deps-test tools lint fmt down
+.PHONY: help run test build release image bench-store chaos-store compare-store deps-build deps-run deps-test tools lint fmt down
 
 help: ## Show the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,11 @@ bench-store: deps-build deps-test ## Measure etcd and etcd-lite in turn; more wi
 chaos-store: deps-build deps-run ## Strike three members of etcd-lite under load for 30 minutes; more with ARGS, as ARGS=--help.
 	$(CARGO) build --release -p etcd-lite -p store-chaos --bins
 	target/release/store-chaos $(ARGS)
+
+compare-store: deps-build deps-test tools ## Compare etcd-lite with etcd by random operations: SEED=n OPERATIONS=n ONLY=n,n REFERENCE=3_5 or 3_4.
+	$(CARGO) build --release -p etcd-lite
+	CORACLE_BINARIES=$(CURDIR)/target/release OPERATIONS=$(or $(OPERATIONS),100000) $(CARGO) nextest run -p coracle-tests --test store_comparison \
+	  --no-capture --profile long $(if $(REFERENCE),operations_are_answered_as_by_etcd_$(REFERENCE))
 
 lint: ## Check formatting and clippy's findings.
 	$(CARGO) fmt --all --check

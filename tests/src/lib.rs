@@ -2,6 +2,7 @@
 //! crate.
 
 pub mod cluster;
+pub mod comparison;
 pub mod member;
 pub mod ports;
 pub mod store;
