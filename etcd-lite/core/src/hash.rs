@@ -94,7 +94,7 @@ impl KvHasher {
 }
 
 impl Store {
-    /// What a hash at a revision (0: the current one) covers.
+    /// What a hash at a revision (0: the current one; before it: nothing) covers.
     ///
     /// # Errors
     /// `Compacted` below the compacted revision, `FutureRevision` above the current one.
@@ -105,7 +105,7 @@ impl Store {
         if revision > 0 && revision < self.compacted_revision() {
             return Err(StoreError::Compacted);
         }
-        let revision = if revision <= 0 { self.revision() } else { revision };
+        let revision = if revision == 0 { self.revision() } else { revision };
         Ok(HashScope { revision, compacted_revision: self.compacted_revision() })
     }
 
@@ -162,6 +162,16 @@ mod tests {
 
     fn put(key: &'static str, value: &'static str) -> Request {
         Request::Put(PutRequest { key: key.into(), value: value.into(), ..Default::default() })
+    }
+
+    #[test]
+    fn a_hash_before_the_first_revision_is_that_of_nothing() {
+        let mut store = Store::new();
+        let command = Command { id: 0, request: Some(put("a", "b")) };
+        store.apply(1, 1, &command).response.expect("puts");
+        // What etcd 3.5 answers for a negative revision.
+        assert_eq!(store.hash(-1), Ok(1_084_519_789));
+        assert_ne!(store.hash(0), store.hash(-1));
     }
 
     fn delete(key: &'static str) -> Request {
