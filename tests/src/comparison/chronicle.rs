@@ -24,6 +24,8 @@ struct Watch {
     filters: Vec<i32>,
     /// Below is taken into account.
     next_change: usize,
+    /// Whether it began at the revision that was the compacted one.
+    is_from_compacted: bool,
     /// Entries it is to have and that were not taken yet.
     awaited: usize,
 }
@@ -77,7 +79,14 @@ impl Chronicle {
         let start = if create.start_revision == 0 { current + 1 } else { create.start_revision };
         let key = if create.key.is_empty() { Bytes::from_static(&[0]) } else { create.key.clone() };
         let range = KeyRange::new(&key, &create.range_end);
-        let mut watch = Watch { range, start, filters: create.filters.clone(), next_change: 0, awaited: 0 };
+        let mut watch = Watch {
+            range,
+            start,
+            filters: create.filters.clone(),
+            next_change: 0,
+            is_from_compacted: start == world.compacted,
+            awaited: 0,
+        };
         if start < world.compacted {
             // It is told that it cannot be, and nothing else. A compaction at 0 is told as no reason.
             watch.next_change = usize::MAX;
@@ -85,7 +94,7 @@ impl Chronicle {
             return watch;
         }
         watch.next_change = self.changes.partition_point(|change| change.revision < start);
-        if start == world.compacted {
+        if watch.is_from_compacted {
             // Of the compacted revision there is what is the newest of its key and no deletion.
             let end = self.changes.partition_point(|change| change.revision <= start);
             let changes = &self.changes[watch.next_change..end];
@@ -102,6 +111,12 @@ impl Chronicle {
     /// A stream was closed, and its watches with it.
     pub(crate) fn closed(&mut self, stream: usize) {
         self.watches[stream].clear();
+    }
+
+    /// The revision at which a watch began, if that was the compacted one.
+    pub(crate) fn began_at_compacted(&self, stream: usize, watch_id: i64) -> Option<i64> {
+        let watch = self.watches[stream].get(&watch_id)?;
+        watch.is_from_compacted.then_some(watch.start)
     }
 
     /// How many entries each watch of a stream is to have now.

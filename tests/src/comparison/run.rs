@@ -232,7 +232,11 @@ impl Run {
             ids.sort_unstable();
             ids.dedup();
             for id in ids {
-                let (theirs, ours) = (their.take(id), our.take(id));
+                let (mut theirs, mut ours) = (their.take(id), our.take(id));
+                if let Some(compacted) = self.chronicle.began_at_compacted(stream, id) {
+                    versions::drop_deletions_at(compacted, &mut theirs);
+                    versions::drop_deletions_at(compacted, &mut ours);
+                }
                 if theirs != ours {
                     return Err(Found::new(
                         format!("events of watch {id} on stream {stream}"),

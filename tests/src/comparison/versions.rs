@@ -2,9 +2,11 @@
 //! and in nothing else.
 
 use coracle_proto::etcdserverpb::range_request::SortOrder;
+use coracle_proto::mvccpb::event::EventType;
 
-use super::normal::Answer;
+use super::normal::{Answer, Reply};
 use super::operation::Operation;
+use super::watches::Entry;
 use crate::store::Program;
 
 /// A difference between some etcd and etcd-lite that is known and right.
@@ -18,15 +20,34 @@ pub struct KnownDifference {
 }
 
 /// All that are known.
-pub const KNOWN: &[KnownDifference] = &[KnownDifference {
-    of: &[Program::Etcd34, Program::Etcd35],
-    because: "3.5.1 takes an unknown sort order for none; later releases refuse it",
-    is_it: |operation, theirs, ours| {
-        matches!(operation, Operation::Range(range) if SortOrder::try_from(range.sort_order).is_err())
-            && matches!(ours, Err(refusal) if refusal.message == "etcdserver: invalid sort option")
-            && theirs != ours
+pub const KNOWN: &[KnownDifference] = &[
+    KnownDifference {
+        of: &[Program::Etcd34, Program::Etcd35],
+        because: "3.5.1 takes an unknown sort order for none; later releases refuse it",
+        is_it: |operation, _, ours| {
+            matches!(operation, Operation::Range(range) if SortOrder::try_from(range.sort_order).is_err())
+                && matches!(ours, Err(refusal) if refusal.message == "etcdserver: invalid sort option")
+        },
     },
-}];
+    KnownDifference {
+        of: &[Program::Etcd34, Program::Etcd35],
+        because: "3.5.1 refuses a hash at the compacted revision; later releases answer it",
+        is_it: |operation, theirs, ours| {
+            let Operation::HashKv(request) = operation else { return false };
+            matches!(theirs, Err(refusal) if refusal.message == "etcdserver: mvcc: required revision has been compacted")
+                && matches!(ours, Ok(Reply::HashKv(reply)) if reply.compact_revision == request.revision)
+        },
+    },
+];
+
+/// Deletions at the compacted revision are told by later releases to a watch that begins there; 3.5.1 and 3.4 tell them only until the compaction is
+/// done on disk.
+pub(crate) fn drop_deletions_at(compacted: i64, entries: &mut Vec<Entry>) {
+    entries.retain(|entry| {
+        let Entry::Event(event) = entry else { return true };
+        event.r#type() != EventType::Delete || event.kv.as_ref().is_none_or(|kv| kv.mod_revision != compacted)
+    });
+}
 
 /// The known difference that an operation shows.
 pub(crate) fn known(
