@@ -7,7 +7,7 @@ RUN_PACKAGES := containerd runc containernetworking-plugins nftables iproute2 km
 TEST_PACKAGES := etcd-client etcd-server python3 python3-venv procps openssl
 
 .DEFAULT_GOAL := help
-.PHONY: help run test build release image bench-store chaos-store compare-store deps-build deps-run deps-test tools lint fmt down
+.PHONY: help run test build release image bench-store chaos-store compare-store mutants sim deps-build deps-run deps-test tools lint fmt down
 
 help: ## Show the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,15 @@ down: ## End the cluster that `make run` brought up.
 
 test: deps-build deps-run deps-test lint build tools ## Install what the tests need and run them all.
 	$(CARGO) nextest run --workspace
+	@$(MAKE) --no-print-directory mutants
+
+mutants: deps-build ## Show that the simulation of the store finds each fault planted in it; more with ARGS, as ARGS=--help.
+	$(CARGO) build --release -p store-simulation --features mutants
+	target/release/store-simulation mutants --jobs $$(nproc) $(ARGS)
+
+sim: deps-build ## Simulate the store under 100,000 seeds, or as ARGS say: ARGS="--start 100000 --seeds 20000 --jobs 2".
+	$(CARGO) build --release -p store-simulation
+	target/release/store-simulation sim $(or $(ARGS),--seeds 100000 --jobs $$(nproc))
 
 build: image ## Build everything for the tests.
 	$(CARGO) build --workspace --all-targets

@@ -16,6 +16,7 @@ use crate::error::StoreError;
 use crate::key_range::KeyRange;
 use crate::lease::Lease;
 use crate::members::Members;
+use crate::mutant;
 use crate::range::header;
 use crate::records::{Record, RecordChange, RecordKey};
 use crate::store::Store;
@@ -127,7 +128,11 @@ impl Store {
             Some(Request::LeaseGrant(request)) => self.apply_lease_grant(&mut batch, request),
             Some(Request::LeaseRevoke(request)) => self.apply_lease_revoke(&mut batch, request),
             // A later leader's timers know better.
-            Some(Request::LeaseExpire(expired)) if expired.term != term => Ok(Response::Done),
+            Some(Request::LeaseExpire(expired))
+                if expired.term != term && !mutant!(LeaseExpiryOnFollower) =>
+            {
+                Ok(Response::Done)
+            }
             Some(Request::LeaseExpire(expired)) => {
                 self.apply_lease_revoke(&mut batch, &LeaseRevokeRequest { id: expired.id })
             }
@@ -144,7 +149,11 @@ impl Store {
             self.go_on_compacting(&mut batch.changes);
         }
         self.advance(index, term);
-        batch.changes.push(RecordChange::Set(Record::Meta(self.meta)));
+        let mut saved = self.meta;
+        if mutant!(AppliesTwiceAfterRestart) {
+            saved.applied_index -= 1;
+        }
+        batch.changes.push(RecordChange::Set(Record::Meta(saved)));
         Applied {
             index,
             revision: self.meta.revision,
@@ -206,7 +215,7 @@ impl Store {
         let newest = self.index.get(&request.key).map(|versions| Arc::clone(versions.newest()));
         // The index keeps its own copy of the key, so that it does not keep the first value's buffer alive.
         let key = newest.as_ref().map_or_else(|| Bytes::copy_from_slice(&request.key), |v| v.key.clone());
-        let previous = newest.filter(|v| !v.tombstone);
+        let previous = newest.filter(|v| !v.tombstone || mutant!(RecreatedKeyKeepsItsPast));
         let (value, lease) = match &previous {
             Some(previous) => (
                 if request.ignore_value { previous.value.clone() } else { request.value.clone() },

@@ -6,6 +6,7 @@
 
 use crate::error::StoreError;
 use crate::key_index::KeyIndex;
+use crate::mutant;
 use crate::records::{RecordChange, RecordKey};
 use crate::store::Store;
 
@@ -49,7 +50,8 @@ impl Store {
         let compacted = self.meta.compacted_revision;
         let end = self.meta.pruned_revision.saturating_add(revision_count).min(compacted);
         let (index, bytes) = (&mut self.index, &mut self.bytes);
-        while let Some(event) = self.log.pop_below(end) {
+        let kept_from = if mutant!(WatchDropsCompactedRevision) { end + 1 } else { end };
+        while let Some(event) = self.log.pop_below(kept_from) {
             prune_key(index, &event.version.key, compacted, bytes, changes);
         }
         self.meta.pruned_revision = end;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::key_range::KeyRange;
+use crate::mutant;
 use crate::version::Version;
 
 /// The versions of one key. There is at least one.
@@ -64,7 +65,9 @@ impl KeyVersions {
 
     /// How many of the versions, oldest first, no read at `compacted` or later and no watch from `compacted` on can need.
     fn unreachable_count(&self, compacted: i64) -> usize {
-        if self.newest.revision.main < compacted {
+        let drops_deletion =
+            mutant!(CompactionDropsDeletion) && self.newest.revision.main == compacted && !self.live;
+        if self.newest.revision.main < compacted || drops_deletion {
             return self.older.len() + usize::from(!self.live);
         }
         // What was written at exactly `compacted` stays for watchers; else the version in force then stays for readers.

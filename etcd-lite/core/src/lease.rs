@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use coracle_proto::store::LeaseRecord;
 
+use crate::mutant;
+
 /// One lease.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lease {
@@ -38,7 +40,7 @@ impl Leases {
         if from == to {
             return;
         }
-        if let Some(lease) = self.by_id.get_mut(&from) {
+        if let Some(lease) = self.by_id.get_mut(&from).filter(|_| !mutant!(LeaseKeepsOverwrittenKey)) {
             lease.keys.remove(key);
         }
         if let Some(lease) = self.by_id.get_mut(&to) {

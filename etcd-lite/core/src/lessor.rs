@@ -6,6 +6,8 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
+use crate::mutant;
+
 /// How long the lessor waits for a proposed revocation before it names the lease again.
 const REVOKE_RETRY_MS: u64 = 3_000;
 
@@ -35,6 +37,7 @@ impl Lessor {
         let mut lessor = Self::default();
         for (id, granted, remaining) in leases {
             let left = if remaining > 0 { remaining } else { granted };
+            let left = if mutant!(NewLeaderEndsLeases) { 0 } else { left };
             lessor.start(id, granted, now_ms + extension_ms + milliseconds(left));
         }
         lessor

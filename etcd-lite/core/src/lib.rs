@@ -33,6 +33,7 @@ mod key_range;
 mod lease;
 pub mod lessor;
 mod members;
+pub mod mutants;
 mod range;
 pub mod records;
 mod store;

@@ -13,6 +13,7 @@ use crate::history::EventLog;
 use crate::key_index::KeyIndex;
 use crate::lease::{Lease, Leases};
 use crate::members::Members;
+use crate::mutant;
 use crate::records::{Record, RecordKey};
 use crate::version::{Event, Version};
 
@@ -132,7 +133,8 @@ impl Store {
         if version.create_revision == version.revision.main {
             return None;
         }
-        self.index.get(&version.key)?.at(version.revision.main - 1).map(Arc::clone)
+        let before = version.revision.main - if mutant!(PrevKvOffByOne) { 2 } else { 1 };
+        self.index.get(&version.key)?.at(before).map(Arc::clone)
     }
 
     /// Adds a version to index, log and byte count.
@@ -222,6 +224,11 @@ impl Store {
         if has_other && !has_meta {
             return Err(LoadError::MissingMeta);
         }
+        if mutant!(RevisionReuseAfterSnapshot) {
+            let live = store.index.iter().filter_map(|versions| versions.live());
+            let newest = live.map(|version| version.revision.main);
+            store.meta.revision = newest.max().unwrap_or(1);
+        }
         Ok(store)
     }
 
@@ -241,7 +248,9 @@ impl Store {
             }
         };
         let previous_lease = current.filter(|v| !v.tombstone).map_or(0, |v| v.lease);
-        self.leases.move_key(&version.key, previous_lease, version.lease);
+        if !mutant!(LeaseKeysLostOnLoad) {
+            self.leases.move_key(&version.key, previous_lease, version.lease);
+        }
         if version.revision.main < self.meta.pruned_revision {
             self.bytes += version.size_bytes();
             self.index.insert(version);

@@ -13,6 +13,7 @@ use coracle_proto::etcdserverpb::{Compare, RequestOp, ResponseHeader, ResponseOp
 use crate::apply::WriteBatch;
 use crate::error::StoreError;
 use crate::key_range::KeyRange;
+use crate::mutant;
 use crate::range::header;
 use crate::store::Store;
 use crate::version::Version;
@@ -48,7 +49,12 @@ impl Store {
         request: &TxnRequest,
     ) -> Result<TxnResponse, StoreError> {
         let path = self.path(request);
-        self.check_branch(request, &path)?;
+        if let Err(refused) = self.check_branch(request, &path) {
+            if mutant!(TxnNotAtomic) {
+                self.run(batch, request, &path);
+            }
+            return Err(refused);
+        }
         let mut response = self.run(batch, request, &path);
         response.header = header(batch.revision());
         Ok(response)
@@ -108,6 +114,10 @@ impl Store {
                 Some(Op::RequestPut(put)) => Some(OpResponse::ResponsePut(self.put(batch, put))),
                 Some(Op::RequestDeleteRange(delete)) => {
                     Some(OpResponse::ResponseDeleteRange(self.delete_range(batch, delete)))
+                }
+                Some(Op::RequestTxn(nested)) if mutant!(NestedComparesSeeWrites) => {
+                    let path = self.path(nested);
+                    Some(OpResponse::ResponseTxn(self.run(batch, nested, &path)))
                 }
                 Some(Op::RequestTxn(nested)) => nested_paths
                     .next()

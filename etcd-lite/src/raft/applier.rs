@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use coracle_proto::etcdserverpb::request_op::Request as Operation;
-use etcd_lite_core::{Command, RecordChange, Request, Store};
+use etcd_lite_core::{Command, RecordChange, Request, Store, mutant};
 use parking_lot::RwLock;
 use prost::Message as _;
 use raft::eraftpb::Entry;
@@ -310,7 +310,9 @@ impl Applier {
             self.tokens.replaced(&store);
         }
         tracing::info!(index, "took over the leader's snapshot");
-        let _ = self.feed.send(Feed::Replaced);
+        if !mutant!(WatchMissesSnapshot) {
+            let _ = self.feed.send(Feed::Replaced);
+        }
         // Whether the snapshot has what was proposed here cannot be told.
         self.waiters.leader_began(u64::MAX);
         self.applied.send_replace(index);

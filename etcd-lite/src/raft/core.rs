@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use etcd_lite_core::{Command, Members, Suffrage};
+use etcd_lite_core::{Command, Members, Suffrage, mutant};
 use prost::Message as _;
 use raft::eraftpb::{ConfChange, ConfChangeType, Entry, EntryType, HardState, Message, MessageType};
 use raft::{Config, INVALID_ID, RawNode, ReadOnlyOption, Ready, StateRole};
@@ -127,7 +127,7 @@ impl RaftCore {
             read_only_option: ReadOnlyOption::Safe,
             // The library adds entries to a waiting message without entries whatever place that speaks of: the follower then acknowledges entries it
             // does not have.
-            batch_append: false,
+            batch_append: mutant!(BatchAppend),
             ..Config::default()
         };
         // The library logs through slog; what matters is logged by the driver.
@@ -187,7 +187,7 @@ impl RaftCore {
         match message.get_msg_type() {
             LOG_LOST => return self.start_over_with(message.from),
             MessageType::MsgRequestVote | MessageType::MsgRequestPreVote | MessageType::MsgTimeoutNow
-                if self.is_rejoining =>
+                if self.is_rejoining && !mutant!(RejoiningMemberVotes) =>
             {
                 return;
             }
@@ -411,7 +411,8 @@ impl RaftCore {
     /// Whether this member leads, nobody else has a vote, and it knows all that is committed: after a start the end of its own log is not yet.
     pub fn is_alone(&self) -> bool {
         let raft = &self.node.raft;
-        self.is_leader() && raft.prs().is_singleton() && raft.promotable() && raft.commit_to_current_term()
+        let knows_committed = raft.commit_to_current_term() || mutant!(AloneReadsBeforeCommit);
+        self.is_leader() && raft.prs().is_singleton() && raft.promotable() && knows_committed
     }
 
     /// Whether a leader is known.
@@ -474,8 +475,11 @@ impl RaftCore {
             if let Some(state) = ready.hs() {
                 self.log.set_hard_state(state);
             }
+            if mutant!(AckBeforeFsync) {
+                ready.take_persisted_messages().into_iter().for_each(&mut send);
+            }
             // A commit index alone need not be on disk: it is learnt again from the leader.
-            if ready.must_sync() {
+            if ready.must_sync() && !(mutant!(AloneAcksWithoutFsync) && self.is_alone()) {
                 disk.persist(reset, ready.entries(), ready.hs())?;
             }
             ready.take_persisted_messages().into_iter().for_each(&mut send);

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use etcd_lite_core::Members;
+use etcd_lite_core::{Members, mutant};
 use raft::eraftpb::Message;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -269,6 +269,9 @@ impl<L: Log, A: Apply> Driver<L, A> {
                 let _ = sender.send(self.core.is_learner_ready(id));
             }
             Input::TransferLeader(to) => self.core.transfer_leader(to),
+            Input::ReadIndex(reader) if mutant!(ReadWithoutReadIndex) => {
+                let _ = reader.send(self.core.commit());
+            }
             Input::ReadIndex(reader) => waiting.reads.add(reader),
             Input::Step(message) => self.core.step(*message),
             Input::Unreachable(id) => self.core.report_unreachable(id),
@@ -302,6 +305,9 @@ impl<L: Log, A: Apply> Driver<L, A> {
             if count == 0 || !self.core.propose(commands) {
                 // Leadership is being handed over, or far too much is under way.
                 return;
+            }
+            if mutant!(ProposesTwice) {
+                self.core.propose(vec![held[0].data.clone()]);
             }
             let ids: Vec<u64> = held.drain(..count).map(|command| command.id).collect();
             self.waiters.proposed(&ids, self.core.term());
@@ -351,7 +357,7 @@ impl<L: Log, A: Apply> Driver<L, A> {
     }
 
     /// Tells everybody how things stand; whether there is another leader or another term.
-    fn publish(&mut self) -> bool {
+    pub fn publish(&mut self) -> bool {
         let term = if self.core.is_leader() { self.core.term() } else { 0 };
         let led = self.leading_term.swap(term, Ordering::AcqRel);
         if led != 0 && led != term {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use coracle_proto::store::MembersBegin;
-use etcd_lite_core::{MemberRecord, Members, Suffrage};
+use etcd_lite_core::{MemberRecord, Members, Suffrage, mutant};
 use parking_lot::Mutex;
 use prost::Message as _;
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
@@ -86,11 +86,14 @@ impl RaftLog {
     /// A log whose first entry follows on `start` (index, term).
     pub fn new(
         members: &Members,
-        hard_state: HardState,
+        mut hard_state: HardState,
         start: (u64, u64),
         entries: Vec<Entry>,
         source: SnapshotSource,
     ) -> Self {
+        if mutant!(CommitsOwnLogAtStart) {
+            hard_state.commit = start.0 + entries.len() as u64;
+        }
         let conf_state = conf_state(members);
         let bytes = entries.iter().map(size_bytes).sum();
         let inner = Inner { hard_state, conf_state, start, entries: entries.into(), bytes };

@@ -1,5 +1,6 @@
 //! The write-ahead log as the core's disk: translates between the library's types and the log's records.
 
+use etcd_lite_core::mutant;
 use raft::eraftpb::{Entry, EntryType, HardState};
 
 use super::core::Disk;
@@ -21,7 +22,8 @@ pub fn records<'a>(
         })
     });
     let state = hard_state.map(|state| {
-        WalRecord::HardState(WalHardState { term: state.term, vote: state.vote, commit: state.commit })
+        let vote = if mutant!(VoteNotPersisted) { 0 } else { state.vote };
+        WalRecord::HardState(WalHardState { term: state.term, vote, commit: state.commit })
     });
     reset.into_iter().chain(entries).chain(state)
 }

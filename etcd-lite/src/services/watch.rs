@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::caller::Credentials;
 use super::watch_codec::{WatchCodec, WatchFrame};
 use super::watch_hub::{StreamOut, WatchHub};
-use super::watch_stream::{StreamSettings, WatchStream};
+use super::watch_stream::{HISTORY_SCAN_MAX, StreamSettings, WatchStream};
 use super::{Context, status};
 use crate::member::Member;
 
@@ -56,6 +56,7 @@ impl<M: Member> WatchServer<M> {
         let settings = StreamSettings {
             progress_interval: self.context.config.watch_progress_interval,
             part_bytes_max: self.context.config.request_bytes_max,
+            history_scan_max: HISTORY_SCAN_MAX,
             wants_leader: status::wants_leader(request.metadata()),
             credentials: Credentials::of(request.metadata(), request.extensions()),
         };

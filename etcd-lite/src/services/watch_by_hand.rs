@@ -23,6 +23,7 @@ pub struct WatchByHand<M: Member> {
     hub: Arc<WatchHub<M>>,
     streams: BTreeMap<u64, Stream<M>>,
     part_bytes_max: usize,
+    history_scan_max: usize,
 }
 
 struct Stream<M: Member> {
@@ -32,10 +33,16 @@ struct Stream<M: Member> {
 }
 
 impl<M: Member> WatchByHand<M> {
-    /// The watch service of a member; responses that may be split are split at `part_bytes_max`.
-    pub fn new(member: Arc<M>, part_bytes_max: usize, metrics: Arc<RequestMetrics>) -> Self {
+    /// The watch service of a member; responses that may be split are split at `part_bytes_max`, and who is behind gets on by `history_scan_max`
+    /// events at a time.
+    pub fn new(
+        member: Arc<M>,
+        part_bytes_max: usize,
+        history_scan_max: usize,
+        metrics: Arc<RequestMetrics>,
+    ) -> Self {
         let hub = Arc::new(WatchHub::new(Arc::clone(&member), part_bytes_max, metrics));
-        Self { member, hub, streams: BTreeMap::new(), part_bytes_max }
+        Self { member, hub, streams: BTreeMap::new(), part_bytes_max, history_scan_max }
     }
 
     /// A client begins a stream, under a number of the caller's; `frames_max` may wait for it.
@@ -44,6 +51,7 @@ impl<M: Member> WatchByHand<M> {
         let settings = StreamSettings {
             progress_interval: Duration::MAX,
             part_bytes_max: self.part_bytes_max,
+            history_scan_max: self.history_scan_max,
             wants_leader: false,
             credentials: Credentials::default(),
         };

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use coracle_proto::etcdserverpb::{ResponseHeader, WatchResponse};
 use etcd_lite_core::watch_index::{GroupId, WatchIndex};
-use etcd_lite_core::{Event, KeyRange};
+use etcd_lite_core::{Event, KeyRange, mutant};
 use parking_lot::Mutex;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{Notify, broadcast, mpsc};
@@ -323,7 +323,8 @@ impl<M: Member> WatchHub<M> {
         out: &StreamOut,
     ) -> bool {
         let state = self.state.lock();
-        let all_synced = watch_ids.into_iter().all(|id| state.watchers.contains_key(&(stream, id)));
+        let is_synced = |id| state.watchers.contains_key(&(stream, id)) || mutant!(ProgressWhileBehind);
+        let all_synced = watch_ids.into_iter().all(is_synced);
         let revision =
             if state.is_resting { self.member.store().read().revision() } else { state.synced_revision };
         all_synced && out.try_send(std::iter::once(self.progress(revision, -1)))
@@ -341,6 +342,8 @@ impl<M: Member> WatchHub<M> {
     }
 
     fn progress(&self, revision: i64, watch_id: i64) -> WatchFrame {
+        let revision =
+            if mutant!(ProgressAheadOfEvents) { self.member.store().read().revision() } else { revision };
         WatchFrame::of(WatchResponse {
             header: Some(self.header(revision)),
             watch_id,
@@ -389,7 +392,8 @@ impl<M: Member> WatchHub<M> {
             for key in state.index.watchers(*group) {
                 let Some(watcher) = state.watchers.get(key) else { continue };
                 let own;
-                let parts = if watcher.next_revision <= events[0].version.revision.main {
+                let wants_all = watcher.next_revision <= events[0].version.revision.main;
+                let parts = if wants_all || mutant!(FutureWatchGetsPast) {
                     encoded[watcher.view.number()].get_or_insert_with(|| {
                         watcher.view.encode(events.iter().copied(), self.part_bytes_max)
                     })
@@ -405,6 +409,8 @@ impl<M: Member> WatchHub<M> {
                 if watcher.out.try_send(frames) {
                     watcher.was_sent.set(true);
                     sent_count += 1;
+                } else if mutant!(SlowWatcherLosesEvents) {
+                    lagging.push((*key, last_revision + 1));
                 } else {
                     lagging.push((*key, first_revision.max(watcher.next_revision)));
                 }
@@ -423,7 +429,7 @@ impl<M: Member> WatchHub<M> {
     /// Sends every watcher to the history.
     fn resync(&self) {
         let mut state = self.state.lock();
-        let first_revision = state.synced_revision + 1;
+        let first_revision = state.synced_revision + i64::from(!mutant!(ResyncTellsTwice));
         state.synced_revision = self.member.store().read().revision();
         let mut all: Vec<(WatcherKey, i64)> = state
             .watchers
@@ -461,6 +467,7 @@ fn collect_waiting(
     let (mut events, mut bytes) = (Vec::new(), 0);
     let mut next = match first {
         Ok(item) => collect(item, &mut events, &mut bytes),
+        Err(RecvError::Lagged(_)) if mutant!(HubIgnoresLag) => Next::Go,
         Err(RecvError::Lagged(_)) => Next::Resync,
         Err(RecvError::Closed) => Next::End,
     };
@@ -468,6 +475,7 @@ fn collect_waiting(
         next = match feed.try_recv() {
             Ok(item) => collect(item, &mut events, &mut bytes),
             Err(TryRecvError::Empty) => break,
+            Err(TryRecvError::Lagged(_)) if mutant!(HubIgnoresLag) => Next::Go,
             Err(TryRecvError::Lagged(_)) => Next::Resync,
             Err(TryRecvError::Closed) => Next::End,
         };

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use coracle_proto::etcdserverpb::watch_create_request::FilterType;
 use coracle_proto::etcdserverpb::watch_request::RequestUnion;
 use coracle_proto::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};
-use etcd_lite_core::{KeyRange, StoreError};
+use etcd_lite_core::{KeyRange, StoreError, mutant};
 use futures::stream::{Stream, StreamExt};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -25,7 +25,7 @@ use super::watch_hub::{StreamOut, SyncedWatcher, WatchHub};
 use crate::member::{Member, ProposeError};
 
 /// Events looked at while the store is locked for reading.
-const HISTORY_SCAN_MAX: usize = 10_000;
+pub(crate) const HISTORY_SCAN_MAX: usize = 10_000;
 
 /// Bytes of keys and values taken from history at a time.
 const HISTORY_BYTES_MAX: usize = 1024 * 1024;
@@ -40,6 +40,8 @@ const NO_LEADER_GRACE: Duration = Duration::from_secs(3);
 pub(crate) struct StreamSettings {
     pub(crate) progress_interval: Duration,
     pub(crate) part_bytes_max: usize,
+    /// Events looked at in one step of history.
+    pub(crate) history_scan_max: usize,
     pub(crate) wants_leader: bool,
     pub(crate) credentials: Credentials,
 }
@@ -162,7 +164,7 @@ impl<M: Member> WatchStream<M> {
         }
         self.flush();
         for _ in 0..self.behind.len() {
-            if !self.pending.is_empty() || !self.out.has_room() {
+            if (!self.pending.is_empty() || !self.out.has_room()) && !mutant!(HubOvertakesHistory) {
                 return;
             }
             let Some(watch_id) = self.behind.pop_front() else { break };
@@ -201,8 +203,8 @@ impl<M: Member> WatchStream<M> {
         }
         let (history, compacted) = {
             let store = self.member.store().read();
-            let history =
-                store.history(&watcher.range, watcher.next_revision, HISTORY_SCAN_MAX, HISTORY_BYTES_MAX);
+            let scan_max = self.settings.history_scan_max;
+            let history = store.history(&watcher.range, watcher.next_revision, scan_max, HISTORY_BYTES_MAX);
             (history, store.compacted_revision())
         };
         let Ok(history) = history else {

@@ -14,6 +14,7 @@ pub mod scan;
 
 use codec::{FileEnd, decode_file};
 pub use codec::{WalEntry, WalHardState, WalRecord};
+use etcd_lite_core::mutant;
 
 use crate::metrics::DiskMetrics;
 
@@ -405,7 +406,9 @@ impl Replay {
         }
         match end {
             FileEnd::Clean => Ok(SegmentRead { last_index, cut_at: None }),
-            FileEnd::Torn { offset } if place.is_last => Ok(SegmentRead { last_index, cut_at: Some(offset) }),
+            FileEnd::Torn { offset } if place.is_last => {
+                Ok(SegmentRead { last_index, cut_at: (!mutant!(TornTailNotCut)).then_some(offset) })
+            }
             FileEnd::Torn { offset } | FileEnd::Damaged { offset } => {
                 Err(WalError::Damaged { path: place.path.to_owned(), offset })
             }
@@ -468,6 +471,9 @@ impl Replay {
                 let expected = self.last_index();
                 if entry.index > expected + 1 {
                     return Err(WalError::Gap { path: path.to_owned(), expected, found: entry.index });
+                }
+                if mutant!(ConflictNotTruncated) && entry.index <= expected {
+                    return Ok(());
                 }
                 self.entries.truncate((entry.index - first) as usize);
                 self.entries.push(entry);

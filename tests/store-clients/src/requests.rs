@@ -13,7 +13,7 @@ use store_checker::{Request, Response};
 use crate::random::Random;
 
 /// Leases that a client uses at a time; older ones are left to end.
-const LEASES_MAX: usize = 64;
+const LEASES_MAX: usize = 4;
 
 /// Which keys clients use.
 #[derive(Clone, Copy, Debug)]
@@ -135,7 +135,8 @@ impl Client {
                 Request::Txn(self.txn(depth))
             }
             82..85 => {
-                let revision = self.random.below(self.revision.unsigned_abs() + 1) as i64;
+                let any = self.random.below(self.revision.unsigned_abs() + 1) as i64;
+                let revision = if self.random.one_in(3) { self.revision } else { any };
                 Request::Compact(pb::CompactionRequest { revision, physical: self.random.one_in(2) })
             }
             85..89 => {
@@ -149,8 +150,8 @@ impl Client {
                 let lease = self.random.pick(&self.leases).unwrap_or(0);
                 Request::Put(pb::PutRequest { lease, ..put })
             }
-            93..98 => match self.leases.last() {
-                Some(id) => Request::LeaseKeepAlive(pb::LeaseKeepAliveRequest { id: *id }),
+            93..98 => match self.random.pick(&self.leases) {
+                Some(id) => Request::LeaseKeepAlive(pb::LeaseKeepAliveRequest { id }),
                 None => Request::Put(self.put()),
             },
             _ => match self.random.pick(&self.leases) {
@@ -248,8 +249,26 @@ impl Client {
                 let key = Bytes::from(format!("k{}", (first + offset) % keys));
                 ops.push(op(match client.random.below(5) {
                     0 => Op::RequestDeleteRange(pb::DeleteRangeRequest { key, ..Default::default() }),
-                    1 => Op::RequestRange(pb::RangeRequest { key, ..Default::default() }),
-                    _ => Op::RequestPut(pb::PutRequest { key, value: client.value(), ..Default::default() }),
+                    1 => {
+                        // Perhaps compacted: then nothing of the transaction may happen.
+                        let old = 1 + client.random.below(client.revision.unsigned_abs()) as i64;
+                        let revision = if client.random.one_in(3) { old } else { 0 };
+                        Op::RequestRange(pb::RangeRequest { key, revision, ..Default::default() })
+                    }
+                    _ => {
+                        // Perhaps over.
+                        let lease = client
+                            .random
+                            .pick(&client.leases)
+                            .filter(|_| client.random.one_in(4))
+                            .unwrap_or(0);
+                        Op::RequestPut(pb::PutRequest {
+                            key,
+                            value: client.value(),
+                            lease,
+                            ..Default::default()
+                        })
+                    }
                 }));
             }
             if depth > 0 && count < keys {

@@ -140,6 +140,8 @@ pub struct Fuse {
     pub armed: Option<CrashPoint>,
     /// The power is gone: nothing happens any more.
     pub is_blown: bool,
+    /// A vote for another member was written down.
+    pub has_voted: bool,
 }
 
 impl Fuse {
@@ -168,6 +170,7 @@ pub struct SimLog {
     disk: Arc<Mutex<SimDisk>>,
     fuse: Arc<Mutex<Fuse>>,
     random: Random,
+    member: u64,
     identity: WalRecord,
     hard_state: WalHardState,
     snapshot: (u64, u64),
@@ -189,6 +192,7 @@ impl SimLog {
             disk,
             fuse,
             random,
+            member,
             identity: WalRecord::Identity { cluster_id: CLUSTER_ID, member_id: member },
             hard_state: replay.hard_state,
             snapshot: replay.snapshot,
@@ -271,6 +275,11 @@ impl Disk for SimLog {
         entries: &[Entry],
         hard_state: Option<&HardState>,
     ) -> Result<(), PowerIsGone> {
+        if let Some(state) = hard_state {
+            let has_voted =
+                state.vote != 0 && state.vote != self.member && state.term != self.hard_state.term;
+            self.fuse.lock().has_voted |= has_voted;
+        }
         for record in records(reset, entries, hard_state) {
             self.append(&record);
         }

@@ -1,5 +1,8 @@
 //! `store-simulation`: runs seeds, replays one, shows that planted faults are found.
 
+#[cfg(feature = "mutants")]
+mod mutants;
+
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -24,7 +27,8 @@ enum What {
     /// Runs one seed again.
     Replay(Replay),
     /// Runs each planted fault until it is found.
-    Mutants(Mutants),
+    #[cfg(feature = "mutants")]
+    Mutants(mutants::Options),
 }
 
 #[derive(Args)]
@@ -64,18 +68,9 @@ struct Replay {
     #[arg(long)]
     good_network: bool,
     /// With this planted fault.
-    #[arg(long)]
-    mutant: Option<String>,
-}
-
-#[derive(Args)]
-struct Mutants {
-    /// Seeds to try for each at most.
-    #[arg(long, default_value_t = 2_000)]
-    seeds: u64,
-    /// Only this one.
-    #[arg(long)]
-    only: Option<String>,
+    #[cfg(feature = "mutants")]
+    #[arg(long, value_parser = mutants::named)]
+    mutant: Option<etcd_lite_core::mutants::Mutant>,
 }
 
 fn main() -> ExitCode {
@@ -86,7 +81,8 @@ fn main() -> ExitCode {
     let is_good = match Options::parse().command {
         What::Sim(seeds) => sim(&seeds),
         What::Replay(options) => replay(options),
-        What::Mutants(options) => mutants(&options),
+        #[cfg(feature = "mutants")]
+        What::Mutants(options) => mutants::run(&options),
     };
     if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -154,11 +150,8 @@ fn describe(plan: &Plan) -> String {
 }
 
 fn replay(options: Replay) -> bool {
-    if let Some(name) = &options.mutant
-        && !plant(Some(name))
-    {
-        return false;
-    }
+    #[cfg(feature = "mutants")]
+    etcd_lite_core::mutants::Mutant::plant(options.mutant);
     let less = Less {
         faults: options.without_faults,
         clients: options.clients,
@@ -177,56 +170,4 @@ fn replay(options: Replay) -> bool {
         }
         None => true,
     }
-}
-
-/// Plants a fault, or takes it away.
-#[cfg(feature = "mutants")]
-fn plant(name: Option<&str>) -> bool {
-    let is_known = etcd_lite_core::mutants::plant(name);
-    if !is_known {
-        println!("there is no such planted fault; there are {:?}", etcd_lite_core::mutants::NAMES);
-    }
-    is_known
-}
-
-#[cfg(not(feature = "mutants"))]
-fn plant(_: Option<&str>) -> bool {
-    println!(
-        "planted faults are not built in; use: cargo run -p store-simulation --features mutants -- mutants"
-    );
-    false
-}
-
-#[cfg(not(feature = "mutants"))]
-fn mutants(options: &Mutants) -> bool {
-    plant(options.only.as_deref())
-}
-
-#[cfg(feature = "mutants")]
-fn mutants(options: &Mutants) -> bool {
-    let mut all_found = true;
-    println!("{:<34} {:<20} after seeds", "mutant", "found by");
-    for name in etcd_lite_core::mutants::NAMES {
-        if options.only.as_deref().is_some_and(|only| only != *name) {
-            continue;
-        }
-        if !plant(Some(name)) {
-            return false;
-        }
-        let found = (0..options.seeds).find_map(|seed| {
-            let violation = store_simulation::run(&Plan::new(seed), false).violation?;
-            Some((seed, violation))
-        });
-        match found {
-            Some((seed, violation)) => {
-                println!("{name:<34} {:<20} {}", format!("{:?}", violation.rule), seed + 1)
-            }
-            None => {
-                all_found = false;
-                println!("{name:<34} {:<20} {}", "NOT FOUND", options.seeds);
-            }
-        }
-    }
-    plant(None);
-    all_found
 }

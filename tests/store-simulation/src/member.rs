@@ -243,8 +243,9 @@ pub fn start(plan: &Plan, disk: &Arc<Mutex<SimDisk>>, birth: &Birth) -> Result<R
         id,
         incarnation: life,
         election_ticks: ELECTION_TICKS,
-        // Never the same for two members.
-        exact_election_ticks: Some(ELECTION_TICKS + 3 * id as usize + extra_ticks),
+        exact_election_ticks: Some(
+            ELECTION_TICKS + extra_ticks + if plan.is_crowded { 0 } else { 3 * id as usize },
+        ),
         heartbeat_ticks: 1,
         applied,
         is_rejoining,
@@ -279,7 +280,7 @@ pub fn start(plan: &Plan, disk: &Arc<Mutex<SimDisk>>, birth: &Birth) -> Result<R
     let outbox: Arc<Mutex<Vec<Message>>> = Arc::default();
     let (sent, sending) = (Arc::clone(&outbox), Arc::clone(&fuse));
     let (work, is_prompt): (Arc<Mutex<VecDeque<Work>>>, Arc<AtomicBool>) = Default::default();
-    let driver = Driver {
+    let mut driver = Driver {
         core,
         wal: log,
         tick: Duration::from_millis(TICK_MS),
@@ -307,8 +308,9 @@ pub fn start(plan: &Plan, disk: &Arc<Mutex<SimDisk>>, birth: &Birth) -> Result<R
         applied: applied.clone(),
         metrics: ConsensusMetrics::default(),
     };
+    driver.publish();
     let seat = Arc::new(Seat { id, store: Arc::clone(&store), feed, leader: leader_seen });
-    let watch = WatchByHand::new(seat, PART_BYTES_MAX, metrics());
+    let watch = WatchByHand::new(seat, PART_BYTES_MAX, plan.history_scan_max, metrics());
     Ok(Running {
         life,
         driver,

@@ -27,6 +27,10 @@ pub struct Plan {
     pub keys: u64,
     /// Log entries kept in memory for those that lag.
     pub entries_kept: usize,
+    /// Whether all members campaign after the same time, so that several do at once.
+    pub is_crowded: bool,
+    /// Events that a watcher which is behind gets on by at a time.
+    pub history_scan_max: usize,
     /// Changes a watch hub may lag behind.
     pub feed_capacity: usize,
     /// Responses that may wait for a watcher.
@@ -78,6 +82,8 @@ pub enum FaultKind {
     Snapshot,
     /// Leadership is handed on.
     Transfer,
+    /// The machine is off, and comes back while others campaign; right after its vote it is off again, for a moment only.
+    Election,
     /// The disk is lost; the member comes back as one of the existing cluster.
     LoseDisk,
     /// While the member is down a bit of its log flips.
@@ -97,6 +103,8 @@ pub enum CrashPoint {
     AfterSync,
     /// After so many messages of a round.
     AfterSends(u64),
+    /// After a vote for another is written down and told.
+    AfterVote,
     /// Before what was committed is applied.
     BeforeApply,
     /// After so many entries.
@@ -129,7 +137,9 @@ impl Plan {
             operations: random.between(40, 120),
             keys: random.between(3, 10),
             entries_kept: random.between(3, 40) as usize,
-            feed_capacity: random.between(9, 32) as usize,
+            is_crowded: random.one_in(3),
+            history_scan_max: random.between(1, 40) as usize,
+            feed_capacity: random.between(8, 32) as usize,
             frames_max: random.between(2, 32) as usize,
             lost: rate(&mut random, 8),
             repeated: rate(&mut random, 6),
@@ -147,10 +157,16 @@ impl Plan {
     }
 
     fn plan_lost_disk(&mut self, random: &mut Random) {
-        (self.lost, self.repeated, self.late) = (0, 0, 0);
+        (self.repeated, self.late) = (0, 0);
         let kind = if random.one_in(2) { FaultKind::LoseDisk } else { FaultKind::FlipBit };
-        let (at, member) = (random.between(2_000, 6_000), random.between(1, self.members));
+        let at = random.between(2_000, 6_000);
+        let member = if random.one_in(2) { 0 } else { random.between(1, self.members) };
         self.faults.push(Fault { at, member, lasts: random.between(50, 900), kind });
+        if random.one_in(2) {
+            // Somebody lacks what was written last. Not for so long that it counts as gone.
+            let member = random.between(1, self.members);
+            self.faults.push(Fault { at: at - 300, member, lasts: 310, kind: FaultKind::Deaf });
+        }
         for _ in 0..random.below(5) {
             let (at, member) = (random.below(FAULTS_UNTIL), random.between(1, self.members));
             self.faults.push(Fault { at, member, lasts: 0, kind: FaultKind::Snapshot });
@@ -163,7 +179,10 @@ impl Plan {
         while at < FAULTS_UNTIL {
             // The one who leads is where it hurts most.
             let member = if random.one_in(2) { 0 } else { random.between(1, self.members) };
-            let kind = match random.below(20) {
+            if random.one_in(20) {
+                self.plan_short_lives(random, at, member);
+            }
+            let kind = match random.below(22) {
                 0 | 1 => FaultKind::Kill,
                 2..8 => FaultKind::PowerCut(match random.below(12) {
                     0 => CrashPoint::BeforeWrite,
@@ -183,14 +202,25 @@ impl Plan {
                 13 => FaultKind::Deaf,
                 14 => FaultKind::Storm,
                 15 => FaultKind::Transfer,
+                16 | 17 => FaultKind::Election,
                 _ => FaultKind::Snapshot,
             };
             let lasts = match kind {
+                FaultKind::Election => random.between(500, 1_300),
                 FaultKind::Pause | FaultKind::Part => random.between(100, 6_000),
                 _ => random.between(50, 2_000),
             };
             self.faults.push(Fault { at, member, lasts, kind });
             at += 1 + random.below(gap);
+        }
+    }
+
+    /// A member that ends again and again, soon after it is back.
+    fn plan_short_lives(&mut self, random: &mut Random, from: u64, member: u64) {
+        let mut at = from;
+        for _ in 0..random.between(2, 6) {
+            self.faults.push(Fault { at, member, lasts: random.between(1, 20), kind: FaultKind::Kill });
+            at += random.between(100, 500);
         }
     }
 }

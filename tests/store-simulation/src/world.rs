@@ -179,6 +179,8 @@ struct Slot {
     lives: u64,
     paused_until: u64,
     is_rejoining: bool,
+    /// Where the power goes in its next life.
+    next_cut: Option<CrashPoint>,
     /// Clock rate in thousandths.
     rate: u64,
 }
@@ -247,6 +249,7 @@ impl World {
             lives: 0,
             paused_until: 0,
             is_rejoining: false,
+            next_cut: None,
             rate: schedule.between(1000 - CLOCK_SKEW, 1000 + CLOCK_SKEW),
         });
         let slots = slots.collect();
@@ -472,6 +475,7 @@ impl World {
                 let life = running.life;
                 let slot = self.slot(member);
                 slot.is_rejoining = false;
+                running.fuse.lock().armed = slot.next_cut.take();
                 slot.running = Some(running);
                 self.soon(TICK_MS, Happening::Tick { member, life });
                 self.soon(FLUSH_MS, Happening::Flush { member, life });
@@ -483,11 +487,28 @@ impl World {
                 }
             }
         }
-        self.round(member)
+        let wait = self.schedule.below(20);
+        let Some(running) = self.running(member) else { return Ok(()) };
+        running.has_round = true;
+        let life = running.life;
+        self.at(self.now + wait, Happening::Round { member, life });
+        Ok(())
     }
 
-    /// The process ends now.
+    /// The process ends now; its system tells the others that nobody listens any more.
     fn crash(&mut self, member: u64, back_after: u64) {
+        if self.running(member).is_none() {
+            return;
+        }
+        self.vanish(member, back_after);
+        for at in (1..=self.plan.members).filter(|at| *at != member) {
+            let later = self.now + 1 + self.network.below(60);
+            self.at(later, Happening::Gone { at, member });
+        }
+    }
+
+    /// The whole machine ends now, so that nobody tells the others.
+    fn vanish(&mut self, member: u64, back_after: u64) {
         let Some(mut running) = self.slot(member).running.take() else { return };
         self.stats.crashes += 1;
         told!(self, "member {member} ends, applied {}", running.store.read().applied_index());
@@ -510,10 +531,6 @@ impl World {
             self.answer(operation as usize, Outcome::Unknown);
         }
         self.slot(member).paused_until = 0;
-        for at in (1..=self.plan.members).filter(|at| *at != member) {
-            let later = self.now + 1 + self.network.below(60);
-            self.at(later, Happening::Gone { at, member });
-        }
         let back = self.now + back_after.max(1);
         self.at(back, Happening::Restart { member });
     }
@@ -545,8 +562,13 @@ impl World {
             }
         }
         let result = result.and_then(|_| running.driver.work(&mut running.waiting, instant(now)));
-        let has_power = result.is_ok() && !running.fuse.lock().is_blown;
         let messages = running.take_messages();
+        let has_just_voted = {
+            let mut fuse = running.fuse.lock();
+            let has_voted = std::mem::take(&mut fuse.has_voted) && !fuse.is_blown;
+            has_voted && fuse.burns(|point| point == CrashPoint::AfterVote)
+        };
+        let has_power = result.is_ok() && !running.fuse.lock().is_blown;
         let term = running.driver.core.term();
         if term > self.last_term {
             self.last_term = term;
@@ -558,7 +580,7 @@ impl World {
         }
         self.after_apply(member)?;
         if !has_power {
-            let back = 50 + self.disk_random.below(1_000);
+            let back = if has_just_voted { 0 } else { 50 + self.disk_random.below(1_000) };
             self.crash(member, back);
             return Ok(());
         }
@@ -1208,6 +1230,10 @@ impl World {
                 }
             }
             FaultKind::Pause => self.slot(member).paused_until = until,
+            FaultKind::Election => {
+                self.vanish(member, lasts);
+                self.slot(member).next_cut = Some(CrashPoint::AfterVote);
+            }
             FaultKind::Part | FaultKind::Mute | FaultKind::Deaf => {
                 for other in others {
                     if kind != FaultKind::Deaf {
@@ -1230,7 +1256,7 @@ impl World {
                 }
             }
             FaultKind::LoseDisk => {
-                self.crash(member, lasts);
+                self.vanish(member, lasts);
                 let slot = self.slot(member);
                 slot.disk = Arc::default();
                 slot.is_rejoining = true;
@@ -1264,6 +1290,7 @@ impl World {
         self.storm = false;
         self.cut.clear();
         for member in 1..=self.plan.members {
+            self.slot(member).next_cut = None;
             if let Some(running) = self.running(member) {
                 running.fuse.lock().armed = None;
             } else {
