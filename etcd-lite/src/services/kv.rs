@@ -14,11 +14,15 @@ use super::{Context, learner, status};
 use crate::member::{Member, ProposeError};
 use crate::request_text;
 
+/// What an entry of etcd's log has besides a request: the request's tag, and a header with an id of 64 bits. Its limit is for all of that.
+const ENTRY_BYTES: usize = 1 + 14;
+
 pub(crate) struct KvService<M>(pub(crate) Arc<Context<M>>);
 
 impl<M: Member> KvService<M> {
     fn check_size(&self, request: &impl Message) -> Result<(), Status> {
-        if request.encoded_len() > self.0.config.request_bytes_max {
+        let bytes = request.encoded_len();
+        if bytes + prost::length_delimiter_len(bytes) + ENTRY_BYTES > self.0.config.request_bytes_max {
             return Err(status::of_propose(ProposeError::TooLarge));
         }
         Ok(())

@@ -127,6 +127,10 @@ async fn refusals_have_etcds_codes_and_texts() {
         (status.code(), status.message()),
         (Code::InvalidArgument, "etcdserver: request is too large")
     );
+    // The request itself is not, but what etcd writes to its log for it.
+    let status = kv.put(put("k", vec![0; 1536 * 1024 - 20])).await.expect_err("too large");
+    assert_eq!(status.message(), "etcdserver: request is too large");
+    kv.put(put("k", vec![0; 1536 * 1024 - 30])).await.expect("not too large");
     let range = pb::RangeRequest { key: "k".into(), revision: 9, ..Default::default() };
     let status = kv.range(range).await.expect_err("future");
     assert_eq!(
