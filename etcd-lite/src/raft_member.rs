@@ -438,16 +438,17 @@ pub(crate) fn choose_store(
     log_start: u64,
     log_end: u64,
 ) -> anyhow::Result<(Store, bool)> {
-    choose_state(checkpointed, || snapshot_file::newest(snapshot_dir), log_start, log_end)
+    choose_state(checkpointed, snapshot_file::newest_first(snapshot_dir), log_start, log_end)
 }
 
-/// As [`choose_store`], with snapshots wherever they come from.
+/// As [`choose_store`], with snapshots, newest first, wherever they come from. The newest may be ahead of the log: it came from the leader, and the
+/// process ended before the log knew.
 ///
 /// # Errors
 /// None fits the log.
 pub fn choose_state(
     checkpointed: Option<Store>,
-    newest_snapshot: impl FnOnce() -> Option<Store>,
+    snapshots: impl IntoIterator<Item = Store>,
     log_start: u64,
     log_end: u64,
 ) -> anyhow::Result<(Store, bool)> {
@@ -464,9 +465,9 @@ pub fn choose_state(
     if log_start == 0 {
         return Ok((Store::new(), true));
     }
-    match newest_snapshot() {
-        Some(store) if fits(&store) => Ok((store, true)),
-        _ => bail!(
+    match snapshots.into_iter().find(fits) {
+        Some(store) => Ok((store, true)),
+        None => bail!(
             "the log begins after entry {log_start} and there is no readable checkpoint or snapshot of what came before; move the data directory \
              aside and start with --initial-cluster-state=existing, so that this member takes the state from the others"
         ),
@@ -615,5 +616,25 @@ impl Member for RaftMember {
 
     fn lease_ttl_seconds_min(&self) -> i64 {
         (3 * self.config.election.as_millis() / 2).div_ceil(1000) as i64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The log begins after entry 18, which the member's own snapshot covers; then the leader sent one of entry 33, and the power went before the log
+    /// knew. The checkpoint was not flushed yet.
+    #[test]
+    fn a_snapshot_ahead_of_the_log_does_not_hide_the_one_that_fits() {
+        let dir = tempfile::tempdir().expect("dir");
+        for index in [18, 33] {
+            let mut store = Store::new();
+            store.advance(index, 5);
+            snapshot_file::write(dir.path(), index, 5, store.records().collect()).expect("write");
+        }
+        let (store, is_to_be_written) = choose_store(None, dir.path(), 18, 19).expect("a state");
+        assert_eq!((store.applied_index(), is_to_be_written), (18, true));
+        assert!(choose_store(None, dir.path(), 20, 25).is_err());
     }
 }

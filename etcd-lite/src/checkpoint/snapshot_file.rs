@@ -188,13 +188,12 @@ pub fn files_named(dir: &Path) -> io::Result<HashSet<u64>> {
     Ok(named)
 }
 
-/// The newest readable snapshot, if any; damaged ones are passed over with a warning.
-pub fn newest(dir: &Path) -> Option<Store> {
-    list(dir)
-        .ok()?
-        .into_iter()
-        .rev()
-        .find_map(|path| read(&path).map_err(|error| tracing::warn!(error, "passing over a snapshot")).ok())
+/// The readable snapshots, newest first, each read when it is asked for; damaged ones are passed over with a warning.
+pub fn newest_first(dir: &Path) -> impl Iterator<Item = Store> {
+    let paths = list(dir).unwrap_or_default();
+    let readable =
+        |path: PathBuf| read(&path).map_err(|error| tracing::warn!(error, "passing over a snapshot")).ok();
+    paths.into_iter().rev().filter_map(readable)
 }
 
 #[cfg(test)]
@@ -207,12 +206,12 @@ mod tests {
         let mut store = Store::new();
         store.advance(7, 2);
         write(dir.path(), 7, 2, store.records().collect()).expect("write");
-        assert_eq!(newest(dir.path()).expect("a snapshot").hash_all(), store.hash_all());
+        assert_eq!(newest_first(dir.path()).next().expect("a snapshot").hash_all(), store.hash_all());
         let path = path_of(dir.path(), 7);
         let mut bytes = std::fs::read(&path).expect("read");
         bytes[20] ^= 1;
         std::fs::write(&path, bytes).expect("write");
         assert!(read(&path).expect_err("damage").contains("damaged"));
-        assert!(newest(dir.path()).is_none());
+        assert!(newest_first(dir.path()).next().is_none());
     }
 }

@@ -210,8 +210,8 @@ pub fn start(plan: &Plan, disk: &Arc<Mutex<SimDisk>>, birth: &Birth) -> Result<R
             let records = disk.checkpoint.iter().map(|(key, value)| (key, value.clone()));
             Some(Store::load(records).map_err(|error| format!("the checkpoint: {error}"))?)
         };
-        let newest = || disk.snapshots.last_key_value().and_then(|(_, snapshot)| snapshot.load().ok());
-        choose_state(checkpoint, newest, replay.snapshot.0, last).map_err(|error| error.to_string())?
+        let newest_first = disk.snapshots.values().rev().filter_map(|snapshot| snapshot.load().ok());
+        choose_state(checkpoint, newest_first, replay.snapshot.0, last).map_err(|error| error.to_string())?
     };
     if rewrite {
         let mut disk = disk.lock();
