@@ -300,16 +300,12 @@ impl Wal {
         if end > self.reserved_bytes {
             self.reserve(end);
         }
+        let written = self.write();
         let io = |source| WalError::Io {
             path: self.segments.last().map(|s| s.path.clone()).unwrap_or_default(),
             source,
         };
-        component_base::failpoint::hit_io("wal.before_write").map_err(io)?;
-        if let Err(error) = component_base::failpoint::hit_io("wal.short_write") {
-            let half = self.buffer.len() / 2;
-            self.file.write_all(&self.buffer[..half]).and(Err(error)).map_err(io)?;
-        }
-        self.file.write_all(&self.buffer).map_err(io)?;
+        written.map_err(io)?;
         self.file_bytes = end;
         if let Some(metrics) = &self.metrics {
             metrics.wal_bytes.inc_by(self.buffer.len() as i64);
@@ -328,6 +324,23 @@ impl Wal {
             self.cut()?;
         }
         Ok(())
+    }
+
+    /// Writes what was appended. What comes of a write that fails was promised to nobody and is cut off, as far as that works: a record that ends within
+    /// a sector looks like a damaged one at the next start.
+    fn write(&mut self) -> io::Result<()> {
+        use component_base::failpoint::hit_io;
+        let written = hit_io("wal.before_write").and_then(|()| {
+            if let Err(error) = hit_io("wal.short_write") {
+                let half = self.buffer.len() / 2;
+                return self.file.write_all(&self.buffer[..half]).and(Err(error));
+            }
+            self.file.write_all(&self.buffer)
+        });
+        if written.is_err() {
+            let _ = self.file.set_len(self.file_bytes);
+        }
+        written
     }
 
     /// Cuts off what was reserved and not used.
