@@ -28,6 +28,7 @@ use super::metrics::{PeerMetrics, PeersMetrics};
 use crate::corruption::KeySpaceHash;
 use crate::member::{LeaseTimeToLive, ProposeError};
 use crate::raft::driver::Input;
+use crate::raft::prepared::Prepared;
 use crate::raft_member::{REMOVED, RaftMember};
 
 /// Messages that may wait for a peer; beyond that they are dropped, as on a bad network.
@@ -56,7 +57,7 @@ pub struct Peers {
     tls: Option<PeerTls>,
     peers: RwLock<HashMap<u64, Peer>>,
     members: RwLock<Members>,
-    snapshots: Mutex<HashMap<u64, Prepared>>,
+    snapshots: Prepared<Announced>,
     inputs: Arc<OnceLock<mpsc::Sender<Input>>>,
     store: OnceLock<Arc<RwLock<Store>>>,
     member: OnceLock<Weak<RaftMember>>,
@@ -79,8 +80,8 @@ struct Peer {
     metrics: Arc<PeerMetrics>,
 }
 
-struct Prepared {
-    index: u64,
+/// A store as a snapshot message announces it.
+struct Announced {
     term: u64,
     records: Vec<Record>,
 }
@@ -102,7 +103,7 @@ impl Peers {
             tls,
             peers: RwLock::default(),
             members: RwLock::default(),
-            snapshots: Mutex::default(),
+            snapshots: Prepared::default(),
             inputs: Arc::default(),
             store: OnceLock::new(),
             member: OnceLock::new(),
@@ -380,22 +381,23 @@ impl Peers {
 
     /// Keeps the records of a snapshot until its announcement is sent to the member.
     pub fn prepare_snapshot(&self, to: u64, index: u64, term: u64, records: Vec<Record>) {
-        self.snapshots.lock().insert(to, Prepared { index, term, records });
+        self.snapshots.keep(to, index, Announced { term, records });
     }
 
     fn send_snapshot(self: &Arc<Self>, message: Message, channel: Channel, metrics: Arc<PeerMetrics>) {
         let (to, peers) = (message.to, Arc::clone(self));
-        let Some(prepared) = self.snapshots.lock().remove(&to) else { return };
+        let Some(Announced { term, records }) = self.snapshots.take(&message) else { return };
+        let index = message.get_snapshot().get_metadata().index;
         self.elsewhere.spawn(async move {
             let head = SnapshotHead {
                 cluster_id: peers.cluster_id,
-                index: prepared.index,
-                term: prepared.term,
+                index,
+                term,
                 message: message.write_to_bytes().unwrap_or_default().into(),
             };
             let (sender, receiver) = mpsc::channel(2);
             let feed = tokio::spawn(async move {
-                for part in parts(head, prepared.records) {
+                for part in parts(head, records) {
                     if sender.send(part).await.is_err() {
                         return;
                     }

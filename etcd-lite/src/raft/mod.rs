@@ -6,6 +6,7 @@ pub mod core;
 pub mod driver;
 pub mod election;
 pub mod log;
+pub mod prepared;
 pub mod reads;
 pub mod waiters;
 pub mod wal_disk;

@@ -16,17 +16,12 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
+use super::http2_frames::{HEAD_BYTES, HEADERS, Head, PREFACE};
 use super::huffman;
-
-/// What an HTTP/2 client sends first.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-const FRAME_HEADER_BYTES: usize = 9;
 
 /// Largest frame a client may send while nothing else is agreed.
 const FRAME_BYTES_MAX: usize = 16_384;
 
-const TYPE_HEADERS: u8 = 1;
 const FLAG_PADDED: u8 = 0x8;
 const FLAG_PRIORITY: u8 = 0x20;
 
@@ -144,17 +139,17 @@ impl Scanner {
                     *self = Self::Frame;
                 }
                 Self::Frame => {
-                    let &mut [a, b, c, kind, flags, ..] = rest else { return position };
-                    let frame_bytes = FRAME_HEADER_BYTES + u32::from_be_bytes([0, a, b, c]) as usize;
-                    if kind != TYPE_HEADERS || frame_bytes > FRAME_HEADER_BYTES + FRAME_BYTES_MAX {
+                    let Some(head) = rest.first_chunk().copied().map(Head::of) else { return position };
+                    let frame_bytes = HEAD_BYTES + head.payload_bytes;
+                    if head.kind != HEADERS || head.payload_bytes > FRAME_BYTES_MAX {
                         *self = Self::Skip(frame_bytes);
                         continue;
                     }
-                    let Some(payload) = rest.get_mut(FRAME_HEADER_BYTES..frame_bytes) else {
+                    let Some(payload) = rest.get_mut(HEAD_BYTES..frame_bytes) else {
                         return position;
                     };
                     // A frame that cannot be followed passes; the HTTP/2 library judges it.
-                    let _ = mend_headers(payload, flags);
+                    let _ = mend_headers(payload, head.flags);
                     position += frame_bytes;
                 }
             }

@@ -13,6 +13,7 @@ mod election;
 mod gateway;
 mod gateway_json;
 mod health;
+mod http2_frames;
 mod huffman;
 mod in_process;
 mod kv;

@@ -12,15 +12,8 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What an HTTP/2 client sends first.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const HEAD_BYTES: usize = 9;
+use super::http2_frames::{DATA, GOAWAY, HEAD_BYTES, HEADERS, Head, PING, PREFACE, RST_STREAM};
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
 const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
 
@@ -33,14 +26,6 @@ const IDLE_MIN: Duration = Duration::from_secs(2 * 60 * 60);
 const MIN_IF_ZERO: Duration = Duration::from_secs(5 * 60);
 /// Pings too early that are let pass.
 const STRIKES_MAX: u32 = 2;
-
-/// The head of a frame.
-#[derive(Clone, Copy, Debug)]
-struct Head {
-    kind: u8,
-    flags: u8,
-    stream: u32,
-}
 
 /// Where in a sequence of frames the next byte is.
 #[derive(Default)]
@@ -65,10 +50,10 @@ impl Frames {
             self.head_filled += taken;
             bytes = &bytes[taken..];
             if self.head_filled == HEAD_BYTES {
-                let [a, b, c, kind, flags, s @ ..] = self.head;
+                let head = Head::of(self.head);
                 self.head_filled = 0;
-                self.payload_left = u32::from_be_bytes([0, a, b, c]) as usize;
-                each(Head { kind, flags, stream: u32::from_be_bytes(s) & 0x7fff_ffff });
+                self.payload_left = head.payload_bytes;
+                each(head);
             }
         }
     }
@@ -289,7 +274,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn head(kind: u8, flags: u8, stream: u32) -> Head {
-        Head { kind, flags, stream }
+        Head { payload_bytes: 0, kind, flags, stream }
     }
 
     /// After how many pings, so far apart, a client is sent away; the server does something between them.

@@ -17,6 +17,7 @@ use etcd_lite::raft::applier::{Applier, Apply};
 use etcd_lite::raft::core::{CoreConfig, RaftCore};
 use etcd_lite::raft::driver::{Driver, Input, View, Waiting};
 use etcd_lite::raft::log::{RaftLog, SnapshotPosition};
+use etcd_lite::raft::prepared::Prepared;
 use etcd_lite::raft::waiters::{Answer, Waiters};
 use etcd_lite::raft::wal_disk::{to_entry, to_hard_state};
 use etcd_lite::raft_member::{choose_state, log_start};
@@ -112,7 +113,7 @@ pub struct Running {
     /// Messages of this round.
     pub outbox: Arc<Mutex<Vec<Message>>>,
     /// Snapshots that consensus asked for, by receiver.
-    pub prepared: Arc<Mutex<HashMap<u64, Arc<Snapshot>>>>,
+    pub prepared: Arc<Prepared<Arc<Snapshot>>>,
     /// The power.
     pub fuse: Arc<Mutex<Fuse>>,
     /// The state machine.
@@ -222,7 +223,7 @@ pub fn start(plan: &Plan, disk: &Arc<Mutex<SimDisk>>, birth: &Birth) -> Result<R
     let seen_revision = store.revision();
     let members = store.members().clone();
     let store = Arc::new(RwLock::new(store));
-    let prepared: Arc<Mutex<HashMap<u64, Arc<Snapshot>>>> = Arc::default();
+    let prepared: Arc<Prepared<Arc<Snapshot>>> = Arc::default();
     let (source, outgoing) = (Arc::clone(&store), Arc::clone(&prepared));
     let raft_log = RaftLog::new(
         &members,
@@ -234,7 +235,7 @@ pub fn start(plan: &Plan, disk: &Arc<Mutex<SimDisk>>, birth: &Birth) -> Result<R
             let (index, term, members) =
                 (store.applied_index(), store.applied_term(), store.members().clone());
             if members.suffrage(to) != Suffrage::None {
-                outgoing.lock().insert(to, Arc::new(Snapshot::new(index, store.records())));
+                outgoing.keep(to, index, Arc::new(Snapshot::new(index, store.records())));
             }
             SnapshotPosition { index, term, members }
         }),
@@ -359,11 +360,13 @@ impl Running {
     pub fn take_messages(&mut self) -> Vec<(Message, Option<Arc<Snapshot>>)> {
         let messages = std::mem::take(&mut *self.outbox.lock());
         let with_snapshot = |message: Message| {
-            let is_snapshot = message.get_msg_type() == MessageType::MsgSnapshot;
-            let snapshot = if is_snapshot { self.prepared.lock().remove(&message.to) } else { None };
-            (message, snapshot)
+            if message.get_msg_type() != MessageType::MsgSnapshot {
+                return Some((message, None));
+            }
+            let snapshot = self.prepared.take(&message)?;
+            Some((message, Some(snapshot)))
         };
-        messages.into_iter().map(with_snapshot).collect()
+        messages.into_iter().filter_map(with_snapshot).collect()
     }
 
     /// Takes what the applier handed to the checkpoint's writer.

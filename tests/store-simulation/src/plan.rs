@@ -7,6 +7,8 @@ use store_clients::random::{Random, Stream};
 pub const FAULTS_UNTIL: u64 = 9_000;
 /// When clients stop asking.
 pub const CLIENTS_UNTIL: u64 = 11_500;
+/// When the last leases end, so that all members have applied that by the end.
+pub const LEASES_UNTIL: u64 = 17_000;
 /// When all has come to rest.
 pub const END: u64 = 18_000;
 
