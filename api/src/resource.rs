@@ -2,6 +2,15 @@
 //!
 //! One row a resource and version. Never says how a kind behaves: that is [`crate::kinds`] and the server's strategies.
 
+mod apps;
+mod authentication;
+mod authorization;
+mod coordination;
+mod core;
+mod discovery;
+mod events;
+mod scheduling;
+
 use crate::status::{GroupKind, GroupResource};
 
 /// One resource in one version.
@@ -143,134 +152,37 @@ const fn review(
     }
 }
 
-static TABLE: &[Resource] = &[
-    Resource {
-        verbs: CREATE,
-        storage_api_version: "",
-        ..core("Binding", "bindings", "binding", NOTHING, "")
-    },
-    core("ConfigMap", "configmaps", "configmap", &["cm"], "configmaps"),
-    core("Endpoints", "endpoints", "endpoints", &["ep"], "services/endpoints"),
-    core("Event", "events", "event", &["ev"], "events"),
-    Resource {
-        namespaced: false,
-        verbs: NAMESPACE_VERBS,
-        subresources: &[
-            sub("finalize", "", "v1", "Namespace", &["update"]),
-            sub("status", "", "v1", "Namespace", READ_AND_WRITE),
-        ],
-        ..core("Namespace", "namespaces", "namespace", &["ns"], "namespaces")
-    },
-    Resource {
-        namespaced: false,
-        subresources: &[sub("status", "", "v1", "Node", READ_AND_WRITE)],
-        ..core("Node", "nodes", "node", &["no"], "minions")
-    },
-    Resource {
-        categories: &["all"],
-        subresources: &[
-            sub("attach", "", "v1", "PodAttachOptions", CONNECT),
-            sub("binding", "", "v1", "Binding", CREATE),
-            sub("eviction", "policy", "v1", "Eviction", CREATE),
-            sub("exec", "", "v1", "PodExecOptions", CONNECT),
-            sub("log", "", "v1", "Pod", GET),
-            sub("portforward", "", "v1", "PodPortForwardOptions", CONNECT),
-            sub("status", "", "v1", "Pod", READ_AND_WRITE),
-        ],
-        ..core("Pod", "pods", "pod", &["po"], "pods")
-    },
-    core("Secret", "secrets", "secret", NOTHING, "secrets"),
-    Resource {
-        subresources: &[sub("token", "authentication.k8s.io", "v1", "TokenRequest", CREATE)],
-        ..core("ServiceAccount", "serviceaccounts", "serviceaccount", &["sa"], "serviceaccounts")
-    },
-    Resource {
-        categories: &["all"],
-        subresources: &[sub("status", "", "v1", "Service", READ_AND_WRITE)],
-        ..core("Service", "services", "service", &["svc"], "services/specs")
-    },
-    Resource {
-        group: "apps",
-        categories: &["all"],
-        subresources: &[
-            sub("scale", "autoscaling", "v1", "Scale", READ_AND_WRITE),
-            sub("status", "apps", "v1", "Deployment", READ_AND_WRITE),
-        ],
-        storage_api_version: "apps/v1",
-        ..core("Deployment", "deployments", "deployment", &["deploy"], "deployments")
-    },
-    Resource {
-        group: "apps",
-        categories: &["all"],
-        subresources: &[
-            sub("scale", "autoscaling", "v1", "Scale", READ_AND_WRITE),
-            sub("status", "apps", "v1", "ReplicaSet", READ_AND_WRITE),
-        ],
-        storage_api_version: "apps/v1",
-        ..core("ReplicaSet", "replicasets", "replicaset", &["rs"], "replicasets")
-    },
-    review("authentication.k8s.io", "SelfSubjectReview", "selfsubjectreviews", "selfsubjectreview"),
-    review("authentication.k8s.io", "TokenReview", "tokenreviews", "tokenreview"),
-    Resource {
-        namespaced: true,
-        ..review(
-            "authorization.k8s.io",
-            "LocalSubjectAccessReview",
-            "localsubjectaccessreviews",
-            "localsubjectaccessreview",
-        )
-    },
-    review(
-        "authorization.k8s.io",
-        "SelfSubjectAccessReview",
-        "selfsubjectaccessreviews",
-        "selfsubjectaccessreview",
-    ),
-    review(
-        "authorization.k8s.io",
-        "SelfSubjectRulesReview",
-        "selfsubjectrulesreviews",
-        "selfsubjectrulesreview",
-    ),
-    review("authorization.k8s.io", "SubjectAccessReview", "subjectaccessreviews", "subjectaccessreview"),
-    Resource {
-        group: "coordination.k8s.io",
-        storage_api_version: "coordination.k8s.io/v1",
-        ..core("Lease", "leases", "lease", NOTHING, "leases")
-    },
-    Resource {
-        group: "discovery.k8s.io",
-        storage_api_version: "discovery.k8s.io/v1",
-        ..core("EndpointSlice", "endpointslices", "endpointslice", NOTHING, "endpointslices")
-    },
-    Resource { group: "events.k8s.io", ..core("Event", "events", "event", &["ev"], "events") },
-    Resource {
-        group: "scheduling.k8s.io",
-        namespaced: false,
-        storage_api_version: "scheduling.k8s.io/v1",
-        ..core("PriorityClass", "priorityclasses", "priorityclass", &["pc"], "priorityclasses")
-    },
+/// One list a group, in discovery's order.
+const GROUPS: &[&[Resource]] = &[
+    core::ROWS,
+    apps::ROWS,
+    authentication::ROWS,
+    authorization::ROWS,
+    coordination::ROWS,
+    discovery::ROWS,
+    events::ROWS,
+    scheduling::ROWS,
 ];
 
 /// Every resource, grouped by API group and version, in discovery's order.
-pub fn table() -> &'static [Resource] {
-    TABLE
+pub fn table() -> impl Iterator<Item = &'static Resource> {
+    GROUPS.iter().copied().flatten()
 }
 
 /// The resource at a URL's group, version and plural.
 pub fn lookup(group: &str, version: &str, plural: &str) -> Option<&'static Resource> {
-    TABLE.iter().find(|row| row.plural == plural && row.group == group && row.version == version)
+    table().find(|row| row.plural == plural && row.group == group && row.version == version)
 }
 
 /// The resource whose objects have this group, version and kind.
 pub fn lookup_kind(group: &str, version: &str, kind: &str) -> Option<&'static Resource> {
-    TABLE.iter().find(|row| row.kind == kind && row.group == group && row.version == version)
+    table().find(|row| row.kind == kind && row.group == group && row.version == version)
 }
 
 /// Every group with a resource and its version, the core group (empty name) first.
 pub fn groups() -> Vec<(&'static str, &'static str)> {
     let mut groups: Vec<(&'static str, &'static str)> = Vec::new();
-    for row in TABLE {
+    for row in table() {
         if !groups.contains(&(row.group, row.version)) {
             groups.push((row.group, row.version));
         }
@@ -294,8 +206,8 @@ mod tests {
 
     #[test]
     fn no_two_rows_share_a_url_and_only_events_share_a_store() {
-        for (index, row) in table().iter().enumerate() {
-            for other in &table()[index + 1..] {
+        for (index, row) in table().enumerate() {
+            for other in table().skip(index + 1) {
                 assert!((row.group, row.version, row.plural) != (other.group, other.version, other.plural));
                 if row.is_stored() && row.storage_prefix == other.storage_prefix {
                     assert_eq!(row.plural, "events");

@@ -31,7 +31,7 @@ impl Format {
 /// The OpenAPI v3 document of one group and version, with its paths and the schemas that they use. `release` is the
 /// Kubernetes version that `info.version` names. A group that has no resource gives a document without paths.
 pub fn v3_document(group: &str, version: &str, release: &str) -> Value {
-    let rows = || resource::table().iter().filter(|row| row.group == group && row.version == version);
+    let rows = || resource::table().filter(|row| row.group == group && row.version == version);
     let mut schemas = Map::new();
     let mut paths = Map::new();
     for row in rows() {

@@ -53,7 +53,7 @@ impl Cache {
     pub fn new(root: &str, events_min: usize) -> Self {
         let stored = |resource: &&'static Resource| resource.is_stored();
         let mut caches: Vec<Arc<ResourceCache>> = Vec::new();
-        for resource in coracle_api::resource::table().iter().filter(stored) {
+        for resource in coracle_api::resource::table().filter(stored) {
             let strategy = strategy::for_resource(resource);
             if strategy.stored_as().is_none() {
                 let prefix = keys::resource_prefix(root, resource);
@@ -62,7 +62,7 @@ impl Cache {
         }
         caches.sort_by(|a, b| a.prefix.cmp(&b.prefix));
         let mut by_resource = HashMap::new();
-        for resource in coracle_api::resource::table().iter().filter(stored) {
+        for resource in coracle_api::resource::table().filter(stored) {
             let prefix =
                 keys::resource_prefix(root, strategy::for_resource(resource).stored_as().unwrap_or(resource));
             if let Ok(index) = caches.binary_search_by(|cache| cache.prefix.cmp(&prefix)) {

@@ -61,7 +61,6 @@ pub fn document(core: bool, version: Version) -> Value {
         .filter(|(group, _)| group.is_empty() == core)
         .map(|(group, version)| {
             let resources: Vec<Value> = resource::table()
-                .iter()
                 .filter(|row| row.group == group && row.version == version)
                 .map(entry)
                 .collect();

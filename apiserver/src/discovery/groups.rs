@@ -42,7 +42,7 @@ pub fn group(name: &str) -> Option<Value> {
 /// `/api/VERSION` and `/apis/GROUP/VERSION`.
 pub fn resource_list(group: &str, version: &str) -> Option<Value> {
     let mut resources = Vec::new();
-    for row in resource::table().iter().filter(|row| row.group == group && row.version == version) {
+    for row in resource::table().filter(|row| row.group == group && row.version == version) {
         resources.push(entry(row));
         resources.extend(row.subresources.iter().map(|subresource| part(row, subresource)));
     }

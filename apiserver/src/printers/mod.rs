@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn every_kind_has_as_many_cells_as_columns_even_for_an_empty_object() {
-        for row in resource::table().iter().filter(|row| row.is_stored()) {
+        for row in resource::table().filter(|row| row.is_stored()) {
             let table = table_at(row, &[json!({"metadata": {"name": "x"}})], OPTIONS, Timestamp::UNIX_EPOCH);
             let columns = table["columnDefinitions"].as_array().expect("columns");
             let cells = table["rows"][0]["cells"].as_array().expect("cells");

@@ -1,7 +1,7 @@
 //! Request bodies in Kubernetes' protobuf form, turned into the value that the same object has in JSON. Pure.
 //!
 //! Typed clients send `application/vnd.kubernetes.protobuf`: four magic bytes, then an envelope with apiVersion, kind and
-//! the object's own message. What the messages hold is `messages.txt`. Answers are never written in this form.
+//! the object's own message. What the messages hold is in `messages`. Answers are never written in this form.
 
 mod message;
 mod table;

@@ -1,11 +1,26 @@
-//! Which fields the API's messages have: `messages.txt`, read once. Never reads a request.
+//! Which fields the API's messages have: the texts in `messages`, one a group, read once. Never reads a request.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+/// See `messages/README.md`.
+const MESSAGES: &[&str] = &[
+    include_str!("messages/apps.txt"),
+    include_str!("messages/authentication.txt"),
+    include_str!("messages/authorization.txt"),
+    include_str!("messages/autoscaling.txt"),
+    include_str!("messages/coordination.txt"),
+    include_str!("messages/core.txt"),
+    include_str!("messages/discovery.txt"),
+    include_str!("messages/events.txt"),
+    include_str!("messages/meta.txt"),
+    include_str!("messages/policy.txt"),
+    include_str!("messages/scheduling.txt"),
+];
+
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
-    // The text is a part of the program; the tests read it.
-    Table::parse(include_str!("messages.txt")).expect("messages.txt is well formed")
+    // The texts are a part of the program; the tests read them.
+    Table::parse(MESSAGES).expect("the messages are well formed")
 });
 
 /// All messages.
@@ -77,10 +92,10 @@ pub(super) fn message(name: &str) -> Option<&'static Message> {
 }
 
 impl Table {
-    fn parse(text: &'static str) -> Result<Self, String> {
+    fn parse(texts: &[&'static str]) -> Result<Self, String> {
         let mut messages: HashMap<&'static str, Message> = HashMap::new();
         let mut current = None;
-        for line in text.lines().filter(|line| !line.starts_with('#')) {
+        for line in texts.iter().flat_map(|text| text.lines()) {
             let Some(row) = line.strip_prefix(' ') else {
                 current = Some(messages.entry(line).or_default());
                 continue;
@@ -245,7 +260,7 @@ mod tests {
         for text in
             [" 1 name string", "v1/A\n x name string", "v1/A\n 1 name text", "v1/A\n 1 a bool\n 1 b bool"]
         {
-            assert!(Table::parse(text).is_err(), "{text:?}");
+            assert!(Table::parse(&[text]).is_err(), "{text:?}");
         }
     }
 }

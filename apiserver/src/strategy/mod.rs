@@ -4,6 +4,7 @@
 pub mod common;
 pub mod event;
 pub mod generic;
+mod groups;
 pub mod namespace;
 pub mod node;
 pub mod plain;
@@ -186,23 +187,15 @@ pub trait Strategy: Send + Sync {
 
 /// The strategy of a resource.
 pub fn for_resource(resource: &Resource) -> &'static dyn Strategy {
-    match (resource.group, resource.plural) {
-        ("", "configmaps") => &plain::CONFIG_MAP,
-        ("", "endpoints") => &plain::ENDPOINTS,
-        ("", "events") => &event::Event,
-        ("", "namespaces") => &namespace::Namespace,
-        ("", "nodes") => &node::Node,
-        ("", "pods") => &pod::Pod,
-        ("", "secrets") => &plain::SECRET,
-        ("", "serviceaccounts") => &plain::SERVICE_ACCOUNT,
-        ("", "services") => &service::Service,
-        ("apps", "deployments") => &workload::DEPLOYMENT,
-        ("apps", "replicasets") => &workload::REPLICA_SET,
-        ("coordination.k8s.io", "leases") => &plain::LEASE,
-        ("discovery.k8s.io", "endpointslices") => &plain::ENDPOINT_SLICE,
-        ("events.k8s.io", "events") => &event::EventOfEventsGroup,
-        ("scheduling.k8s.io", "priorityclasses") => &plain::PRIORITY_CLASS,
-        // Kinds that only hold what clients put in, and virtual ones, which are never stored.
-        _ => &generic::Generic,
-    }
+    let found = match resource.group {
+        "" => groups::core(resource.plural),
+        "apps" => groups::apps(resource.plural),
+        "coordination.k8s.io" => groups::coordination(resource.plural),
+        "discovery.k8s.io" => groups::discovery(resource.plural),
+        "events.k8s.io" => groups::events(resource.plural),
+        "scheduling.k8s.io" => groups::scheduling(resource.plural),
+        _ => None,
+    };
+    // Kinds that only hold what clients put in, and virtual ones, which are never stored.
+    found.unwrap_or(&generic::Generic)
 }

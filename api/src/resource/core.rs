@@ -1,0 +1,51 @@
+//! The resources of the core group.
+
+use super::{CONNECT, CREATE, GET, NAMESPACE_VERBS, NOTHING, READ_AND_WRITE, Resource, core, sub};
+
+pub(super) const ROWS: &[Resource] = &[
+    Resource {
+        verbs: CREATE,
+        storage_api_version: "",
+        ..core("Binding", "bindings", "binding", NOTHING, "")
+    },
+    core("ConfigMap", "configmaps", "configmap", &["cm"], "configmaps"),
+    core("Endpoints", "endpoints", "endpoints", &["ep"], "services/endpoints"),
+    core("Event", "events", "event", &["ev"], "events"),
+    Resource {
+        namespaced: false,
+        verbs: NAMESPACE_VERBS,
+        subresources: &[
+            sub("finalize", "", "v1", "Namespace", &["update"]),
+            sub("status", "", "v1", "Namespace", READ_AND_WRITE),
+        ],
+        ..core("Namespace", "namespaces", "namespace", &["ns"], "namespaces")
+    },
+    Resource {
+        namespaced: false,
+        subresources: &[sub("status", "", "v1", "Node", READ_AND_WRITE)],
+        ..core("Node", "nodes", "node", &["no"], "minions")
+    },
+    Resource {
+        categories: &["all"],
+        subresources: &[
+            sub("attach", "", "v1", "PodAttachOptions", CONNECT),
+            sub("binding", "", "v1", "Binding", CREATE),
+            sub("eviction", "policy", "v1", "Eviction", CREATE),
+            sub("exec", "", "v1", "PodExecOptions", CONNECT),
+            sub("log", "", "v1", "Pod", GET),
+            sub("portforward", "", "v1", "PodPortForwardOptions", CONNECT),
+            sub("status", "", "v1", "Pod", READ_AND_WRITE),
+        ],
+        ..core("Pod", "pods", "pod", &["po"], "pods")
+    },
+    core("Secret", "secrets", "secret", NOTHING, "secrets"),
+    Resource {
+        subresources: &[sub("token", "authentication.k8s.io", "v1", "TokenRequest", CREATE)],
+        ..core("ServiceAccount", "serviceaccounts", "serviceaccount", &["sa"], "serviceaccounts")
+    },
+    Resource {
+        categories: &["all"],
+        subresources: &[sub("status", "", "v1", "Service", READ_AND_WRITE)],
+        ..core("Service", "services", "service", &["svc"], "services/specs")
+    },
+];
