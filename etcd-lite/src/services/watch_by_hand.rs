@@ -112,3 +112,34 @@ impl<M: Member> WatchByHand<M> {
         Ok(responses)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::services::test_member::TestMember;
+    use coracle_proto::etcdserverpb::watch_request::RequestUnion;
+    use coracle_proto::etcdserverpb::{PutRequest, WatchCreateRequest, WatchProgressRequest};
+    use etcd_lite_core::Request;
+
+    #[test]
+    fn progress_is_told_when_all_that_was_written_before_the_question_was_told() {
+        let member = TestMember::new(16);
+        let mut watch = WatchByHand::new(Arc::clone(&member), 1_000, 100, Arc::default());
+        watch.open(1, 16);
+        let create = WatchCreateRequest { key: "k".into(), ..WatchCreateRequest::default() };
+        let progress = RequestUnion::ProgressRequest(WatchProgressRequest {});
+        watch.request(1, WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) });
+        watch.advance(1);
+        assert!(watch.read(1, 10).expect("a stream")[0].created);
+        let put = PutRequest { key: "other".into(), ..PutRequest::default() };
+        member.apply(Request::Put(put)).expect("revision 2");
+        watch.request(1, WatchRequest { request_union: Some(progress) });
+        watch.advance(1);
+        assert_eq!(watch.read(1, 10).expect("a stream"), []);
+        watch.tell();
+        watch.advance(1);
+        let answers = watch.read(1, 10).expect("a stream");
+        let revision = answers[0].header.map(|header| header.revision);
+        assert_eq!((answers.len(), answers[0].watch_id, revision), (1, -1, Some(2)));
+    }
+}

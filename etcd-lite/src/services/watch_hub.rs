@@ -48,7 +48,7 @@ pub(crate) struct StreamOut {
 #[derive(Default)]
 pub(crate) struct QueueState {
     queued_bytes: AtomicUsize,
-    /// A watcher left the hub, or the connection took a frame.
+    /// A watcher left the hub, the connection took a frame, or the hub got on.
     changed: Notify,
 }
 
@@ -148,6 +148,8 @@ struct State {
     synced_revision: i64,
     index: WatchIndex<WatcherKey>,
     watchers: HashMap<WatcherKey, SyncedWatcher>,
+    /// Streams that wait for `synced_revision` to get on, by their number.
+    awaiting: HashMap<u64, Arc<QueueState>>,
     next_stream: u64,
     /// There is no watcher, and the feed is not read: `synced_revision` says nothing.
     is_resting: bool,
@@ -182,6 +184,7 @@ impl<M: Member> WatchHub<M> {
             synced_revision,
             index: WatchIndex::default(),
             watchers: HashMap::new(),
+            awaiting: HashMap::new(),
             next_stream: 0,
             is_resting: false,
         };
@@ -239,6 +242,9 @@ impl<M: Member> WatchHub<M> {
     fn rests(&self) -> bool {
         let mut state = self.state.lock();
         state.is_resting = state.watchers.is_empty();
+        if state.is_resting {
+            state.call_awaiting();
+        }
         state.is_resting
     }
 
@@ -315,14 +321,20 @@ impl<M: Member> WatchHub<M> {
         }
     }
 
-    /// Sends a progress notification for the whole stream, if all its watchers are in the hub and there is room.
+    /// Sends a progress notification for the whole stream, if everything up to a revision has been told, all its watchers are in the hub and
+    /// there is room. If only the first is missing, the stream is called when that may have changed.
     pub(crate) fn notify_progress_all(
         &self,
         stream: u64,
+        revision_min: i64,
         watch_ids: impl Iterator<Item = i64>,
         out: &StreamOut,
     ) -> bool {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
+        if !state.is_resting && state.synced_revision < revision_min {
+            state.awaiting.insert(stream, Arc::clone(&out.queue));
+            return false;
+        }
         let is_synced = |id| state.watchers.contains_key(&(stream, id)) || mutant!(ProgressWhileBehind);
         let all_synced = watch_ids.into_iter().all(is_synced);
         let revision =
@@ -419,6 +431,7 @@ impl<M: Member> WatchHub<M> {
         self.metrics.watch_events.inc_by(sent_count);
         self.metrics.watch_watchers_slowed.inc_by(lagging.len() as u64);
         state.synced_revision = last_revision;
+        state.call_awaiting();
         self.metrics.watchers_behind.inc_by(lagging.len() as i64);
         for (key, next_revision) in lagging {
             state.send_back(key, next_revision);
@@ -431,6 +444,7 @@ impl<M: Member> WatchHub<M> {
         let mut state = self.state.lock();
         let first_revision = state.synced_revision + i64::from(!mutant!(ResyncTellsTwice));
         state.synced_revision = self.member.store().read().revision();
+        state.call_awaiting();
         let mut all: Vec<(WatcherKey, i64)> = state
             .watchers
             .iter()
@@ -445,6 +459,12 @@ impl<M: Member> WatchHub<M> {
 }
 
 impl State {
+    fn call_awaiting(&mut self) {
+        for (_, queue) in self.awaiting.drain() {
+            queue.changed.notify_one();
+        }
+    }
+
     fn remove(&mut self, key: WatcherKey) -> Option<SyncedWatcher> {
         let watcher = self.watchers.remove(&key)?;
         self.index.remove(&watcher.range, &key);

@@ -68,8 +68,9 @@ pub(crate) struct WatchStream<M: Member> {
     behind: VecDeque<i64>,
     pending: VecDeque<WatchFrame>,
     next_watch_id: i64,
-    /// A progress request waits until all watchers are in the hub.
-    progress_wanted: bool,
+    /// A progress request waits until all watchers are in the hub and have been told everything up to this revision: that of the store when it
+    /// came, so that clients find what they have written behind the answer.
+    progress_wanted: Option<i64>,
 }
 
 impl<M: Member> WatchStream<M> {
@@ -90,7 +91,7 @@ impl<M: Member> WatchStream<M> {
             behind: VecDeque::new(),
             pending: VecDeque::new(),
             next_watch_id: 0,
-            progress_wanted: false,
+            progress_wanted: None,
         }
     }
 
@@ -173,9 +174,11 @@ impl<M: Member> WatchStream<M> {
             }
             self.flush();
         }
-        if self.progress_wanted && self.pending.is_empty() {
+        if let Some(revision) = self.progress_wanted.filter(|_| self.pending.is_empty()) {
             let watch_ids = self.watchers.keys().copied();
-            self.progress_wanted = !self.hub.notify_progress_all(self.number, watch_ids, &self.out);
+            if self.hub.notify_progress_all(self.number, revision, watch_ids, &self.out) {
+                self.progress_wanted = None;
+            }
         }
     }
 
@@ -256,7 +259,9 @@ impl<M: Member> WatchStream<M> {
                     }));
                 }
             }
-            Some(RequestUnion::ProgressRequest(_)) => self.progress_wanted = true,
+            Some(RequestUnion::ProgressRequest(_)) => {
+                self.progress_wanted = Some(self.member.store().read().revision());
+            }
             None => {}
         }
     }
