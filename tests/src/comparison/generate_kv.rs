@@ -13,7 +13,7 @@ const DEPTH_MAX: u32 = 3;
 /// `--max-txn-ops`.
 const TXN_OPS_MAX: i64 = 128;
 /// `--max-request-bytes`.
-const REQUEST_BYTES_MAX: usize = 3 * 512 * 1024;
+pub(super) const REQUEST_BYTES_MAX: usize = 3 * 512 * 1024;
 
 impl Random {
     pub(crate) fn range(&mut self, world: World) -> pb::RangeRequest {

@@ -3,7 +3,9 @@
 
 use coracle_proto::etcdserverpb::range_request::SortOrder;
 use coracle_proto::mvccpb::event::EventType;
+use prost::Message as _;
 
+use super::generate_kv::REQUEST_BYTES_MAX;
 use super::normal::{Answer, Reply};
 use super::operation::Operation;
 use super::watches::Entry;
@@ -36,6 +38,22 @@ pub const KNOWN: &[KnownDifference] = &[
             let Operation::HashKv(request) = operation else { return false };
             matches!(theirs, Err(refusal) if refusal.message == "etcdserver: mvcc: required revision has been compacted")
                 && matches!(ours, Ok(Reply::HashKv(reply)) if reply.compact_revision == request.revision)
+        },
+    },
+    KnownDifference {
+        of: &[Program::Etcd34, Program::Etcd35],
+        because: "etcd's limit of a request is a byte higher in members whose id begins with a zero bit",
+        is_it: |operation, theirs, ours| {
+            let bytes = match operation {
+                Operation::Put(put) => put.encoded_len(),
+                Operation::Txn(txn) => txn.encoded_len(),
+                _ => return false,
+            };
+            // The entry in the log: tag and length of the request, then a header with an id of 9 or 10 bytes.
+            let entry_bytes = 1 + prost::length_delimiter_len(bytes) + bytes + 4 + 9;
+            entry_bytes == REQUEST_BYTES_MAX
+                && theirs.is_ok()
+                && matches!(ours, Err(refusal) if refusal.message == "etcdserver: request is too large")
         },
     },
 ];
