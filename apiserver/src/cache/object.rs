@@ -1,5 +1,5 @@
-//! One version of one object as bytes, encoded once: the JSON that every reader and watcher gets, resourceVersion included, plus what selectors
-//! need, found on first use.
+//! One version of one object as bytes, encoded once a form: the JSON that every reader and watcher gets, resourceVersion included; its protobuf
+//! form and what selectors need, found on first use.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::protobuf::{self, EncodeError};
 use crate::strategy::Strategy;
 
 /// The type of a watch event.
@@ -59,6 +60,14 @@ pub struct CachedObject {
     version_at: u32,
     labels: OnceLock<BTreeMap<String, String>>,
     fields: OnceLock<Box<[(&'static str, String)]>>,
+    protobuf: OnceLock<Result<ProtobufForm, EncodeError>>,
+}
+
+/// An object's protobuf form: the frame of a watch of the object's line type; the envelope and the message are slices of it.
+struct ProtobufForm {
+    frame: Bytes,
+    envelope_at: u32,
+    message_length: u32,
 }
 
 #[derive(Deserialize)]
@@ -151,6 +160,7 @@ impl CachedObject {
             version_at,
             labels: OnceLock::new(),
             fields: OnceLock::new(),
+            protobuf: OnceLock::new(),
         })
     }
 
@@ -204,6 +214,40 @@ impl CachedObject {
         line.extend_from_slice(wanted.opening().as_bytes());
         line.extend_from_slice(&self.line[self.line_type.opening().len()..]);
         Bytes::from(line)
+    }
+
+    fn protobuf(&self) -> Result<&ProtobufForm, EncodeError> {
+        let form = self.protobuf.get_or_init(|| {
+            let object = self.value().map_err(|_| EncodeError::Field("object"))?;
+            let protobuf::Encoded { envelope, message_length } = protobuf::encode(&object)?;
+            let frame = protobuf::watch_frame(self.line_type.as_str(), &envelope);
+            let envelope_at = (frame.len() - envelope.len()) as u32;
+            Ok(ProtobufForm { frame: frame.into(), envelope_at, message_length: message_length as u32 })
+        });
+        form.as_ref().map_err(EncodeError::clone)
+    }
+
+    /// The object's message in protobuf, without an envelope: how lists have it.
+    ///
+    /// # Errors
+    /// The kind has no protobuf form, or the object holds what the form cannot.
+    pub fn message(&self) -> Result<Bytes, EncodeError> {
+        let form = self.protobuf()?;
+        let end = form.frame.len() - protobuf::ENVELOPE_END.len();
+        Ok(form.frame.slice(end - form.message_length as usize..end))
+    }
+
+    /// The frame of a watch event of this type with this object, in protobuf.
+    ///
+    /// # Errors
+    /// The kind has no protobuf form, or the object holds what the form cannot.
+    pub fn frame(&self, wanted: EventType) -> Result<Bytes, EncodeError> {
+        let form = self.protobuf()?;
+        if wanted == self.line_type {
+            return Ok(form.frame.clone());
+        }
+        let envelope = &form.frame[form.envelope_at as usize..];
+        Ok(protobuf::watch_frame(wanted.as_str(), envelope).into())
     }
 
     /// The same content with another revision: how a deletion shows the last state.
@@ -296,6 +340,23 @@ mod tests {
             (&event["type"], &event["object"]["metadata"]["resourceVersion"]),
             (&json!("DELETED"), &json!("9000"))
         );
+    }
+
+    #[test]
+    fn the_protobuf_form_is_encoded_once_too() {
+        let object = CachedObject::new("ns/x", &stored(), 42, EventType::Modified).expect("encodes");
+        let frame = object.frame(EventType::Modified).expect("a form");
+        let message = object.message().expect("a form");
+        let inside = frame.as_ptr() as usize..frame.as_ptr() as usize + frame.len();
+        assert!(inside.contains(&(message.as_ptr() as usize)), "no copy");
+        let deleted = object.frame(EventType::Deleted).expect("a form");
+        let envelope_at =
+            |frame: &Bytes| frame.windows(4).position(|bytes| bytes == b"k8s\0").expect("magic");
+        let (a, b) = (&frame[envelope_at(&frame)..], &deleted[envelope_at(&deleted)..]);
+        assert_eq!(a, b);
+        assert_eq!(protobuf::decode(a, "", ""), Ok(object.value().expect("JSON")));
+        let other = CachedObject::new("x", br#"{"metadata":{}}"#, 1, EventType::Added).expect("encodes");
+        assert!(matches!(other.message(), Err(EncodeError::Kind { .. })));
     }
 
     #[test]

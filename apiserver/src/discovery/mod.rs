@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::options::Options;
 use crate::server::body::{self, Response};
-use crate::server::negotiate;
+use crate::server::negotiate::{self, Offers};
 use crate::server::respond::{self, Form};
 
 /// Answers `/api`, `/apis` and what lies directly below them; `None` for every other path.
@@ -37,7 +37,7 @@ pub fn handle<B>(options: &Options, request: &Request<B>) -> Option<Result<Respo
         _ => return None,
     };
     Some(document.ok_or_else(ApiError::path_not_found).and_then(|document| {
-        let accepted = negotiate::accept(accept_header(request.headers()), false, false)?;
+        let accepted = negotiate::accept(accept_header(request.headers()), Offers::default())?;
         let mut response = respond::value(StatusCode::OK, &document, &Form { accepted, ..Form::PLAIN });
         response.headers_mut().append(VARY, HeaderValue::from_static("Accept"));
         Ok(response)

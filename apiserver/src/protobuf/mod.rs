@@ -1,14 +1,21 @@
-//! Request bodies in Kubernetes' protobuf form, turned into the value that the same object has in JSON. Pure.
+//! Kubernetes' protobuf form of objects, turned into the value that the same object has in JSON, and back. Pure.
 //!
-//! Typed clients send `application/vnd.kubernetes.protobuf`: four magic bytes, then an envelope with apiVersion, kind and
-//! the object's own message. What the messages hold is in `messages`. Answers are never written in this form.
+//! Typed clients send and ask for `application/vnd.kubernetes.protobuf`: four magic bytes, then an envelope with apiVersion, kind
+//! and the object's own message. What the messages hold is in `messages`.
 
+mod encode;
+mod envelope;
 mod message;
+#[cfg(test)]
+mod roundtrip;
 mod table;
 mod wire;
 
 use serde_json::{Map, Value};
 
+pub use envelope::{
+    ENVELOPE_END, Encoded, encode, has_form, item_length, item_opening, list_opening, watch_frame,
+};
 use wire::Reader;
 
 /// The media type of these bodies.
@@ -56,6 +63,25 @@ pub enum DecodeError {
         /// Its kind.
         kind: String,
     },
+}
+
+/// Why an object has no protobuf form.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EncodeError {
+    /// Nobody knows the kind's messages.
+    #[error("kind \"{kind}\" of version \"{api_version}\" has no protobuf form")]
+    Kind {
+        /// Its apiVersion.
+        api_version: String,
+        /// Its kind.
+        kind: String,
+    },
+    /// A field holds what its type cannot hold.
+    #[error("proto: field {0} does not hold what its type says")]
+    Field(&'static str),
+    /// Messages within messages beyond any object's depth.
+    #[error("proto: messages are nested more than {DEPTH_MAX} deep")]
+    Depth,
 }
 
 /// What the envelope holds.

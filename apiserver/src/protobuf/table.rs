@@ -1,6 +1,6 @@
 //! Which fields the API's messages have: the texts in `messages`, one a group, read once. Never reads a request.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
 
 /// See `messages/README.md`.
@@ -28,8 +28,8 @@ pub(super) struct Table {
     messages: HashMap<&'static str, Message>,
 }
 
-/// A message: its fields by tag.
-pub(super) type Message = HashMap<u64, Field>;
+/// A message: its fields by tag, in the order in which they are written.
+pub(super) type Message = BTreeMap<u64, Field>;
 
 /// A field of a message.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +42,8 @@ pub(super) struct Field {
     pub(super) kind: Kind,
     /// Whether JSON leaves a zero out.
     pub(super) omits_zero: bool,
+    /// Whether it is written even if JSON has no value: Go holds it without a pointer.
+    pub(super) always: bool,
 }
 
 /// How many values a field has, and where they go.
@@ -114,9 +116,10 @@ impl Field {
     fn parse(row: &'static str) -> Option<(u64, Self)> {
         let mut words = row.split(' ');
         let (tag, name, kind) = (words.next()?.parse().ok()?, words.next()?, words.next()?);
-        let (kind, omits_zero) = match kind.strip_suffix('?') {
-            Some(kind) => (kind, true),
-            None => (kind, false),
+        let (kind, omits_zero, always) = match (kind.strip_suffix('?'), kind.strip_suffix('!')) {
+            (Some(kind), _) => (kind, true, true),
+            (None, Some(kind)) => (kind, false, true),
+            (None, None) => (kind, false, false),
         };
         let (shape, kind) = if let Some(kind) = kind.strip_prefix("[]") {
             (Shape::List, kind)
@@ -142,7 +145,7 @@ impl Field {
             message if message.contains('/') => Kind::Message(message),
             _ => return None,
         };
-        Some((tag, Self { name, shape, kind, omits_zero }))
+        Some((tag, Self { name, shape, kind, omits_zero, always }))
     }
 }
 
@@ -151,7 +154,7 @@ mod tests {
     use super::*;
     use coracle_api::resource;
     use coracle_api::schema::{self, Schema, StringFormat, Struct};
-    use std::collections::{BTreeMap, HashSet};
+    use std::collections::HashSet;
 
     /// The fields that a message has in JSON.
     fn json_fields(name: &str) -> BTreeMap<&'static str, Field> {

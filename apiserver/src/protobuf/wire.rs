@@ -1,4 +1,4 @@
-//! The wire form of protobuf: tags, varints and lengths. Never knows what a field means.
+//! The wire form of protobuf: tags, varints and lengths, read and written. Never knows what a field means.
 
 use super::DecodeError;
 
@@ -74,9 +74,86 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Writes a message from its end to its beginning, as the length of what stands within is known only behind it: fields come
+/// with descending tags, the last item of a list first.
+#[derive(Default)]
+pub(super) struct Writer {
+    /// The bytes so far, the last one first.
+    reversed: Vec<u8>,
+}
+
+impl Writer {
+    /// How many bytes have been written: where a field with a length ends.
+    pub(super) fn end(&self) -> usize {
+        self.reversed.len()
+    }
+
+    /// These bytes, without tag and length.
+    pub(super) fn raw(&mut self, bytes: &[u8]) {
+        self.reversed.extend(bytes.iter().rev());
+    }
+
+    /// A number's field.
+    pub(super) fn number(&mut self, tag: u64, value: u64) {
+        self.varint(value);
+        self.varint(tag << 3);
+    }
+
+    /// A field of text or bytes.
+    pub(super) fn bytes(&mut self, tag: u64, bytes: &[u8]) {
+        let end = self.end();
+        self.raw(bytes);
+        self.close(tag, end);
+    }
+
+    /// Begins the field whose contents have been written since `end`.
+    pub(super) fn close(&mut self, tag: u64, end: usize) {
+        self.opening(tag, self.end() - end);
+    }
+
+    /// The beginning of a field whose contents of this length are written elsewhere.
+    pub(super) fn opening(&mut self, tag: u64, length: usize) {
+        self.varint(length as u64);
+        self.varint(tag << 3 | 2);
+    }
+
+    fn varint(&mut self, value: u64) {
+        for group in (0..varint_length(value)).rev() {
+            let more = if group + 1 < varint_length(value) { 0x80 } else { 0 };
+            self.reversed.push((value >> (7 * group)) as u8 & 0x7f | more);
+        }
+    }
+
+    /// The bytes, in order.
+    pub(super) fn finish(mut self) -> Vec<u8> {
+        self.reversed.reverse();
+        self.reversed
+    }
+}
+
+/// How many bytes a number takes.
+pub(super) fn varint_length(value: u64) -> usize {
+    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_back(tag in 1_u64..1 << 29, value: u64, bytes: Vec<u8>) {
+            let mut writer = Writer::default();
+            writer.number(tag + 1, value);
+            writer.bytes(tag, &bytes);
+            let written = writer.finish();
+            let mut reader = Reader::new(&written);
+            prop_assert_eq!(reader.next_field(), Ok(Some((tag, Payload::Bytes(&bytes)))));
+            prop_assert_eq!(reader.next_field(), Ok(Some((tag + 1, Payload::Varint(value)))));
+            prop_assert_eq!(reader.next_field(), Ok(None));
+        }
+    }
 
     #[test]
     fn varints_hold_64_bits_and_no_more() {

@@ -6,6 +6,7 @@ pub mod create;
 pub mod decode;
 pub mod delete;
 pub mod delete_collection;
+pub mod frame;
 pub mod get;
 pub mod list;
 pub mod meta;

@@ -1,4 +1,4 @@
-//! Watches: the present objects where asked for, then every change in order, filtered, as ready-made lines. A watcher that falls behind the cache's
+//! Watches: the present objects where asked for, then every change in order, filtered, as ready-made frames. A watcher that falls behind the cache's
 //! ring gets an `Expired` error and ends.
 
 use std::sync::Arc;
@@ -8,11 +8,12 @@ use bytes::Bytes;
 use coracle_api::resource::Resource;
 use coracle_api::status::ApiError;
 use futures::stream::{self, Stream, StreamExt};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::Registry;
+use super::frame::Frames;
 use super::get::parse_version;
 use super::list::ListOptions;
 use super::selection::Selection;
@@ -26,9 +27,6 @@ const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
 /// Events taken from the ring at a time.
 const BATCH: usize = 128;
 
-/// Makes something else of an event than its line: a table, metadata only. Returns a whole line.
-pub type Transform = Arc<dyn Fn(EventType, &CachedObject) -> Result<Bytes, ApiError> + Send + Sync>;
-
 /// A running watch.
 pub struct Watch {
     resource: &'static Resource,
@@ -36,7 +34,7 @@ pub struct Watch {
     everything: Arc<Cache>,
     cache: Arc<ResourceCache>,
     selection: Selection,
-    transform: Option<Transform>,
+    frames: Frames,
     cursor: Cursor,
     subscription: Subscription,
     /// Lines of the initial state, to be sent first.
@@ -61,7 +59,7 @@ impl Registry {
         resource: &'static Resource,
         selection: Selection,
         options: &ListOptions,
-        transform: Option<Transform>,
+        frames: Frames,
         lifetime: Duration,
         shutdown: CancellationToken,
     ) -> Result<Watch, ApiError> {
@@ -99,7 +97,7 @@ impl Registry {
             everything: Arc::clone(&self.cache),
             cache: Arc::clone(cache),
             selection,
-            transform,
+            frames,
             cursor,
             subscription,
             initial: objects.into_iter(),
@@ -136,11 +134,11 @@ impl Watch {
         }
         let mut lines: Vec<Bytes> = Vec::new();
         for object in self.initial.by_ref().take(BATCH) {
-            match encode(self.strategy, self.transform.as_ref(), EventType::Added, &object) {
+            match self.frames.of(self.strategy, EventType::Added, &object) {
                 Ok(line) => lines.push(line),
                 Err(error) => {
                     self.ended = true;
-                    lines.push(error_line(&error));
+                    lines.push(self.frames.framing.error(&error));
                     return Some(lines);
                 }
             }
@@ -157,7 +155,7 @@ impl Watch {
             let complete = self.everything.revision();
             if let Err(TooOld { horizon }) = self.cache.read(&mut self.cursor, BATCH, &mut events) {
                 self.ended = true;
-                return Some(vec![error_line(&too_old(self.after, horizon))]);
+                return Some(vec![self.frames.framing.error(&too_old(self.after, horizon))]);
             }
             let drained = events.len() < BATCH;
             for event in events.drain(..) {
@@ -170,7 +168,7 @@ impl Watch {
                     Ok(None) => {}
                     Err(error) => {
                         self.ended = true;
-                        lines.push(error_line(&error));
+                        lines.push(self.frames.framing.error(&error));
                         return Some(lines);
                     }
                 }
@@ -210,9 +208,8 @@ impl Watch {
         let selects = |object: &CachedObject| self.selection.matches(object, self.strategy);
         let matched = event.previous.as_deref().is_some_and(selects);
         let matches = event.event_type != EventType::Deleted && selects(&event.object);
-        let encode = |event_type, object: &CachedObject| {
-            encode(self.strategy, self.transform.as_ref(), event_type, object).map(Some)
-        };
+        let encode =
+            |event_type, object: &CachedObject| self.frames.of(self.strategy, event_type, object).map(Some);
         match (matched, matches) {
             (true, true) => encode(EventType::Modified, &event.object),
             (false, true) => encode(EventType::Added, &event.object),
@@ -234,7 +231,7 @@ impl Watch {
     }
 
     fn bookmark(&self, revision: i64, initial_end: bool) -> Bytes {
-        let (api_version, kind) = if self.transform.is_some() {
+        let (api_version, kind) = if self.frames.transform.is_some() {
             // Readers of tables and of metadata take any object in a bookmark.
             ("meta.k8s.io/v1".to_owned(), "PartialObjectMetadata")
         } else {
@@ -244,34 +241,8 @@ impl Watch {
         if initial_end {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
-        event_line("BOOKMARK", &json!({"kind": kind, "apiVersion": api_version, "metadata": metadata}))
+        let object = json!({"kind": kind, "apiVersion": api_version, "metadata": metadata});
+        let framing = self.frames.framing;
+        framing.event("BOOKMARK", &object).unwrap_or_else(|error| framing.error(&error))
     }
-}
-
-fn encode(
-    strategy: &dyn Strategy,
-    transform: Option<&Transform>,
-    event_type: EventType,
-    object: &CachedObject,
-) -> Result<Bytes, ApiError> {
-    if let Some(transform) = transform {
-        return transform(event_type, object);
-    }
-    if strategy.stored_as().is_none() {
-        return Ok(object.line(event_type));
-    }
-    let value = super::served_value(strategy, object)?;
-    Ok(event_line(event_type.as_str(), &value))
-}
-
-/// One line of a watch.
-pub fn event_line(event_type: &str, object: &Value) -> Bytes {
-    let mut line = serde_json::to_vec(&json!({"type": event_type, "object": object})).unwrap_or_default();
-    line.push(b'\n');
-    Bytes::from(line)
-}
-
-/// The line that ends a watch with an error.
-pub fn error_line(error: &ApiError) -> Bytes {
-    event_line("ERROR", &error.to_status())
 }

@@ -15,6 +15,7 @@ use http_body_util::{BodyExt, Empty, Full, LengthLimitError, Limited, StreamBody
 use hyper::body::Incoming;
 
 use crate::cache::object::CachedObject;
+use crate::protobuf;
 
 /// Any error of a body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -92,21 +93,61 @@ pub fn maybe_compressed(bytes: Bytes, gzip: bool) -> (Body, bool) {
     (full(Bytes::from(encoder.finish().unwrap_or_default())), true)
 }
 
-/// A list: `head`, the objects with commas between, `tail`; made piece by piece while it is sent.
+/// How a list holds its items.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Items {
+    /// As JSON with commas between.
+    Json,
+    /// As messages, each with its opening.
+    Protobuf,
+}
+
+impl Items {
+    /// Appends one.
+    fn append(self, object: &CachedObject, first: bool, piece: &mut BytesMut) {
+        match self {
+            Self::Json => {
+                if !first {
+                    piece.extend_from_slice(b",");
+                }
+                piece.extend_from_slice(object.json_bytes());
+            }
+            Self::Protobuf => {
+                // Encoded before the list was begun, so it cannot fail here.
+                let message = object.message().unwrap_or_default();
+                piece.extend_from_slice(&protobuf::item_opening(message.len()));
+                piece.extend_from_slice(&message);
+            }
+        }
+    }
+}
+
+/// A list: `head`, the items, `tail`; made piece by piece while it is sent.
 pub struct ListBody {
-    /// Up to and with the opening bracket.
+    /// What comes before the items.
     pub head: Bytes,
-    /// The objects.
+    /// The objects. In protobuf all of them have been encoded.
     pub objects: Vec<Arc<CachedObject>>,
-    /// From the closing bracket on.
+    /// How they are written.
+    pub items: Items,
+    /// What comes behind the items.
     pub tail: Bytes,
 }
 
 impl ListBody {
     /// Bytes of the whole list.
     pub fn length(&self) -> usize {
-        let objects: usize = self.objects.iter().map(|object| object.json_bytes().len()).sum();
-        self.head.len() + objects + self.objects.len().saturating_sub(1) + self.tail.len()
+        let items: usize = match self.items {
+            Items::Json => {
+                let objects: usize = self.objects.iter().map(|object| object.json_bytes().len()).sum();
+                objects + self.objects.len().saturating_sub(1)
+            }
+            Items::Protobuf => {
+                let message = |object: &Arc<CachedObject>| object.message().unwrap_or_default().len();
+                self.objects.iter().map(|object| protobuf::item_length(message(object))).sum()
+            }
+        };
+        self.head.len() + items + self.tail.len()
     }
 
     /// As a body. Gives its length when it is known.
@@ -115,6 +156,7 @@ impl ListBody {
         let pieces = Pieces {
             head: Some(self.head),
             objects: self.objects.into_iter(),
+            items: self.items,
             first: true,
             tail: Some(self.tail),
         };
@@ -130,6 +172,7 @@ impl ListBody {
 struct Pieces {
     head: Option<Bytes>,
     objects: std::vec::IntoIter<Arc<CachedObject>>,
+    items: Items,
     first: bool,
     tail: Option<Bytes>,
 }
@@ -146,10 +189,7 @@ impl Iterator for Pieces {
         while piece.len() < CHUNK_BYTES {
             match self.objects.next() {
                 Some(object) => {
-                    if !std::mem::take(&mut self.first) {
-                        piece.extend_from_slice(b",");
-                    }
-                    piece.extend_from_slice(object.json_bytes());
+                    self.items.append(&object, std::mem::take(&mut self.first), &mut piece);
                 }
                 None => {
                     piece.extend_from_slice(&self.tail.take()?);
@@ -204,6 +244,7 @@ mod tests {
         ListBody {
             head: Bytes::from_static(b"{\"items\":["),
             objects: (0..count).map(object).collect(),
+            items: Items::Json,
             tail: Bytes::from_static(b"]}\n"),
         }
     }

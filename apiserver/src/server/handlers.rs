@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::app::App;
 use super::body::{self, Response};
-use super::negotiate::{self, BodyFormat};
+use super::negotiate::{self, Accepted, BodyFormat, Offers};
 use super::pipeline::{Target, has_table};
 use super::request_info::{Query, RequestInfo, UserInfo, Verb};
 use super::respond::{self, Form};
@@ -24,12 +24,12 @@ use crate::protobuf;
 use crate::registry::Written;
 use crate::registry::decode::{check_kind, check_schema, expected_kind};
 use crate::registry::delete::{DeleteOptions, Deleted};
+use crate::registry::frame::Framing;
 use crate::registry::list::ListOptions;
 use crate::registry::meta;
 use crate::registry::patch::{Patch, PatchType};
 use crate::registry::selection::Selection;
 use crate::registry::update::Change;
-use crate::registry::watch as registry_watch;
 use crate::strategy;
 use crate::subresource;
 
@@ -98,8 +98,13 @@ async fn path(
 
 fn form(app: &App, info: &RequestInfo, headers: &HeaderMap) -> Result<Form, ApiError> {
     let header = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
-    let tables = has_table(app, info.resource) && info.subresource.is_none();
-    let accepted = negotiate::accept(header, tables, info.verb == Verb::Watch)?;
+    let (api_version, kind) = expected_kind(info);
+    let offers = Offers {
+        tables: has_table(app, info.resource) && info.subresource.is_none(),
+        protobuf: protobuf::has_form(&api_version, kind),
+        watch: info.verb == Verb::Watch,
+    };
+    let accepted = negotiate::accept(header, offers)?;
     Ok(Form::new(accepted, &info.query, body::accepts_gzip(headers), app.printer))
 }
 
@@ -150,7 +155,14 @@ fn selection(info: &RequestInfo) -> Result<Selection, ApiError> {
 async fn list(app: &App, info: &RequestInfo, form: &Form) -> Result<Response, ApiError> {
     let options = ListOptions::from_query(&info.query, false)?;
     let page = app.registry.list(info.resource, &selection(info)?, &options).await?;
-    respond::list(info.resource, page, form)
+    if form.accepted == Accepted::PLAIN && !form.pretty {
+        return respond::list(info.resource, page, form);
+    }
+    // Every object may have to be encoded first, which must not keep others from being served.
+    let (resource, form) = (info.resource, *form);
+    tokio::task::spawn_blocking(move || respond::list(resource, page, &form))
+        .await
+        .map_err(ApiError::internal)?
 }
 
 async fn watch(app: &App, info: RequestInfo, form: &Form) -> Result<Response, ApiError> {
@@ -159,17 +171,16 @@ async fn watch(app: &App, info: RequestInfo, form: &Form) -> Result<Response, Ap
         Some(seconds) => Duration::from_secs(seconds),
         None => default_lifetime(app.options.min_request_timeout),
     };
-    let transform = respond::transform(info.resource, form);
+    let frames = respond::frames(info.resource, form);
+    let framing = frames.framing;
     let selection = selection(&info)?;
-    let started = app
-        .registry
-        .watch(info.resource, selection, &options, transform, lifetime, app.draining.clone())
-        .await;
+    let started =
+        app.registry.watch(info.resource, selection, &options, frames, lifetime, app.draining.clone()).await;
     let watch = match started {
         Ok(watch) => watch,
         // As upstream: a version that is too old is told by an event, which makes clients list anew.
         Err(error) if error.code() == StatusCode::GONE => {
-            return Ok(watch_response(futures::stream::iter([registry_watch::error_line(&error)])));
+            return Ok(watch_response(framing, futures::stream::iter([framing.error(&error)])));
         }
         Err(error) => return Err(error),
     };
@@ -179,12 +190,16 @@ async fn watch(app: &App, info: RequestInfo, form: &Form) -> Result<Response, Ap
         let _ = &guard;
         line
     });
-    Ok(watch_response(lines))
+    Ok(watch_response(framing, lines))
 }
 
-fn watch_response(lines: impl futures::Stream<Item = Bytes> + Send + 'static) -> Response {
-    let mut response = Response::new(body::streaming(lines));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+fn watch_response(framing: Framing, frames: impl futures::Stream<Item = Bytes> + Send + 'static) -> Response {
+    let mut response = Response::new(body::streaming(frames));
+    let content_type = match framing {
+        Framing::Json => "application/json",
+        Framing::Protobuf => negotiate::WATCH_MEDIA_TYPE,
+    };
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 

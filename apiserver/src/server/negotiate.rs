@@ -11,6 +11,19 @@ pub enum Format {
     Json,
     /// YAML.
     Yaml,
+    /// Kubernetes' protobuf form.
+    Protobuf,
+}
+
+impl Format {
+    /// The media type of whole objects.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Yaml => "application/yaml",
+            Self::Protobuf => protobuf::MEDIA_TYPE,
+        }
+    }
 }
 
 /// How a request's body is written.
@@ -31,8 +44,8 @@ pub enum Shape {
     Object,
     /// A `Table` of this version of meta.k8s.io.
     Table(&'static str),
-    /// `PartialObjectMetadata` (or its list).
-    Metadata,
+    /// `PartialObjectMetadata` (or its list) of this version of meta.k8s.io.
+    Metadata(&'static str),
 }
 
 /// What was settled on.
@@ -49,15 +62,24 @@ impl Accepted {
     pub const PLAIN: Self = Self { format: Format::Json, shape: Shape::Object };
 }
 
-const SERVED: &[&str] = &["application/json", "application/yaml"];
+/// What a resource can be answered as, beside JSON and YAML.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offers {
+    /// It has a table.
+    pub tables: bool,
+    /// Its kind has a protobuf form; custom resources have none.
+    pub protobuf: bool,
+    /// It is a stream of events.
+    pub watch: bool,
+}
+
 const READ: &[&str] = &["application/json", "application/yaml", protobuf::MEDIA_TYPE];
 
-/// Picks the first form of an `Accept` header that is served, by quality, then by order. `tables` says whether the resource has a table.
-/// An absent header, `*/*` and `application/*` mean JSON.
+/// Picks the first form of an `Accept` header that is served, by quality, then by order. An absent header, `*/*` and `application/*` mean JSON.
 ///
 /// # Errors
 /// 406 when nothing that is accepted is served.
-pub fn accept(header: Option<&str>, tables: bool, watch: bool) -> Result<Accepted, ApiError> {
+pub fn accept(header: Option<&str>, offers: Offers) -> Result<Accepted, ApiError> {
     let header = header.unwrap_or_default().trim();
     if header.is_empty() {
         return Ok(Accepted::PLAIN);
@@ -71,30 +93,53 @@ pub fn accept(header: Option<&str>, tables: bool, watch: bool) -> Result<Accepte
     clauses.sort_by(|(a, _), (b, _)| b.total_cmp(a));
     clauses
         .iter()
-        .find_map(|(_, parts)| one(parts, tables, watch))
-        .ok_or_else(|| ApiError::not_acceptable(SERVED))
+        .find_map(|(_, parts)| one(parts, offers))
+        .ok_or_else(|| ApiError::not_acceptable(served(offers)))
 }
+
+fn served(offers: Offers) -> &'static [&'static str] {
+    match (offers.watch, offers.protobuf) {
+        (false, false) => &["application/json", "application/yaml"],
+        (false, true) => READ,
+        (true, false) => &["application/json;stream=watch"],
+        (true, true) => &["application/json;stream=watch", WATCH_MEDIA_TYPE],
+    }
+}
+
+/// The media type of watches in protobuf. Those in JSON name no stream.
+pub const WATCH_MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf;stream=watch";
 
 fn quality(parts: &[&str]) -> f32 {
     parts.iter().find_map(|part| part.strip_prefix("q=")).and_then(|q| q.parse().ok()).unwrap_or(1.0)
 }
 
-fn one(parts: &[&str], tables: bool, watch: bool) -> Option<Accepted> {
+fn one(parts: &[&str], offers: Offers) -> Option<Accepted> {
     let (media_type, parameters) = parts.split_first()?;
-    let format = match *media_type {
-        "application/json" | "*/*" | "application/*" => Format::Json,
-        // A stream of YAML documents is not served: watches are lines of JSON.
-        "application/yaml" if !watch => Format::Yaml,
-        _ => return None,
-    };
     let parameter = |name: &str| {
         parameters.iter().find_map(|p| p.strip_prefix(name)?.strip_prefix('=')).unwrap_or_default()
     };
-    let shape = match (parameter("as"), parameter("g"), parameter("v")) {
-        ("", _, _) => Shape::Object,
-        ("Table", "meta.k8s.io", "v1") if tables => Shape::Table("v1"),
-        ("Table", "meta.k8s.io", "v1beta1") if tables => Shape::Table("v1beta1"),
-        ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", "v1") => Shape::Metadata,
+    let version = match parameter("v") {
+        "v1" => "v1",
+        "v1beta1" => "v1beta1",
+        _ => "",
+    };
+    let (shape, has_protobuf) = match (parameter("as"), parameter("g"), version) {
+        ("", _, _) => (Shape::Object, offers.protobuf),
+        ("Table", "meta.k8s.io", version) if offers.tables && !version.is_empty() => {
+            (Shape::Table(version), false)
+        }
+        ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", version)
+            if !version.is_empty() =>
+        {
+            (Shape::Metadata(version), true)
+        }
+        _ => return None,
+    };
+    let format = match *media_type {
+        "application/json" | "*/*" | "application/*" => Format::Json,
+        // A stream of YAML documents is not served.
+        "application/yaml" if !offers.watch => Format::Yaml,
+        protobuf::MEDIA_TYPE if has_protobuf => Format::Protobuf,
         _ => return None,
     };
     Some(Accepted { format, shape })
@@ -122,30 +167,68 @@ pub fn media_type(content_type: Option<&str>) -> &str {
 mod tests {
     use super::*;
 
-    fn shape(header: &str, tables: bool) -> Shape {
-        accept(Some(header), tables, false).expect("acceptable").shape
+    const ALL: Offers = Offers { tables: true, protobuf: true, watch: false };
+
+    fn accepted(header: &str, offers: Offers) -> (Format, Shape) {
+        let Accepted { format, shape } = accept(Some(header), offers).expect("acceptable");
+        (format, shape)
+    }
+
+    fn refused(header: &str, offers: Offers) -> String {
+        let error = accept(Some(header), offers).expect_err("not served");
+        assert_eq!((error.code(), error.reason()), (406, "NotAcceptable"));
+        error.message().to_owned()
     }
 
     #[test]
     fn kubectl_gets_tables_where_there_are_some() {
         let get = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
-        assert_eq!(shape(get, true), Shape::Table("v1"));
-        assert_eq!(shape(get, false), Shape::Object);
-        let metadata = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
-        assert_eq!(shape(metadata, true), Shape::Metadata);
+        assert_eq!(accepted(get, ALL).1, Shape::Table("v1"));
+        assert_eq!(accepted(get, Offers { tables: false, ..ALL }).1, Shape::Object);
+        let protobuf = "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io";
+        assert_eq!(
+            refused(protobuf, ALL),
+            "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf"
+        );
     }
 
     #[test]
-    fn clients_that_prefer_protobuf_fall_back_to_json() {
-        let accepted = accept(Some("application/vnd.kubernetes.protobuf,application/json"), true, true);
-        assert_eq!(accepted, Ok(Accepted::PLAIN));
-        assert_eq!(accept(Some("*/*"), true, false), Ok(Accepted::PLAIN));
+    fn metadata_comes_in_protobuf_whatever_the_kind() {
+        let metadata = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
+        for protobuf in [false, true] {
+            let found = accepted(metadata, Offers { protobuf, ..ALL });
+            assert_eq!(found, (Format::Protobuf, Shape::Metadata("v1")));
+        }
+        let older = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1beta1";
+        assert_eq!(accepted(older, ALL).1, Shape::Metadata("v1beta1"));
+    }
+
+    #[test]
+    fn quality_decides_then_the_order() {
+        let typed = "application/vnd.kubernetes.protobuf,application/json";
+        assert_eq!(accepted(typed, ALL).0, Format::Protobuf);
+        assert_eq!(accepted(typed, Offers { protobuf: false, ..ALL }).0, Format::Json);
+        assert_eq!(accepted("application/json;q=0.5, application/yaml", ALL).0, Format::Yaml);
+        assert_eq!(accepted("application/vnd.kubernetes.protobuf;q=0.8,*/*;q=0.1", ALL).0, Format::Protobuf);
+        assert_eq!(accepted("*/*", ALL).0, Format::Json);
+        assert_eq!(accepted("", ALL).0, Format::Json);
+    }
+
+    #[test]
+    fn what_is_not_served_is_refused_with_what_is() {
+        let watch = Offers { watch: true, ..ALL };
+        assert_eq!(accepted("application/json;stream=watch", watch).0, Format::Json);
+        assert_eq!(accepted("application/vnd.kubernetes.protobuf;stream=watch", watch).0, Format::Protobuf);
         assert_eq!(
-            accept(Some("application/json;q=0.5, application/yaml"), true, false).map(|a| a.format),
-            Ok(Format::Yaml)
+            refused("application/yaml", watch),
+            "only the following media types are accepted: application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch"
         );
-        assert_eq!(accept(Some("application/json;stream=watch"), true, true), Ok(Accepted::PLAIN));
-        assert_eq!(accept(Some("text/html"), true, false).expect_err("not served").code(), 406);
+        let custom = Offers { protobuf: false, ..ALL };
+        assert_eq!(
+            refused(protobuf::MEDIA_TYPE, custom),
+            "only the following media types are accepted: application/json, application/yaml"
+        );
+        refused("text/html", ALL);
     }
 
     #[test]
@@ -153,6 +236,5 @@ mod tests {
         assert_eq!(body_format(Some("application/json; charset=utf-8")), Ok(BodyFormat::Json));
         assert_eq!(body_format(Some("application/vnd.kubernetes.protobuf")), Ok(BodyFormat::Protobuf));
         assert_eq!(body_format(Some("application/protobuf")).expect_err("no").code(), 415);
-        assert_eq!(accept(Some(protobuf::MEDIA_TYPE), true, false).expect_err("not written").code(), 406);
     }
 }

@@ -18,7 +18,7 @@ use super::app::App;
 use super::body::Response;
 use super::handlers;
 use super::metrics::RequestLabels;
-use super::negotiate::{self, Accepted};
+use super::negotiate::{self, Accepted, Offers};
 use super::request_info::{FieldValidation, Query, RequestInfo, ResourcePath, UserInfo, Verb, Warnings};
 use super::respond::{self, Form};
 use crate::authn::{Connection, impersonation};
@@ -174,7 +174,8 @@ async fn answer(
 /// Errors come in the format asked for, JSON if that makes no sense.
 fn error_form(request: &Request<Incoming>, query: &Query) -> Form {
     let header = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
-    let format = negotiate::accept(header, false, false).map_or(Accepted::PLAIN.format, |a| a.format);
+    let offers = Offers { protobuf: true, ..Offers::default() };
+    let format = negotiate::accept(header, offers).map_or(Accepted::PLAIN.format, |a| a.format);
     Form { accepted: Accepted { format, ..Accepted::PLAIN }, pretty: query.flag("pretty"), ..Form::PLAIN }
 }
 

@@ -1,21 +1,23 @@
 //! Turns objects, lists and errors into answers in the form that was settled on.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use coracle_api::resource::Resource;
 use coracle_api::status::ApiError;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, VARY};
 use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::body::{self, ListBody, Response};
+use super::body::{self, Items, ListBody, Response};
 use super::negotiate::{Accepted, Format, Shape};
 use super::request_info::Query;
-use crate::cache::object::{CachedObject, EventType};
+use crate::cache::object::CachedObject;
+use crate::protobuf;
+use crate::registry::frame::{Frames, Framing, Transform};
 use crate::registry::list::Page;
 use crate::registry::served_json;
-use crate::registry::watch::{Transform, event_line};
 use crate::strategy;
 
 /// What a table shows of each object beside its cells (query parameter `includeObject`).
@@ -107,24 +109,30 @@ fn mark_compressed(response: &mut Response) {
 
 /// An answer with this value.
 pub fn value(status: StatusCode, value: &Value, form: &Form) -> Response {
-    let (content_type, encoded) = match form.accepted.format {
-        Format::Yaml => {
-            ("application/yaml", serde_yaml_ng::to_string(value).unwrap_or_default().into_bytes())
-        }
-        Format::Json if form.pretty => {
-            ("application/json", serde_json::to_vec_pretty(value).unwrap_or_default())
-        }
-        Format::Json => {
-            let mut json = serde_json::to_vec(value).unwrap_or_default();
-            json.push(b'\n');
-            ("application/json", json)
-        }
-    };
-    bytes(status, content_type, Bytes::from(encoded), form.gzip)
+    match encoded(value, form) {
+        Ok(encoded) => bytes(status, form.accepted.format.media_type(), Bytes::from(encoded), form.gzip),
+        Err(failed) => error(&failed, form),
+    }
 }
 
-/// An error, always as JSON or YAML `Status`.
+fn encoded(value: &Value, form: &Form) -> Result<Vec<u8>, ApiError> {
+    match form.accepted.format {
+        Format::Yaml => serde_yaml_ng::to_string(value).map(String::into_bytes).map_err(ApiError::internal),
+        Format::Protobuf => {
+            protobuf::encode(value).map(|encoded| encoded.envelope).map_err(ApiError::internal)
+        }
+        Format::Json if form.pretty => serde_json::to_vec_pretty(value).map_err(ApiError::internal),
+        Format::Json => {
+            let mut json = serde_json::to_vec(value).map_err(ApiError::internal)?;
+            json.push(b'\n');
+            Ok(json)
+        }
+    }
+}
+
+/// An error, always as a `Status`. Who gets nothing of what it accepts is told so in JSON.
 pub fn error(error: &ApiError, form: &Form) -> Response {
+    let form = if error.code() == StatusCode::NOT_ACCEPTABLE { &Form::PLAIN } else { form };
     let status = StatusCode::from_u16(error.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = value(status, &error.to_status(), form);
     if let Some(seconds) = error.retry_after_seconds().filter(|seconds| *seconds > 0) {
@@ -151,7 +159,7 @@ pub fn object(
             table["metadata"] = json!({"resourceVersion": version});
             Ok(value(status, &table, form))
         }
-        (Shape::Metadata, _) => Ok(value(status, &parse(&metadata_only(&json)?)?, form)),
+        (Shape::Metadata(version), _) => Ok(value(status, &metadata_only(&json, version)?, form)),
         _ if form.accepted.format == Format::Json && !form.pretty => {
             Ok(bytes(status, "application/json", json, form.gzip))
         }
@@ -186,15 +194,15 @@ pub fn list(resource: &'static Resource, page: Page, form: &Form) -> Result<Resp
             table["metadata"] = metadata;
             return Ok(value(StatusCode::OK, &table, form));
         }
-        (Shape::Metadata, _) => {
+        (Shape::Metadata(version), _) => {
             let items = page
                 .objects
                 .iter()
-                .map(|object| parse(&metadata_only(object.json_bytes())?))
+                .map(|object| metadata_only(object.json_bytes(), version))
                 .collect::<Result<Vec<_>, _>>()?;
             let list = json!({
                 "kind": "PartialObjectMetadataList",
-                "apiVersion": "meta.k8s.io/v1",
+                "apiVersion": format!("meta.k8s.io/{version}"),
                 "metadata": metadata,
                 "items": items,
             });
@@ -203,15 +211,22 @@ pub fn list(resource: &'static Resource, page: Page, form: &Form) -> Result<Resp
         _ => {}
     }
     let (kind, api_version) = (resource.list_kind(), resource.api_version());
-    if form.accepted.format != Format::Json || form.pretty || strategy.stored_as().is_some() {
+    let format = form.accepted.format;
+    if format == Format::Yaml || form.pretty || strategy.stored_as().is_some() {
         let list = json!({"kind": kind, "apiVersion": api_version, "metadata": metadata, "items": parsed()?});
         return Ok(value(StatusCode::OK, &list, form));
     }
-    let head = format!(r#"{{"kind":"{kind}","apiVersion":"{api_version}","metadata":{metadata},"items":["#);
-    let list = ListBody { head: head.into(), objects: page.objects, tail: Bytes::from_static(b"]}\n") };
+    let list = if format == Format::Protobuf {
+        protobuf_list(&kind, &api_version, &metadata, page.objects)?
+    } else {
+        let head =
+            format!(r#"{{"kind":"{kind}","apiVersion":"{api_version}","metadata":{metadata},"items":["#);
+        let tail = Bytes::from_static(b"]}\n");
+        ListBody { head: head.into(), objects: page.objects, items: Items::Json, tail }
+    };
     let (body, length) = list.into_body(form.gzip);
     let mut response = Response::new(body);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
     match length {
         Some(length) => {
             response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
@@ -221,40 +236,56 @@ pub fn list(resource: &'static Resource, page: Page, form: &Form) -> Result<Resp
     Ok(response)
 }
 
-/// What a watch makes of each event; `None`: its line as it is.
-pub fn transform(resource: &'static Resource, form: &Form) -> Option<Transform> {
+/// Encodes every object that is not encoded yet: a list says its length before its items.
+fn protobuf_list(
+    kind: &str,
+    api_version: &str,
+    metadata: &Value,
+    objects: Vec<Arc<CachedObject>>,
+) -> Result<ListBody, ApiError> {
+    let mut length = 0;
+    for object in &objects {
+        length += protobuf::item_length(object.message().map_err(ApiError::internal)?.len());
+    }
+    let head = protobuf::list_opening(api_version, kind, metadata, length).map_err(ApiError::internal)?;
+    Ok(ListBody { head, objects, items: Items::Protobuf, tail: Bytes::from_static(protobuf::ENVELOPE_END) })
+}
+
+/// What a watch makes of each event.
+pub fn frames(resource: &'static Resource, form: &Form) -> Frames {
     let strategy = strategy::for_resource(resource);
-    match (form.accepted.shape, form.printer) {
+    let framing = if form.accepted.format == Format::Protobuf { Framing::Protobuf } else { Framing::Json };
+    let transform: Option<Transform> = match (form.accepted.shape, form.printer) {
         (Shape::Table(_), Some(printer)) => {
             let options = form.table;
-            Some(std::sync::Arc::new(move |event_type: EventType, object: &CachedObject| {
+            Some(Arc::new(move |object: &CachedObject| {
                 let object = parse(&served_json(strategy, object)?)?;
                 let version = object["metadata"]["resourceVersion"].clone();
                 let mut table = printer(resource, &[object], options);
                 table["metadata"] = json!({"resourceVersion": version});
-                Ok(event_line(event_type.as_str(), &table))
+                Ok(table)
             }))
         }
-        (Shape::Metadata, _) => {
-            Some(std::sync::Arc::new(move |event_type: EventType, object: &CachedObject| {
-                Ok(event_line(event_type.as_str(), &parse(&metadata_only(object.json_bytes())?)?))
-            }))
+        (Shape::Metadata(version), _) => {
+            Some(Arc::new(move |object: &CachedObject| metadata_only(object.json_bytes(), version)))
         }
         _ => None,
-    }
+    };
+    Frames { framing, transform }
 }
 
 /// An object cut down to its metadata.
-fn metadata_only(json: &[u8]) -> Result<Vec<u8>, ApiError> {
+fn metadata_only(json: &[u8], version: &str) -> Result<Value, ApiError> {
     #[derive(Deserialize)]
-    struct Envelope<'a> {
-        #[serde(borrow)]
-        metadata: &'a RawValue,
+    struct Envelope {
+        metadata: Value,
     }
-    let envelope: Envelope<'_> = serde_json::from_slice(json).map_err(ApiError::internal)?;
-    let metadata = envelope.metadata.get();
-    Ok(format!(r#"{{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{metadata}}}"#)
-        .into_bytes())
+    let Envelope { metadata } = serde_json::from_slice(json).map_err(ApiError::internal)?;
+    Ok(json!({
+        "kind": "PartialObjectMetadata",
+        "apiVersion": format!("meta.k8s.io/{version}"),
+        "metadata": metadata,
+    }))
 }
 
 /// The value of a `Warning` header.
@@ -285,9 +316,9 @@ mod tests {
 
     #[test]
     fn metadata_only_keeps_nothing_else() {
-        let json = metadata_only(br#"{"kind":"Pod","metadata":{"name":"a"},"spec":{}}"#).expect("JSON");
+        let kept = metadata_only(br#"{"kind":"Pod","metadata":{"name":"a"},"spec":{}}"#, "v1").expect("JSON");
         assert_eq!(
-            parse(&json).expect("JSON"),
+            kept,
             json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": {"name": "a"}})
         );
     }

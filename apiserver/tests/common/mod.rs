@@ -226,6 +226,7 @@ pub struct Client {
 pub struct Answer {
     pub status: StatusCode,
     pub headers: http::HeaderMap,
+    pub bytes: Bytes,
     pub body: Value,
 }
 
@@ -235,7 +236,7 @@ impl Client {
         self
     }
 
-    async fn send(
+    pub async fn send(
         &self,
         method: &str,
         path: &str,
@@ -278,7 +279,7 @@ impl Client {
             let bytes = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
             let body = serde_json::from_slice(&bytes)
                 .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
-            Ok(Answer { status: parts.status, headers: parts.headers, body })
+            Ok(Answer { status: parts.status, headers: parts.headers, bytes, body })
         };
         tokio::time::timeout(PATIENCE, answer).await.map_err(|_| format!("{method} {path}: no answer"))?
     }
