@@ -65,7 +65,6 @@ pub const NOT_IMPLEMENTED: &[&str] = &[
     "enable-garbage-collector",
     "enable-logs-handler",
     "enable-priority-and-fairness",
-    "encryption-provider-config",
     "encryption-provider-config-automatic-reload",
     "endpoint-reconciler-type",
     "etcd-count-metric-poll-period",
@@ -176,6 +175,9 @@ pub struct Options {
     /// What all keys begin with.
     #[arg(long, default_value = "/registry", help_heading = "Storage")]
     pub etcd_prefix: String,
+    /// Which resources are sealed with which keys in etcd: a file of kind EncryptionConfiguration (aesgcm, aescbc, secretbox, identity).
+    #[arg(long, help_heading = "Storage")]
+    pub encryption_provider_config: Option<PathBuf>,
     /// How often etcd's history is compacted to what was current one interval ago; 0 is never.
     #[arg(long, default_value = "5m0s", help_heading = "Storage")]
     pub etcd_compaction_interval: GoDuration,

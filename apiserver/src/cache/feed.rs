@@ -174,7 +174,8 @@ async fn follow(cache: &Cache, storage: &Storage, revision: &mut i64) -> Ended {
                     Ended::Broken(response.cancel_reason)
                 };
             }
-            Ok(Some(response)) => {
+            Ok(Some(mut response)) => {
+                storage.open_events(&mut response);
                 if let Some(reached) = apply(cache, &response) {
                     *revision = reached.max(*revision);
                     cache.advance(*revision);

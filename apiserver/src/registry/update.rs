@@ -180,7 +180,8 @@ impl Registry {
         if is_finished(strategy, &new) && meta::is_deleting(old) {
             return Ok(Attempt::Remove(new));
         }
-        Ok(if same_content(&new, old) { Attempt::Unchanged } else { Attempt::Store(new) })
+        let is_stale = || self.storage.may_be_stale(&self.key(resource, request.namespace(), request.name()));
+        Ok(if same_content(&new, old) && !is_stale() { Attempt::Unchanged } else { Attempt::Store(new) })
     }
 
     /// Stores a changed object; `Ok(Err(newest))` when someone else was faster.

@@ -2,6 +2,7 @@
 //! keys and bytes, not what objects mean. Nothing else in the server talks to the store.
 
 pub mod compaction;
+mod encryption;
 pub mod error;
 pub mod keys;
 pub mod lease;
@@ -16,13 +17,14 @@ use coracle_proto::etcdserverpb::kv_client::KvClient;
 use coracle_proto::etcdserverpb::watch_client::WatchClient;
 use coracle_proto::etcdserverpb::{
     Compare, DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse, RequestOp, TxnRequest, TxnResponse,
-    request_op, response_op,
+    WatchResponse, request_op, response_op,
 };
 use coracle_proto::mvccpb::KeyValue;
 use tokio::time::Instant;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Response, Status};
 
+use encryption::Encryption;
 pub use error::StorageError;
 use error::{Retry, classify};
 
@@ -63,6 +65,7 @@ pub struct Storage {
     prefix: String,
     metrics: StorageMetrics,
     leases: lease::Leases,
+    encryption: Encryption,
 }
 
 impl Storage {
@@ -99,12 +102,18 @@ impl Storage {
         if members.is_empty() {
             return Err("--etcd-servers must be specified".to_owned());
         }
+        let prefix = options.etcd_prefix.trim_end_matches('/').to_owned();
+        let encryption = match &options.encryption_provider_config {
+            Some(path) => Encryption::read(path, &prefix)?,
+            None => Encryption::default(),
+        };
         Ok(Self {
             members,
             current: AtomicUsize::new(0),
-            prefix: options.etcd_prefix.trim_end_matches('/').to_owned(),
+            prefix,
             metrics,
             leases: lease::Leases::default(),
+            encryption,
         })
     }
 
@@ -215,6 +224,7 @@ impl Storage {
     pub async fn get(&self, key: &str) -> Result<(Option<KeyValue>, i64), StorageError> {
         let request = RangeRequest { key: Bytes::copy_from_slice(key.as_bytes()), ..RangeRequest::default() };
         let mut response = self.range("get", OPERATION_DEADLINE, request).await?;
+        self.encryption.open_all(response.kvs.iter_mut());
         let revision = response.header.as_ref().map_or(0, |header| header.revision);
         Ok((response.kvs.pop(), revision))
     }
@@ -245,7 +255,19 @@ impl Storage {
         revision: i64,
     ) -> Result<RangeResponse, StorageError> {
         let request = RangeRequest { key, range_end: end, limit, revision, ..RangeRequest::default() };
-        self.range("list", PAGE_DEADLINE, request).await
+        let mut response = self.range("list", PAGE_DEADLINE, request).await?;
+        self.encryption.open_all(response.kvs.iter_mut());
+        Ok(response)
+    }
+
+    /// Puts plain values in place of what a watch gave.
+    pub(crate) fn open_events(&self, response: &mut WatchResponse) {
+        self.encryption.open_all(response.events.iter_mut().filter_map(|event| event.kv.as_mut()));
+    }
+
+    /// Whether writing again what is under a key already may change how it is stored.
+    pub fn may_be_stale(&self, key: &str) -> bool {
+        self.encryption.may_be_stale(key.as_bytes())
     }
 
     /// Writes `value` if the key's last change is of revision `expected` (0: the key is absent). The outcome is certain: an
@@ -261,11 +283,12 @@ impl Storage {
         lease: i64,
     ) -> Result<Swap, StorageError> {
         let key = Bytes::copy_from_slice(key.as_bytes());
-        let put = PutRequest { key: key.clone(), value: value.clone(), lease, ..PutRequest::default() };
+        let sealed = self.encryption.seal(&key, value.clone());
+        let put = PutRequest { key: key.clone(), value: sealed, lease, ..PutRequest::default() };
         let operation = if expected == 0 { "create" } else { "update" };
         let (response, ambiguous) =
             self.swap(operation, &key, expected, request_op::Request::RequestPut(put)).await?;
-        Ok(match Self::outcome(response) {
+        Ok(match self.outcome(response) {
             Swap::Conflict { current: Some(current) } if ambiguous && current.value == value => {
                 Swap::Done { revision: current.mod_revision }
             }
@@ -283,7 +306,7 @@ impl Storage {
         let (response, ambiguous) =
             self.swap("delete", &key, expected, request_op::Request::RequestDeleteRange(delete)).await?;
         let revision = response.header.as_ref().map_or(0, |header| header.revision);
-        Ok(match Self::outcome(response) {
+        Ok(match self.outcome(response) {
             Swap::Conflict { current: None } if ambiguous => Swap::Done { revision },
             outcome => outcome,
         })
@@ -315,14 +338,15 @@ impl Storage {
         .await
     }
 
-    fn outcome(mut response: TxnResponse) -> Swap {
+    fn outcome(&self, mut response: TxnResponse) -> Swap {
         if response.succeeded {
             return Swap::Done { revision: response.header.map_or(0, |header| header.revision) };
         }
-        let current = response.responses.pop().and_then(|op| match op.response {
+        let mut current = response.responses.pop().and_then(|op| match op.response {
             Some(response_op::Response::ResponseRange(mut range)) => range.kvs.pop(),
             _ => None,
         });
+        self.encryption.open_all(current.iter_mut());
         Swap::Conflict { current }
     }
 }
