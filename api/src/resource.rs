@@ -9,6 +9,7 @@ mod coordination;
 mod core;
 mod discovery;
 mod events;
+mod rbac;
 mod scheduling;
 
 use crate::status::{GroupKind, GroupResource};
@@ -161,6 +162,7 @@ const GROUPS: &[&[Resource]] = &[
     coordination::ROWS,
     discovery::ROWS,
     events::ROWS,
+    rbac::ROWS,
     scheduling::ROWS,
 ];
 

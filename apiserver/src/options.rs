@@ -355,6 +355,11 @@ impl Options {
                 errors.push(format!("--authorization-mode: {mode:?} is not implemented by Coracle yet"));
             }
         }
+        for (index, mode) in self.authorization_mode.iter().enumerate() {
+            if self.authorization_mode[..index].contains(mode) {
+                errors.push(format!("--authorization-mode: {mode:?} has mode specified more than once"));
+            }
+        }
         match component_base::flags::parse_key_values(&self.feature_gates) {
             Ok(gates) => errors.extend(
                 gates.keys().map(|gate| format!("--feature-gates: {gate} is not implemented by Coracle yet")),

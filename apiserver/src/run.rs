@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::Chain;
 use crate::authn::Authenticator;
 use crate::authz::Authorizer;
+use crate::authz::escalation::Guarded;
 use crate::bootstrap;
 use crate::cache::{Cache, feed};
 use crate::options::Options;
@@ -67,12 +68,25 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Vec<St
     });
 
     let registry = Registry::new(storage, cache, Arc::clone(&options));
-    registry.set_admission(Chain::new(Arc::clone(&registry), &options).map_err(one)?);
+    let authorizer = Arc::new(Authorizer::new(&options.authorization_mode, &registry.cache));
+    let admission = Chain::new(Arc::clone(&registry), &options).map_err(one)?;
+    registry.set_admission(Guarded::new(admission, Arc::clone(&authorizer)));
     let bootstrap = bootstrap::start(Arc::clone(&registry), stop.clone()).map_err(one)?;
+    let roles = Arc::new(AtomicBool::new(false));
+    let default_roles = bootstrap::rbac::run(Arc::clone(&registry), Arc::clone(&roles), stop.clone());
+    let default_roles = tokio::spawn(default_roles);
+    let aggregation = tokio::spawn(bootstrap::aggregation::run(Arc::clone(&registry), stop.clone()));
+    health.add_ready("poststarthook/rbac/bootstrap-roles", move || {
+        if roles.load(Ordering::Acquire) {
+            Ok(())
+        } else {
+            Err("the default roles are still being made".into())
+        }
+    });
     let app = Arc::new(App {
         registry,
         authenticator,
-        authorizer: Authorizer::new(&options.authorization_mode),
+        authorizer,
         health,
         requests: RequestMetrics::register(&metrics),
         metrics,
@@ -92,7 +106,9 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Vec<St
     draining.cancel();
     accepting.cancel();
     let _ = server.await;
-    let _ = bootstrap.await;
+    for task in [bootstrap, default_roles, aggregation] {
+        let _ = task.await;
+    }
     background.cancel();
     for task in [feed, probe, compaction] {
         let _ = task.await;

@@ -8,9 +8,10 @@ use std::time::Duration;
 use http::header::USER_AGENT;
 use http::{HeaderValue, Uri};
 use kube::client::ClientBuilder;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
+use crate::bearer_token::BearerToken;
 use crate::rate_limit::RateLimit;
 
 /// The deadline for one ordinary API call (not a watch) unless the caller has a better one.
@@ -95,7 +96,20 @@ impl ClientConfig {
 
 /// Makes a client. Nothing is sent yet, so a server that is down is not an error here.
 pub async fn connect(settings: &ClientConfig) -> Result<Client, ConnectError> {
+    build(settings, load(settings).await?, &BearerToken::default())
+}
+
+/// The same for a client that shows a token and nothing of the kubeconfig's credentials.
+pub async fn connect_with_token(
+    settings: &ClientConfig,
+    token: &BearerToken,
+) -> Result<Client, ConnectError> {
     let mut config = load(settings).await?;
+    config.auth_info = AuthInfo::default();
+    build(settings, config, token)
+}
+
+fn build(settings: &ClientConfig, mut config: Config, token: &BearerToken) -> Result<Client, ConnectError> {
     if let Some(url) = &settings.master {
         config.cluster_url =
             url.parse::<Uri>().map_err(|source| ConnectError::Master { url: url.clone(), source })?;
@@ -108,7 +122,7 @@ pub async fn connect(settings: &ClientConfig) -> Result<Client, ConnectError> {
     }
     let (per_second, burst) = settings.limit;
     let builder = ClientBuilder::try_from(config).map_err(ConnectError::Client)?;
-    Ok(builder.with_layer(&RateLimit::new(per_second, burst)).build())
+    Ok(builder.with_layer(&RateLimit::new(per_second, burst)).with_layer(token).build())
 }
 
 async fn load(settings: &ClientConfig) -> Result<Config, ConnectError> {

@@ -62,6 +62,7 @@
 //! * [`config::within`] puts a deadline on any call. Informers and queues need none.
 //! * [`leader_election::run_or_exit`] is upstream's leader election, with [`leader_election::LeaderElectionFlags`] for clap.
 
+pub mod bearer_token;
 pub mod config;
 pub mod controller;
 pub mod event_correlator;

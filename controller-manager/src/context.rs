@@ -55,6 +55,12 @@ impl Context {
         }
     }
 
+    /// The same for a controller that writes as someone else. Watches stay shared.
+    #[must_use]
+    pub fn acting_as(&self, client: Client) -> Self {
+        Self { client, recorders: Arc::default(), ..self.clone() }
+    }
+
     /// An executor whose events come from `component`.
     pub fn executor(&self, component: &'static str) -> Executor {
         let events = self

@@ -143,6 +143,9 @@ impl Executor {
             Action::Create { resource, namespace, object } => {
                 return self.create(resource, namespace, object).await.map(|_| ());
             }
+            Action::Patch { target, subresource, patch } if is_update_only(target, subresource) => {
+                self.update(target, subresource, patch).await
+            }
             Action::Patch { target, subresource, patch } => {
                 let path = target_path(target, subresource);
                 let body = patch.to_string().into_bytes();
@@ -186,6 +189,30 @@ impl Executor {
         }
     }
 
+    /// Sends all of an object.
+    pub async fn replace(
+        &self,
+        target: &Target,
+        subresource: &str,
+        object: &Value,
+    ) -> Result<IgnoredAny, kube::Error> {
+        let body = body(&target.resource, object);
+        let path = target_path(target, subresource);
+        self.call(Method::PUT, &path, "application/json", METADATA_OBJECT, body).await
+    }
+
+    /// Patches by reading and sending all of an object. The version read is a precondition, unless the patch states another.
+    async fn update(
+        &self,
+        target: &Target,
+        subresource: &str,
+        patch: &Value,
+    ) -> Result<IgnoredAny, kube::Error> {
+        let mut object = self.get(target).await?;
+        json_patch::merge(&mut object, patch);
+        self.replace(target, subresource, &object).await
+    }
+
     /// Carries out a plan's actions in order; the first failure ends it.
     pub async fn execute_all(&self, actions: &[Action]) -> Result<(), kube::Error> {
         for action in actions {
@@ -193,6 +220,18 @@ impl Executor {
         }
         Ok(())
     }
+}
+
+/// What upstream's roles let controllers update and not patch.
+fn is_update_only(target: &Target, subresource: &str) -> bool {
+    matches!(
+        (&*target.resource.group, &*target.resource.plural, subresource),
+        ("apps", "deployments", _)
+            | ("apps", "replicasets", "status")
+            | ("", "endpoints", _)
+            | ("", "namespaces", "status")
+            | ("discovery.k8s.io", "endpointslices", _)
+    )
 }
 
 /// An object's JSON text with `apiVersion` and `kind`.

@@ -5,6 +5,7 @@ mod context;
 mod controllers;
 mod discovery;
 mod executor;
+mod identity;
 mod informers;
 mod options;
 mod serving;
@@ -22,6 +23,7 @@ use kube::Client;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::identity::Identities;
 use crate::options::Options;
 use crate::settings::Settings;
 
@@ -58,15 +60,17 @@ async fn run(options: Options) -> anyhow::Result<()> {
         ClientConfig::new("controller-manager").kubeconfig(kubeconfig).master(options.master.as_deref());
     let client = connect(&config).await?;
     let server = serving::start(&options, Health::new(), registry, shutdown.clone()).await?;
+    let identities =
+        settings.own_identities.then(|| Identities::new(client.clone(), config, shutdown.clone()));
     let (leading, leader_settings) = (client.clone(), Arc::clone(&settings));
     match settings.leader_election.clone() {
         Some(config) => {
             run_or_exit(client, config, &election, &shutdown, |token| {
-                lead(leading, leader_settings, queues, token)
+                lead(leading, identities, leader_settings, queues, token)
             })
             .await;
         }
-        None => lead(client, leader_settings, queues, shutdown.clone()).await,
+        None => lead(client, identities, leader_settings, queues, shutdown.clone()).await,
     }
     shutdown.cancel();
     match server {
@@ -80,6 +84,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
 /// Runs all enabled controllers until `shutdown`.
 async fn lead(
     client: Client,
+    identities: Option<Identities>,
     settings: Arc<Settings>,
     queues: WorkQueueMetrics,
     shutdown: CancellationToken,
@@ -88,9 +93,17 @@ async fn lead(
     let mut tasks = JoinSet::new();
     for controller in controllers::ALL.iter().filter(|controller| settings.enabled.contains(controller.name))
     {
-        let run = (controller.run)(context.clone());
+        let (context, identities) = (context.clone(), identities.clone());
         tasks.spawn(async move {
-            run.await;
+            let context = match identities {
+                None => Some(context),
+                Some(identities) => {
+                    identities.client(controller.account).await.map(|client| context.acting_as(client))
+                }
+            };
+            if let Some(context) = context {
+                (controller.run)(context).await;
+            }
             controller.name
         });
     }

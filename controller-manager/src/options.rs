@@ -189,7 +189,7 @@ pub struct Options {
     /// Key of ServiceAccount tokens; token Secrets are not made yet (pods get theirs from the TokenRequest API).
     #[arg(long)]
     pub service_account_private_key_file: Option<PathBuf>,
-    /// One identity per controller; ours all use the process's own.
+    /// Let each controller act as its own ServiceAccount in kube-system instead of the process's user.
     #[arg(long, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
           default_missing_value = "true", default_value_t = false)]
     pub use_service_account_credentials: bool,

@@ -28,6 +28,8 @@ pub struct Settings {
     pub node_ranges: Vec<(Cidr, u32)>,
     /// Ranges of Services.
     pub service_ranges: Vec<Cidr>,
+    /// Whether each controller acts as its own ServiceAccount.
+    pub own_identities: bool,
     /// How often nodes are looked at.
     pub node_monitor_period: Duration,
     /// How patiently.
@@ -41,11 +43,6 @@ pub struct Settings {
 impl Settings {
     /// Checks the flags and reads the files they name.
     pub fn load(options: &Options) -> anyhow::Result<Self> {
-        if options.use_service_account_credentials {
-            tracing::warn!(
-                "--use-service-account-credentials: all controllers use the process's own identity so far"
-            );
-        }
         let root_ca =
             match &options.root_ca_file {
                 Some(path) => Some(std::fs::read_to_string(path).with_context(|| {
@@ -66,6 +63,7 @@ impl Settings {
         );
         Ok(Self {
             enabled: enabled(&options.controllers)?,
+            own_identities: options.use_service_account_credentials,
             leader_election,
             root_ca,
             node_ranges: node_ranges(options)?,

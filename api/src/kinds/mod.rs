@@ -24,6 +24,7 @@ pub mod pod_template;
 pub mod pod_update;
 pub mod priority_class;
 pub mod probe;
+pub mod rbac;
 pub mod replica_set;
 pub mod resources;
 pub mod secret;

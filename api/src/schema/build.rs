@@ -6,7 +6,8 @@ use std::sync::{LazyLock, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use k8s_openapi::api::{
     apps::v1 as apps, authentication::v1 as authentication, authorization::v1 as authorization,
     autoscaling::v1 as autoscaling, coordination::v1 as coordination, core::v1 as core,
-    discovery::v1 as discovery, events::v1 as events, policy::v1 as policy, scheduling::v1 as scheduling,
+    discovery::v1 as discovery, events::v1 as events, policy::v1 as policy, rbac::v1 as rbac,
+    scheduling::v1 as scheduling,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use schemars::{JsonSchema, SchemaGenerator};
@@ -97,6 +98,10 @@ pub(crate) fn definitions(group: &str, version: &str, kind: &str) -> Option<(Str
         ("discovery.k8s.io", "v1", "EndpointSlice") => of::<discovery::EndpointSlice>,
         ("events.k8s.io", "v1", "Event") => of::<events::Event>,
         ("policy", "v1", "Eviction") => of::<policy::Eviction>,
+        ("rbac.authorization.k8s.io", "v1", "ClusterRole") => of::<rbac::ClusterRole>,
+        ("rbac.authorization.k8s.io", "v1", "ClusterRoleBinding") => of::<rbac::ClusterRoleBinding>,
+        ("rbac.authorization.k8s.io", "v1", "Role") => of::<rbac::Role>,
+        ("rbac.authorization.k8s.io", "v1", "RoleBinding") => of::<rbac::RoleBinding>,
         ("scheduling.k8s.io", "v1", "PriorityClass") => of::<scheduling::PriorityClass>,
         _ => return None,
     };

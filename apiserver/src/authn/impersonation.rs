@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use http::HeaderMap;
 
 use super::{AUTHENTICATED, UNAUTHENTICATED};
+use crate::authz::ResourceAttributes;
 use crate::server::request_info::UserInfo;
 
+const ACCOUNT_PREFIX: &str = "system:serviceaccount:";
 const EXTRA_PREFIX: &str = "impersonate-extra-";
 
 /// The user that the headers ask to act as; `None` without such headers.
@@ -34,8 +36,7 @@ pub fn wanted(headers: &HeaderMap) -> Result<Option<UserInfo>, String> {
         }
         return Err("requested attributes without impersonating a user".into());
     }
-    if let Some((namespace, _)) =
-        name.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'))
+    if let Some((namespace, _)) = name.strip_prefix(ACCOUNT_PREFIX).and_then(|rest| rest.split_once(':'))
         && groups.is_empty()
     {
         groups = vec!["system:serviceaccounts".into(), format!("system:serviceaccounts:{namespace}")];
@@ -45,6 +46,34 @@ pub fn wanted(headers: &HeaderMap) -> Result<Option<UserInfo>, String> {
         groups.push(known.into());
     }
     Ok(Some(UserInfo { name, uid, groups, extra }))
+}
+
+/// What somebody must be allowed to act as `wanted`. Groups that come by themselves need no permission.
+pub fn needed<'a>(wanted: &'a UserInfo, headers: &'a HeaderMap) -> Vec<ResourceAttributes<'a>> {
+    const AUTHENTICATION: &str = "authentication.k8s.io";
+    let asked = |group, resource, name| ResourceAttributes {
+        verb: "impersonate",
+        group,
+        resource,
+        name,
+        ..ResourceAttributes::default()
+    };
+    let account = wanted.name.strip_prefix(ACCOUNT_PREFIX).and_then(|rest| rest.split_once(':'));
+    let mut needed = vec![match account {
+        Some((namespace, name)) => ResourceAttributes { namespace, ..asked("", "serviceaccounts", name) },
+        None => asked("", "users", &wanted.name),
+    }];
+    let groups = headers.get_all("impersonate-group").iter().filter_map(|value| value.to_str().ok());
+    needed.extend(groups.map(|group| asked("", "groups", group)));
+    for (key, values) in &wanted.extra {
+        let of_key =
+            |name| ResourceAttributes { subresource: key, ..asked(AUTHENTICATION, "userextras", name) };
+        needed.extend(values.iter().map(|value| of_key(value)));
+    }
+    if !wanted.uid.is_empty() {
+        needed.push(asked(AUTHENTICATION, "uids", &wanted.uid));
+    }
+    needed
 }
 
 /// Undoes percent-encoding in a header name's tail.
@@ -95,5 +124,10 @@ mod tests {
             .expect("ok")
             .expect("user");
         assert_eq!(user.extra["a/b"], ["1"]);
+        let needed: Vec<String> = needed(&user, &headers(&[("impersonate-group", "g")]))
+            .iter()
+            .map(|asked| format!("{}/{}/{}:{}", asked.group, asked.resource, asked.subresource, asked.name))
+            .collect();
+        assert_eq!(needed, ["/users/:u", "/groups/:g", "authentication.k8s.io/userextras/a/b:1"]);
     }
 }

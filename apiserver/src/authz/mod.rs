@@ -1,29 +1,30 @@
-//! Decides what a user may do. RBAC rules are not evaluated yet: until they are, administrators, the components' own identities and what upstream grants
-//! to everybody are allowed, and everything else is refused.
+//! Decides what a user may do: the authorizers of `--authorization-mode` in order, of which the first that allows decides; who is in `system:masters` may
+//! everything. Answers from the watch caches, never from the store.
 
+pub mod defaults;
+pub mod escalation;
+pub mod node;
+mod node_graph;
+mod policy;
+pub mod rbac;
+pub mod rule;
+
+use std::sync::Arc;
+
+use coracle_api::names;
 use coracle_api::status::{ApiError, GroupResource};
 
-use crate::authn::AUTHENTICATED;
+use crate::cache::Cache;
 use crate::server::request_info::{RequestInfo, UserInfo, Verb};
+use node::NodeAuthorizer;
+use rbac::Rbac;
+use rule::PolicyRule;
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attributes<'a> {
     /// Something with a resource.
-    Resource {
-        /// In lower case.
-        verb: &'a str,
-        /// API group.
-        group: &'a str,
-        /// Plural.
-        resource: &'a str,
-        /// Empty: the object itself.
-        subresource: &'a str,
-        /// Empty: none, or all.
-        namespace: &'a str,
-        /// Empty: the collection.
-        name: &'a str,
-    },
+    Resource(ResourceAttributes<'a>),
     /// A path that is no resource.
     Path {
         /// HTTP method in lower case.
@@ -33,93 +34,146 @@ pub enum Attributes<'a> {
     },
 }
 
+/// What is asked for of a resource.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ResourceAttributes<'a> {
+    /// In lower case.
+    pub verb: &'a str,
+    /// API group.
+    pub group: &'a str,
+    /// Plural.
+    pub resource: &'a str,
+    /// Empty: the object itself.
+    pub subresource: &'a str,
+    /// Empty: none, or all.
+    pub namespace: &'a str,
+    /// Empty: the collection.
+    pub name: &'a str,
+    /// The selector of a request for a collection.
+    pub field_selector: &'a str,
+}
+
 impl<'a> Attributes<'a> {
     /// Of a request.
     pub fn of(request: &'a RequestInfo) -> Self {
         let resource = request.resource;
         // A collection restricted to one name is that object; a namespace lies in itself.
         let collection = matches!(request.verb, Verb::List | Verb::Watch | Verb::DeleteCollection);
-        let selected = request
-            .query
-            .get("fieldSelector")
-            .filter(|_| collection)
-            .and_then(|selector| selector.strip_prefix("metadata.name="))
-            .filter(|name| !name.contains([',', '!', '=']));
-        let name = request.name.as_deref().or(selected).unwrap_or_default();
+        let field_selector = request.query.get("fieldSelector").filter(|_| collection).unwrap_or_default();
+        let selected = || field_selector.split(',').find_map(named).unwrap_or_default();
+        let name = request.name.as_deref().unwrap_or_else(selected);
         let is_namespace = resource.group.is_empty() && resource.plural == "namespaces";
-        Self::Resource {
+        Self::Resource(ResourceAttributes {
             verb: request.verb.as_str(),
             group: resource.group,
             resource: resource.plural,
             subresource: request.subresource().unwrap_or_default(),
             namespace: if is_namespace { name } else { request.namespace() },
             name,
+            field_selector,
+        })
+    }
+
+    fn namespace(&self) -> &'a str {
+        match self {
+            Self::Resource(asked) => asked.namespace,
+            Self::Path { .. } => "",
         }
     }
 }
 
-/// The authorizers of --authorization-mode, in order.
-#[derive(Clone, Debug)]
-pub struct Authorizer {
-    modes: Vec<Mode>,
+/// The name that a term of a field selector asks for.
+fn named(term: &str) -> Option<&str> {
+    let value = term.strip_prefix("metadata.name=")?;
+    let name = value.strip_prefix('=').unwrap_or(value);
+    names::path_segment(name).is_empty().then_some(name)
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the authorizers say, for reviews and refusals.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decision {
+    /// Whether it is allowed.
+    pub allowed: bool,
+    /// Why, or why not; may be empty.
+    pub reason: String,
+}
+
+/// What a user may do in a namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UserRules {
+    /// Rules about resources and paths.
+    pub rules: Vec<PolicyRule>,
+    /// What kept rules from being found.
+    pub errors: Vec<String>,
+    /// There is more that the user may do.
+    pub incomplete: bool,
+}
+
 enum Mode {
     AlwaysAllow,
     AlwaysDeny,
-    Identities,
+    Node(NodeAuthorizer),
+    Rbac,
+}
+
+/// The authorizers of --authorization-mode, in order.
+pub struct Authorizer {
+    modes: Vec<Mode>,
+    /// Who has which rules; also there when no mode asks it, for the checks on changed roles.
+    rbac: Rbac,
 }
 
 const ADMINISTRATORS: &str = "system:masters";
-/// Users with all rights until RBAC rules say which ones they need.
-const COMPONENTS: &[&str] = &[
-    "system:apiserver",
-    "system:kube-scheduler",
-    "system:kube-controller-manager",
-    "system:kube-proxy",
-    "kube-apiserver-kubelet-client",
-];
-/// Paths that upstream lets everybody read.
-const PUBLIC: &[&str] = &["/healthz", "/livez", "/readyz", "/version", "/version/"];
-/// Paths that every known user may read.
-const DISCOVERY: &[&str] = &["/api", "/apis", "/openapi"];
-/// Reviews that every known user may create about themselves.
-const SELF_REVIEWS: &[(&str, &str)] = &[
-    ("authorization.k8s.io", "selfsubjectaccessreviews"),
-    ("authorization.k8s.io", "selfsubjectrulesreviews"),
-    ("authentication.k8s.io", "selfsubjectreviews"),
-];
-/// Paths that every ServiceAccount may read.
-const ISSUER: &[&str] = &["/.well-known/openid-configuration", "/openid/v1/jwks"];
 
 impl Authorizer {
-    /// Of the flag's values, which have been checked.
-    pub fn new(modes: &[String]) -> Self {
-        let mut found: Vec<Mode> = modes
+    /// Of the flag's values, which have been checked, over the watch caches.
+    pub fn new(modes: &[String], cache: &Arc<Cache>) -> Self {
+        let modes = modes
             .iter()
             .map(|mode| match mode.as_str() {
                 "AlwaysAllow" => Mode::AlwaysAllow,
                 "AlwaysDeny" => Mode::AlwaysDeny,
-                _ => Mode::Identities,
+                "Node" => Mode::Node(NodeAuthorizer::new(Arc::clone(cache))),
+                _ => Mode::Rbac,
             })
             .collect();
-        found.dedup();
-        if found.contains(&Mode::Identities) {
-            tracing::warn!(
-                "RBAC rules and the Node authorizer's limits are not evaluated yet: system:masters and the components' own identities are allowed, everyone else is refused"
-            );
-        }
-        Self { modes: found }
+        Self { modes, rbac: Rbac::new(cache) }
     }
 
     /// Whether one of the authorizers allows it.
     pub fn allows(&self, user: &UserInfo, attributes: &Attributes<'_>) -> bool {
-        self.modes.iter().any(|mode| match mode {
-            Mode::AlwaysAllow => true,
-            Mode::AlwaysDeny => false,
-            Mode::Identities => identity_allows(user, attributes),
-        }) || user.in_group(ADMINISTRATORS)
+        user.in_group(ADMINISTRATORS)
+            || self.modes.iter().any(|mode| match mode {
+                Mode::AlwaysAllow => true,
+                Mode::AlwaysDeny => false,
+                Mode::Node(node) => node.decide(user, attributes) == node::Opinion::Allow,
+                Mode::Rbac => self.rbac.allows(user, attributes),
+            })
+    }
+
+    /// The same with the reasons that upstream gives.
+    pub fn decide(&self, user: &UserInfo, attributes: &Attributes<'_>) -> Decision {
+        let allow = |reason| Decision { allowed: true, reason };
+        if user.in_group(ADMINISTRATORS) {
+            return allow(String::new());
+        }
+        let mut reasons: Vec<String> = Vec::new();
+        for mode in &self.modes {
+            match mode {
+                Mode::AlwaysAllow => return allow(String::new()),
+                Mode::AlwaysDeny => reasons.push("Everything is forbidden.".into()),
+                Mode::Node(node) => match node.decide(user, attributes) {
+                    node::Opinion::Allow => return allow(String::new()),
+                    node::Opinion::None(reason) => reasons.push(reason),
+                },
+                Mode::Rbac => match self.rbac.decide(user, attributes) {
+                    Decision { allowed: true, reason } => return allow(reason),
+                    Decision { reason, .. } => reasons.push(reason),
+                },
+            }
+        }
+        reasons.retain(|reason| !reason.is_empty());
+        Decision { allowed: false, reason: reasons.join("\n") }
     }
 
     /// The same, as an error with upstream's text.
@@ -127,43 +181,54 @@ impl Authorizer {
     /// # Errors
     /// 403.
     pub fn authorize(&self, user: &UserInfo, attributes: &Attributes<'_>) -> Result<(), ApiError> {
-        if self.allows(user, attributes) { Ok(()) } else { Err(forbidden(user, attributes)) }
-    }
-}
-
-fn is_below(path: &str, root: &str) -> bool {
-    path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-fn identity_allows(user: &UserInfo, attributes: &Attributes<'_>) -> bool {
-    let node = user.name.starts_with("system:node:") && user.in_group("system:nodes");
-    if node || COMPONENTS.contains(&user.name.as_str()) {
-        return true;
-    }
-    match attributes {
-        Attributes::Path { verb: "get", path } => {
-            PUBLIC.contains(path)
-                || ["/healthz", "/livez", "/readyz"].iter().any(|root| is_below(path, root))
-                    && user.in_group(AUTHENTICATED)
-                || user.in_group(AUTHENTICATED) && DISCOVERY.iter().any(|root| is_below(path, root))
-                || user.in_group("system:serviceaccounts") && ISSUER.contains(path)
+        if self.allows(user, attributes) {
+            return Ok(());
         }
-        Attributes::Resource { verb: "create", group, resource, .. } => {
-            user.in_group(AUTHENTICATED) && SELF_REVIEWS.contains(&(group, resource))
+        let decision = self.decide(user, attributes);
+        if decision.allowed { Ok(()) } else { Err(forbidden(user, attributes, &decision.reason)) }
+    }
+
+    /// All that a user may do in a namespace, as far as it is written down in rules.
+    pub fn rules(&self, user: &UserInfo, namespace: &str) -> UserRules {
+        let mut found = UserRules::default();
+        for mode in &self.modes {
+            match mode {
+                Mode::AlwaysAllow => found.rules.push(PolicyRule {
+                    api_groups: vec!["*".into()],
+                    resources: vec!["*".into()],
+                    non_resource_urls: vec!["*".into()],
+                    verbs: vec!["*".into()],
+                    resource_names: Vec::new(),
+                }),
+                Mode::AlwaysDeny => {}
+                Mode::Node(_) => {
+                    if node::is_node(user) {
+                        found.incomplete = true;
+                        found.errors.push("node authorizer does not support user rule resolution".into());
+                    }
+                }
+                Mode::Rbac => {
+                    let rules = self.rbac.rules(user, namespace);
+                    found.rules.extend(rules.rules);
+                    found.errors.extend(rules.errors);
+                }
+            }
         }
-        _ => false,
+        found
     }
 }
 
-fn forbidden(user: &UserInfo, attributes: &Attributes<'_>) -> ApiError {
+fn forbidden(user: &UserInfo, attributes: &Attributes<'_>, reason: &str) -> ApiError {
     let user = &user.name;
+    let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
     match attributes {
         Attributes::Path { verb, path } => ApiError::forbidden(
             GroupResource { group: "", resource: "" },
             "",
-            format_args!("User {user:?} cannot {verb} path {path:?}"),
+            format_args!("User {user:?} cannot {verb} path {path:?}{reason}"),
         ),
-        Attributes::Resource { verb, group, resource, subresource, namespace, name } => {
+        Attributes::Resource(asked) => {
+            let ResourceAttributes { verb, group, resource, subresource, namespace, name, .. } = asked;
             let whole = if subresource.is_empty() {
                 (*resource).to_owned()
             } else {
@@ -177,7 +242,9 @@ fn forbidden(user: &UserInfo, attributes: &Attributes<'_>) -> ApiError {
             ApiError::forbidden(
                 GroupResource { group, resource },
                 name,
-                format_args!("User {user:?} cannot {verb} resource {whole:?} in API group {group:?} {scope}"),
+                format_args!(
+                    "User {user:?} cannot {verb} resource {whole:?} in API group {group:?} {scope}{reason}"
+                ),
             )
         }
     }
@@ -186,6 +253,7 @@ fn forbidden(user: &UserInfo, attributes: &Attributes<'_>) -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::authn::AUTHENTICATED;
 
     fn user(name: &str, groups: &[&str]) -> UserInfo {
         UserInfo {
@@ -195,46 +263,46 @@ mod tests {
         }
     }
 
+    fn authorizer(modes: &[&str]) -> Authorizer {
+        let modes: Vec<String> = modes.iter().map(|mode| (*mode).to_owned()).collect();
+        Authorizer::new(&modes, &Arc::new(Cache::new("/registry", 1)))
+    }
+
     fn list_pods<'a>() -> Attributes<'a> {
-        Attributes::Resource {
+        Attributes::Resource(ResourceAttributes {
             verb: "list",
-            group: "",
             resource: "pods",
-            subresource: "",
             namespace: "default",
-            name: "",
-        }
+            ..ResourceAttributes::default()
+        })
     }
 
     #[test]
-    fn administrators_and_components_pass_and_others_get_upstreams_text() {
-        let rbac = Authorizer::new(&["Node".into(), "RBAC".into()]);
-        for (name, groups) in [
-            ("admin", &["system:masters", AUTHENTICATED][..]),
-            ("system:kube-scheduler", &[AUTHENTICATED]),
-            ("system:node:a", &["system:nodes", AUTHENTICATED]),
-        ] {
-            assert!(rbac.allows(&user(name, groups), &list_pods()), "{name}");
-        }
+    fn administrators_pass_everywhere_and_others_get_upstreams_text() {
+        let admin = user("admin", &["system:masters", AUTHENTICATED]);
         let robot = user("system:serviceaccount:kube-system:x", &["system:serviceaccounts", AUTHENTICATED]);
+        let rbac = authorizer(&["Node", "RBAC"]);
+        assert!(rbac.allows(&admin, &list_pods()));
         let error = rbac.authorize(&robot, &list_pods()).expect_err("is refused");
         assert_eq!(
             error.message(),
             "pods is forbidden: User \"system:serviceaccount:kube-system:x\" cannot list resource \"pods\" in API group \"\" in the namespace \"default\""
         );
-        assert!(!rbac.allows(&user("system:node:a", &[AUTHENTICATED]), &list_pods()), "the name alone");
+        let path = Attributes::Path { verb: "get", path: "/" };
+        let error = rbac.authorize(&user("system:anonymous", &[]), &path).expect_err("is refused");
+        assert_eq!(error.message(), "forbidden: User \"system:anonymous\" cannot get path \"/\"");
+        assert!(authorizer(&["AlwaysAllow"]).allows(&robot, &list_pods()));
+        let deny = authorizer(&["AlwaysDeny"]);
+        assert!(deny.allows(&admin, &list_pods()));
+        let error = deny.authorize(&robot, &list_pods()).expect_err("is refused");
+        assert!(error.message().ends_with("in the namespace \"default\": Everything is forbidden."));
     }
 
     #[test]
-    fn anonymous_reads_health_and_version_only_and_known_users_discovery() {
-        let rbac = Authorizer::new(&["RBAC".into()]);
-        let path = |path| Attributes::Path { verb: "get", path };
-        let anonymous = user("system:anonymous", &["system:unauthenticated"]);
-        let known = user("bob", &[AUTHENTICATED]);
-        assert!(rbac.allows(&anonymous, &path("/livez")) && rbac.allows(&anonymous, &path("/version")));
-        assert!(!rbac.allows(&anonymous, &path("/api")) && rbac.allows(&known, &path("/api/v1")));
-        assert!(!rbac.allows(&known, &path("/metrics")) && !rbac.allows(&known, &path("/apishops")));
-        let error = rbac.authorize(&anonymous, &path("/")).expect_err("is refused");
-        assert_eq!(error.message(), "forbidden: User \"system:anonymous\" cannot get path \"/\"");
+    fn a_collection_of_one_name_is_that_object() {
+        assert_eq!(named("metadata.name=a"), Some("a"));
+        assert_eq!(named("metadata.name==a"), Some("a"));
+        assert_eq!(named("metadata.name!=a"), None);
+        assert_eq!(named("metadata.name=a/b"), None);
     }
 }

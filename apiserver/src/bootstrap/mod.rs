@@ -1,7 +1,9 @@
-//! What a cluster has without anybody creating it: system namespaces, the `kubernetes` Service with its endpoints, system priority classes, what
-//! extension servers need to authenticate. Idempotent, also with several API servers starting at once.
+//! What a cluster has without anybody creating it: system namespaces, the `kubernetes` Service with its endpoints, system priority classes, default
+//! roles, what extension servers need to authenticate. Idempotent, also with several API servers starting at once.
 
+pub mod aggregation;
 mod endpoints;
+pub mod rbac;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;

@@ -294,11 +294,16 @@ impl ResourceCache {
             .take_while(|object| object.suffix.starts_with(prefix))
             .map(Arc::clone)
             .collect();
-        Listing { objects, last_change: state.last_change, cursor: Self::end(&state) }
+        Listing { objects, last_change: state.last_change, cursor: Self::end_of(&state) }
     }
 
-    fn end(state: &State) -> Cursor {
+    fn end_of(state: &State) -> Cursor {
         Cursor { next: state.first + state.ring.len() as u64, epoch: state.epoch }
+    }
+
+    /// The place behind everything that has happened: who has read up to here has missed nothing.
+    pub fn end(&self) -> Cursor {
+        Self::end_of(&self.state.read())
     }
 
     /// The place behind `revision`: its reader gets every event after it.

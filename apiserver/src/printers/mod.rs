@@ -7,6 +7,7 @@ mod core_kinds;
 mod duration;
 mod node;
 mod pod;
+mod rbac;
 mod workloads;
 
 use coracle_api::resource::Resource;
@@ -51,6 +52,9 @@ fn layout(resource: &Resource) -> Layout {
         ("apps", "deployments") => plain(workloads::DEPLOYMENT, workloads::deployment),
         ("apps", "replicasets") => plain(workloads::REPLICA_SET, workloads::replica_set),
         ("coordination.k8s.io", "leases") => plain(core_kinds::LEASE, core_kinds::lease),
+        ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => {
+            plain(rbac::BINDING, rbac::binding)
+        }
         ("scheduling.k8s.io", "priorityclasses") => {
             plain(core_kinds::PRIORITY_CLASS, core_kinds::priority_class)
         }

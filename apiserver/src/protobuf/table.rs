@@ -15,6 +15,7 @@ const MESSAGES: &[&str] = &[
     include_str!("messages/events.txt"),
     include_str!("messages/meta.txt"),
     include_str!("messages/policy.txt"),
+    include_str!("messages/rbac.txt"),
     include_str!("messages/scheduling.txt"),
 ];
 

@@ -41,7 +41,7 @@ pub struct App {
     /// Who sends a request.
     pub authenticator: Authenticator,
     /// Who may do what.
-    pub authorizer: Authorizer,
+    pub authorizer: Arc<Authorizer>,
     /// Health checks.
     pub health: Health,
     /// All metrics.

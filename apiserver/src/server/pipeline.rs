@@ -22,7 +22,7 @@ use super::negotiate::{self, Accepted, Offers};
 use super::request_info::{FieldValidation, Query, RequestInfo, ResourcePath, UserInfo, Verb, Warnings};
 use super::respond::{self, Form};
 use crate::authn::{Connection, impersonation};
-use crate::authz::Attributes;
+use crate::authz::{Attributes, ResourceAttributes};
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
@@ -378,32 +378,8 @@ fn authenticate(app: &App, connection: &Connection, headers: &HeaderMap) -> Resu
     let Some(wanted) = impersonation::wanted(headers).map_err(ApiError::bad_request)? else {
         return Ok(user);
     };
-    let (namespace, name, resource) =
-        match wanted.name.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':')) {
-            Some((namespace, name)) => (namespace, name, "serviceaccounts"),
-            None => ("", wanted.name.as_str(), "users"),
-        };
-    let mut asked = vec![("", resource, namespace, name)];
-    asked.extend(
-        wanted
-            .groups
-            .iter()
-            .filter(|group| {
-                headers.contains_key("impersonate-group") && *group != crate::authn::AUTHENTICATED
-            })
-            .map(|group| ("", "groups", "", group.as_str())),
-    );
-    if !wanted.uid.is_empty() {
-        asked.push(("authentication.k8s.io", "uids", "", wanted.uid.as_str()));
-    }
-    for (key, values) in &wanted.extra {
-        let _ = key;
-        asked.extend(values.iter().map(|value| ("authentication.k8s.io", "userextras", "", value.as_str())));
-    }
-    for (group, resource, namespace, name) in asked {
-        let attributes =
-            Attributes::Resource { verb: "impersonate", group, resource, subresource: "", namespace, name };
-        app.authorizer.authorize(&user, &attributes)?;
+    for attributes in impersonation::needed(&wanted, headers) {
+        app.authorizer.authorize(&user, &Attributes::Resource(attributes))?;
     }
     Ok(wanted)
 }
@@ -421,14 +397,15 @@ fn authorize(
             Ok(Target::Resource(info))
         }
         Some(Understood::Unknown { verb, group, resource, subresource, namespace, name }) => {
-            let attributes = Attributes::Resource {
+            let attributes = Attributes::Resource(ResourceAttributes {
                 verb: verb.as_str(),
                 group: &group,
                 resource: &resource,
                 subresource: &subresource,
                 namespace: &namespace,
                 name: &name,
-            };
+                ..ResourceAttributes::default()
+            });
             app.authorizer.authorize(user, &attributes)?;
             Err(ApiError::path_not_found())
         }

@@ -48,6 +48,16 @@ pub(super) fn events(plural: &str) -> Found {
     })
 }
 
+pub(super) fn rbac(plural: &str) -> Found {
+    Some(match plural {
+        "clusterrolebindings" => &plain::CLUSTER_ROLE_BINDING,
+        "clusterroles" => &plain::CLUSTER_ROLE,
+        "rolebindings" => &plain::ROLE_BINDING,
+        "roles" => &plain::ROLE,
+        _ => return None,
+    })
+}
+
 pub(super) fn scheduling(plural: &str) -> Found {
     Some(match plural {
         "priorityclasses" => &plain::PRIORITY_CLASS,

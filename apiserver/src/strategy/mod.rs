@@ -193,6 +193,7 @@ pub fn for_resource(resource: &Resource) -> &'static dyn Strategy {
         "coordination.k8s.io" => groups::coordination(resource.plural),
         "discovery.k8s.io" => groups::discovery(resource.plural),
         "events.k8s.io" => groups::events(resource.plural),
+        "rbac.authorization.k8s.io" => groups::rbac(resource.plural),
         "scheduling.k8s.io" => groups::scheduling(resource.plural),
         _ => None,
     };

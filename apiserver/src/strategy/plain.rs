@@ -2,7 +2,7 @@
 
 use coracle_api::field::FieldError;
 use coracle_api::kinds::{
-    config_map, endpoint_slice, endpoints, lease, priority_class, secret, service_account,
+    config_map, endpoint_slice, endpoints, lease, priority_class, rbac, secret, service_account,
 };
 use serde_json::Value;
 
@@ -99,6 +99,34 @@ pub static PRIORITY_CLASS: Plain = Plain {
     validate_update: priority_class::validate_update,
     generations: Generations::One,
     ..PLAIN
+};
+
+/// `roles.rbac.authorization.k8s.io`.
+pub static ROLE: Plain = Plain {
+    default: rbac::default_role,
+    validate: rbac::validate_role,
+    validate_update: rbac::validate_role_update,
+    create_on_update: true,
+    ..PLAIN
+};
+/// `clusterroles.rbac.authorization.k8s.io`.
+pub static CLUSTER_ROLE: Plain = Plain {
+    validate: rbac::validate_cluster_role,
+    validate_update: rbac::validate_cluster_role_update,
+    ..ROLE
+};
+/// `rolebindings.rbac.authorization.k8s.io`.
+pub static ROLE_BINDING: Plain = Plain {
+    default: rbac::default_binding,
+    validate: rbac::validate_role_binding,
+    validate_update: rbac::validate_role_binding_update,
+    ..ROLE
+};
+/// `clusterrolebindings.rbac.authorization.k8s.io`.
+pub static CLUSTER_ROLE_BINDING: Plain = Plain {
+    validate: rbac::validate_cluster_role_binding,
+    validate_update: rbac::validate_cluster_role_binding_update,
+    ..ROLE_BINDING
 };
 
 fn content_differs(new: &Value, old: &Value) -> bool {

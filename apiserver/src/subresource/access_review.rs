@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use coracle_api::field::{self, FieldError};
 use coracle_api::meta::get;
-use coracle_api::resource;
 use coracle_api::status::ApiError;
 use serde_json::{Value, json};
 
-use crate::authz::{Attributes, Authorizer};
+use crate::authz::{Attributes, Authorizer, ResourceAttributes};
 use crate::registry::meta;
 use crate::server::request_info::{RequestInfo, UserInfo};
 
@@ -50,8 +49,12 @@ pub fn review(authorizer: &Authorizer, info: &RequestInfo, mut review: Value) ->
         return Err(ApiError::invalid(info.resource.group_kind(), "", errors));
     }
     let user = if of_self { info.user.clone() } else { subject(&spec) };
-    let allowed = authorizer.allows(&user, &attributes(&spec));
-    review["status"] = json!({"allowed": allowed});
+    let selector = field_selector(&spec);
+    let decision = authorizer.decide(&user, &attributes(&spec, &selector));
+    review["status"] = json!({"allowed": decision.allowed});
+    if !decision.reason.is_empty() {
+        review["status"]["reason"] = decision.reason.into();
+    }
     Ok(review)
 }
 
@@ -91,16 +94,40 @@ fn subject(spec: &Value) -> UserInfo {
     }
 }
 
-fn attributes(spec: &Value) -> Attributes<'_> {
+/// The field selector asked about, as a request would have it.
+fn field_selector(spec: &Value) -> String {
+    let Some(selector) = get(spec, &["resourceAttributes", "fieldSelector"]) else { return String::new() };
+    let raw = text(selector, "rawSelector");
+    if !raw.is_empty() {
+        return raw.to_owned();
+    }
+    let requirements = selector.get("requirements").and_then(Value::as_array);
+    let terms: Vec<String> = requirements
+        .into_iter()
+        .flatten()
+        .filter_map(|requirement| {
+            match (text(requirement, "operator"), texts(requirement, "values").as_slice()) {
+                ("In", [value]) => Some(format!("{}={value}", text(requirement, "key"))),
+                ("NotIn", [value]) => Some(format!("{}!={value}", text(requirement, "key"))),
+                // What a selector cannot say narrows nothing down.
+                _ => None,
+            }
+        })
+        .collect();
+    terms.join(",")
+}
+
+fn attributes<'a>(spec: &'a Value, field_selector: &'a str) -> Attributes<'a> {
     match spec.get("resourceAttributes").filter(|attributes| attributes.is_object()) {
-        Some(wanted) => Attributes::Resource {
+        Some(wanted) => Attributes::Resource(ResourceAttributes {
             verb: text(wanted, "verb"),
             group: text(wanted, "group"),
             resource: text(wanted, "resource"),
             subresource: text(wanted, "subresource"),
             namespace: text(wanted, "namespace"),
             name: text(wanted, "name"),
-        },
+            field_selector,
+        }),
         None => {
             let wanted = &spec["nonResourceAttributes"];
             Attributes::Path { verb: text(wanted, "verb"), path: text(wanted, "path") }
@@ -108,69 +135,46 @@ fn attributes(spec: &Value) -> Attributes<'_> {
     }
 }
 
-/// Lists what the user may do in a namespace, asked of the authorizer for every resource and verb that is served.
+/// Lists the rules that say what the user may do in a namespace.
 ///
 /// # Errors
 /// 400 without a namespace.
 pub fn rules(authorizer: &Authorizer, user: &UserInfo, mut review: Value) -> Result<Value, ApiError> {
-    let namespace =
-        get(&review, &["spec", "namespace"]).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let namespace = get(&review, &["spec", "namespace"]).and_then(Value::as_str).unwrap_or_default();
     if namespace.is_empty() {
         return Err(ApiError::bad_request("no namespace on request"));
     }
-    let mut found: Vec<(&str, Vec<&str>, Vec<String>)> = Vec::new();
-    let mut add = |group: &'static str, verbs: &'static [&'static str], resource: &str, subresource: &str| {
-        let allowed: Vec<&str> = verbs
-            .iter()
-            .copied()
-            .filter(|verb| {
-                let asked = Attributes::Resource {
-                    verb,
-                    group,
-                    resource,
-                    subresource,
-                    namespace: &namespace,
-                    name: "",
-                };
-                authorizer.allows(user, &asked)
-            })
-            .collect();
-        if allowed.is_empty() {
-            return;
-        }
-        let whole =
-            if subresource.is_empty() { resource.to_owned() } else { format!("{resource}/{subresource}") };
-        match found.iter_mut().find(|(g, v, _)| *g == group && *v == allowed) {
-            Some((_, _, resources)) => resources.push(whole),
-            None => found.push((group, allowed, vec![whole])),
-        }
-    };
-    for row in resource::table() {
-        add(row.group, row.verbs, row.plural, "");
-        for part in row.subresources {
-            add(row.group, part.verbs, row.plural, part.name);
-        }
-    }
-    let resource_rules: Vec<Value> = found
-        .into_iter()
-        .map(
-            |(group, verbs, resources)| json!({"apiGroups": [group], "verbs": verbs, "resources": resources}),
-        )
+    let found = authorizer.rules(user, namespace);
+    let about_resources: Vec<Value> = found
+        .rules
+        .iter()
+        .filter(|rule| !rule.resources.is_empty())
+        .map(|rule| {
+            let mut shown =
+                json!({"verbs": rule.verbs, "apiGroups": rule.api_groups, "resources": rule.resources});
+            if !rule.resource_names.is_empty() {
+                shown["resourceNames"] = json!(rule.resource_names);
+            }
+            shown
+        })
         .collect();
-    let paths: Vec<&str> =
-        ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi", "/readyz", "/version"]
-            .into_iter()
-            .filter(|path| authorizer.allows(user, &Attributes::Path { verb: "get", path }))
-            .collect();
-    let other: Vec<Value> =
-        if paths.is_empty() { Vec::new() } else { vec![json!({"verbs": ["get"], "nonResourceURLs": paths})] };
-    // Rules for single objects by name do not show in the answers of the authorizer.
-    review["status"] = json!({
-        "resourceRules": resource_rules,
-        "nonResourceRules": other,
-        "incomplete": true,
-        "evaluationError": "rules that name single objects are not listed",
+    let about_paths: Vec<Value> = found
+        .rules
+        .iter()
+        .filter(|rule| !rule.non_resource_urls.is_empty())
+        .map(|rule| json!({"verbs": rule.verbs, "nonResourceURLs": rule.non_resource_urls}))
+        .collect();
+    let mut status = json!({
+        "resourceRules": about_resources,
+        "nonResourceRules": about_paths,
+        "incomplete": found.incomplete,
     });
+    if !found.errors.is_empty() {
+        let errors = found.errors.join(", ");
+        let errors = if found.errors.len() > 1 { format!("[{errors}]") } else { errors };
+        status["evaluationError"] = errors.into();
+    }
+    review["status"] = status;
     Ok(review)
 }
 
@@ -187,11 +191,10 @@ mod tests {
     }
 
     #[test]
-    fn administrators_may_everything_that_is_served() {
-        let authorizer = Authorizer::new(&["RBAC".into()]);
-        let user = UserInfo { groups: vec!["system:masters".into()], ..UserInfo::default() };
-        let answer = rules(&authorizer, &user, json!({"spec": {"namespace": "a"}})).expect("rules");
-        let all = answer["status"]["resourceRules"].as_array().expect("rules");
-        assert!(all.iter().any(|rule| rule["apiGroups"] == json!(["apps"])));
+    fn requirements_read_as_a_selector() {
+        let spec = json!({"resourceAttributes": {"fieldSelector": {"requirements": [
+            {"key": "spec.nodeName", "operator": "In", "values": ["n"]}, {"key": "a", "operator": "Exists"},
+        ]}}});
+        assert_eq!(field_selector(&spec), "spec.nodeName=n");
     }
 }

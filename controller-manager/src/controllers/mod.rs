@@ -27,31 +27,43 @@ pub struct Registration {
     pub name: &'static str,
     /// Upstream's older name.
     pub alias: &'static str,
+    /// The ServiceAccount in `kube-system` whose role is made for it.
+    pub account: &'static str,
     /// Runs until shutdown.
     pub run: fn(Context) -> BoxFuture<'static, ()>,
 }
 
 macro_rules! controllers {
-    ($(($name:literal, $alias:literal, $run:path)),* $(,)?) => {
+    ($(($name:literal, $alias:literal, $account:literal, $run:path)),* $(,)?) => {
         /// All controllers.
         pub const ALL: &[Registration] =
-            &[$(Registration { name: $name, alias: $alias, run: |context| $run(context).boxed() }),*];
+            &[$(Registration { name: $name, alias: $alias, account: $account, run: |context| $run(context).boxed() }),*];
     };
 }
 
 controllers![
-    ("deployment-controller", "deployment", deployment::run),
-    ("replicaset-controller", "replicaset", replicaset::run),
-    ("endpointslice-controller", "endpointslice", endpoints::run_slices),
-    ("endpoints-controller", "endpoint", endpoints::run_legacy),
-    ("namespace-controller", "namespace", namespace::run),
-    ("serviceaccount-controller", "serviceaccount", namespace_furniture::run_service_accounts),
-    ("root-ca-certificate-publisher-controller", "root-ca-cert-publisher", namespace_furniture::run_root_ca),
-    ("garbage-collector-controller", "garbagecollector", garbage_collector::run),
-    ("node-lifecycle-controller", "nodelifecycle", node_lifecycle::run),
-    ("taint-eviction-controller", "taint-eviction", taint_eviction::run),
-    ("node-ipam-controller", "nodeipam", node_ipam::run),
-    ("pod-garbage-collector-controller", "podgc", pod_gc::run),
+    ("deployment-controller", "deployment", "deployment-controller", deployment::run),
+    ("replicaset-controller", "replicaset", "replicaset-controller", replicaset::run),
+    ("endpointslice-controller", "endpointslice", "endpointslice-controller", endpoints::run_slices),
+    ("endpoints-controller", "endpoint", "endpoint-controller", endpoints::run_legacy),
+    ("namespace-controller", "namespace", "namespace-controller", namespace::run),
+    (
+        "serviceaccount-controller",
+        "serviceaccount",
+        "service-account-controller",
+        namespace_furniture::run_service_accounts
+    ),
+    (
+        "root-ca-certificate-publisher-controller",
+        "root-ca-cert-publisher",
+        "root-ca-cert-publisher",
+        namespace_furniture::run_root_ca
+    ),
+    ("garbage-collector-controller", "garbagecollector", "generic-garbage-collector", garbage_collector::run),
+    ("node-lifecycle-controller", "nodelifecycle", "node-controller", node_lifecycle::run),
+    ("taint-eviction-controller", "taint-eviction", "node-controller", taint_eviction::run),
+    ("node-ipam-controller", "nodeipam", "node-controller", node_ipam::run),
+    ("pod-garbage-collector-controller", "podgc", "pod-garbage-collector", pod_gc::run),
 ];
 
 /// Names that kubeadm always writes and that do nothing here yet.

@@ -1,6 +1,6 @@
 //! What every namespace has: the ServiceAccount `default` and the ConfigMap with the cluster's root certificate.
 
-use controller_manager_core::action::{Action, CONFIG_MAPS, SERVICE_ACCOUNTS, Target};
+use controller_manager_core::action::{CONFIG_MAPS, SERVICE_ACCOUNTS, Target};
 use coracle_client::ObjectKey;
 use coracle_client::config::is_conflict;
 use coracle_client::controller::Outcome;
@@ -94,16 +94,11 @@ pub async fn run_root_ca(context: Context) {
                 if same {
                     return Ok(Outcome::Done);
                 }
-                let mut data = wanted["data"].clone();
-                for key in found.data.iter().flatten().map(|(key, _)| key).filter(|key| *key != "ca.crt") {
-                    data[key] = Value::Null;
-                }
+                // The controller's role lets it update ConfigMaps, not patch them.
+                let mut object = serde_json::to_value(&*found)?;
+                object["data"] = wanted["data"].clone();
                 let target = Target::new(&CONFIG_MAPS, &key.name, ROOT_CA_NAME);
-                forgiving(
-                    executor
-                        .execute(&Action::Patch { target, subresource: "", patch: json!({ "data": data }) })
-                        .await,
-                )
+                forgiving(executor.replace(&target, "", &object).await.map(|_| ()))
             }
         })
         .await;

@@ -171,6 +171,7 @@ fn controller_manager_args(cluster: &Cluster, layout: &Layout, host: &Host, port
         format!("--service-cluster-ip-range={}", cluster.service_cidr()),
         format!("--tls-cert-file={}", pki(&format!("controllers-{}.crt", host.name))),
         format!("--tls-private-key-file={}", pki(&format!("controllers-{}.key", host.name))),
+        "--use-service-account-credentials=true".into(),
     ]
 }
 
