@@ -23,6 +23,11 @@ const CONFIG_KEY_MESSAGE: &str =
 const HEADER_NAME_FORMAT: &str = "[-A-Za-z0-9]+";
 const HEADER_NAME_MESSAGE: &str = "a valid HTTP header must consist of alphanumeric characters or '-'";
 
+const WILDCARD_FORMAT: &str = "\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
+const WILDCARD_MESSAGE: &str = "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character";
+const HTTP_PATH_FORMAT: &str = "[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+";
+const HTTP_PATH_MESSAGE: &str = "Invalid path";
+
 /// The sentence for a value that its format refuses.
 pub fn regex_error(message: &str, format: &str, examples: &[&str]) -> String {
     let mut text = message.to_owned();
@@ -98,6 +103,34 @@ pub fn dns1123_subdomain(value: &str) -> Vec<String> {
     }
     if !matches_subdomain(value) {
         errors.push(regex_error(DNS1123_SUBDOMAIN_MESSAGE, DNS1123_SUBDOMAIN_FORMAT, &["example.com"]));
+    }
+    errors
+}
+
+/// A DNS-1123 subdomain whose first label is `*`.
+pub fn wildcard_dns1123_subdomain(value: &str) -> Vec<String> {
+    let mut errors = Vec::new();
+    if value.len() > SUBDOMAIN_MAX_LENGTH {
+        errors.push(max_length_error(SUBDOMAIN_MAX_LENGTH));
+    }
+    if !value.strip_prefix("*.").is_some_and(matches_subdomain) {
+        errors.push(regex_error(WILDCARD_MESSAGE, WILDCARD_FORMAT, &["*.example.com"]));
+    }
+    errors
+}
+
+/// A name such as `example.com/a/b`: a subdomain, a slash, a path of a URL.
+pub fn domain_prefixed_path(value: &str) -> Vec<String> {
+    let Some((domain, path)) =
+        value.split_once('/').filter(|(domain, path)| !domain.is_empty() && !path.is_empty())
+    else {
+        return vec!["must be a domain-prefixed path (such as \"acme.io/foo\")".to_owned()];
+    };
+    let mut errors: Vec<String> =
+        dns1123_subdomain(domain).into_iter().map(|message| format!("prefix part {message}")).collect();
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&byte);
+    if !path.bytes().all(fits) {
+        errors.push(regex_error(HTTP_PATH_MESSAGE, HTTP_PATH_FORMAT, &[]));
     }
     errors
 }

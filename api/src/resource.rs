@@ -2,15 +2,23 @@
 //!
 //! One row a resource and version. Never says how a kind behaves: that is [`crate::kinds`] and the server's strategies.
 
+mod admissionregistration;
+mod apiregistration;
 mod apps;
 mod authentication;
 mod authorization;
+mod certificates;
 mod coordination;
 mod core;
 mod discovery;
+mod dynamic_resources;
 mod events;
+mod flowcontrol;
+mod networking;
+mod node;
 mod rbac;
 mod scheduling;
+mod storage;
 
 use crate::status::{GroupKind, GroupResource};
 
@@ -138,6 +146,18 @@ const fn core(
     }
 }
 
+/// A stored kind of a group that is kept under its plural, as most are.
+const fn of_group(
+    group: &'static str,
+    storage_api_version: &'static str,
+    kind: &'static str,
+    plural: &'static str,
+    singular: &'static str,
+    short_names: &'static [&'static str],
+) -> Resource {
+    Resource { group, storage_api_version, ..core(kind, plural, singular, short_names, plural) }
+}
+
 const fn review(
     group: &'static str,
     kind: &'static str,
@@ -156,14 +176,22 @@ const fn review(
 /// One list a group, in discovery's order.
 const GROUPS: &[&[Resource]] = &[
     core::ROWS,
+    admissionregistration::ROWS,
+    apiregistration::ROWS,
     apps::ROWS,
     authentication::ROWS,
     authorization::ROWS,
+    certificates::ROWS,
     coordination::ROWS,
     discovery::ROWS,
     events::ROWS,
     rbac::ROWS,
+    flowcontrol::ROWS,
+    networking::ROWS,
+    node::ROWS,
+    dynamic_resources::ROWS,
     scheduling::ROWS,
+    storage::ROWS,
 ];
 
 /// Every resource, grouped by API group and version, in discovery's order.

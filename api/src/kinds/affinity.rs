@@ -30,20 +30,25 @@ fn weight(term: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
 
 fn node_affinity(affinity: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     if let Some(required) = present(affinity, "requiredDuringSchedulingIgnoredDuringExecution") {
-        let at = path.child("requiredDuringSchedulingIgnoredDuringExecution").child("nodeSelectorTerms");
-        let terms = items(required, "nodeSelectorTerms");
-        if terms.is_empty() {
-            errors.push(field::required(&at, "must have at least one node selector term"));
-        }
-        for (index, term) in terms.iter().enumerate() {
-            node_term(term, &at.index(index), errors);
-        }
+        validate_terms(required, &path.child("requiredDuringSchedulingIgnoredDuringExecution"), errors);
     }
     let key = "preferredDuringSchedulingIgnoredDuringExecution";
     for (index, term) in items(affinity, key).iter().enumerate() {
         let at = path.child(key).index(index);
         weight(term, &at, errors);
         node_term(term.get("preference").unwrap_or(&Value::Null), &at.child("preference"), errors);
+    }
+}
+
+/// Everything wrong with a selector of nodes (`v1.NodeSelector`).
+pub fn validate_terms(selector: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    let at = path.child("nodeSelectorTerms");
+    let terms = items(selector, "nodeSelectorTerms");
+    if terms.is_empty() {
+        errors.push(field::required(&at, "must have at least one node selector term"));
+    }
+    for (index, term) in terms.iter().enumerate() {
+        node_term(term, &at.index(index), errors);
     }
 }
 

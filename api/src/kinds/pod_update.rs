@@ -138,11 +138,17 @@ fn rest(after: &Value, before: &Value, path: &FieldPath, errors: &mut Vec<FieldE
             }
         }
     }
-    let mut differences = Vec::new();
-    collect_differences(Some(&allowed), Some(before), "spec", &mut differences);
-    if !differences.is_empty() {
-        errors.push(field::forbidden(path, format!("{TEXT}\n{}\n", differences.join("\n"))));
+    let lines = differences(Some(&allowed), Some(before), "spec");
+    if !lines.is_empty() {
+        errors.push(field::forbidden(path, format!("{TEXT}\n{lines}\n")));
     }
+}
+
+/// What differs, a line `path: old -> new` each; empty when nothing does.
+pub(super) fn differences(new: Option<&Value>, old: Option<&Value>, path: &str) -> String {
+    let mut lines = Vec::new();
+    collect_differences(new, old, path, &mut lines);
+    lines.join("\n")
 }
 
 /// Lines `path: old -> new` of what differs, a few of them.

@@ -34,7 +34,8 @@ pub fn is_overcommit_allowed(name: &str) -> bool {
     is_native(name) && !is_huge_page(name)
 }
 
-fn validate_name(name: &str, path: &FieldPath, errors: &mut Vec<FieldError>) {
+/// The name of a resource of a container.
+pub fn validate_name(name: &str, path: &FieldPath, errors: &mut Vec<FieldError>) {
     for problem in names::qualified_name(name) {
         errors.push(field::invalid(path, name, problem));
     }

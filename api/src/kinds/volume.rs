@@ -148,7 +148,8 @@ fn mode(source: &Value, key: &str, path: &FieldPath, errors: &mut Vec<FieldError
     }
 }
 
-fn host_path(source: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+/// Everything wrong with a directory or file of the node.
+pub fn host_path(source: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     let target = text(source, "path");
     if target.is_empty() {
         errors.push(field::required(path.child("path"), ""));

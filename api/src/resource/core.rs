@@ -11,6 +11,7 @@ pub(super) const ROWS: &[Resource] = &[
     core("ConfigMap", "configmaps", "configmap", &["cm"], "configmaps"),
     core("Endpoints", "endpoints", "endpoints", &["ep"], "services/endpoints"),
     core("Event", "events", "event", &["ev"], "events"),
+    core("LimitRange", "limitranges", "limitrange", &["limits"], "limitranges"),
     Resource {
         namespaced: false,
         verbs: NAMESPACE_VERBS,
@@ -26,6 +27,21 @@ pub(super) const ROWS: &[Resource] = &[
         ..core("Node", "nodes", "node", &["no"], "minions")
     },
     Resource {
+        subresources: &[sub("status", "", "v1", "PersistentVolumeClaim", READ_AND_WRITE)],
+        ..core(
+            "PersistentVolumeClaim",
+            "persistentvolumeclaims",
+            "persistentvolumeclaim",
+            &["pvc"],
+            "persistentvolumeclaims",
+        )
+    },
+    Resource {
+        namespaced: false,
+        subresources: &[sub("status", "", "v1", "PersistentVolume", READ_AND_WRITE)],
+        ..core("PersistentVolume", "persistentvolumes", "persistentvolume", &["pv"], "persistentvolumes")
+    },
+    Resource {
         categories: &["all"],
         subresources: &[
             sub("attach", "", "v1", "PodAttachOptions", CONNECT),
@@ -37,6 +53,10 @@ pub(super) const ROWS: &[Resource] = &[
             sub("status", "", "v1", "Pod", READ_AND_WRITE),
         ],
         ..core("Pod", "pods", "pod", &["po"], "pods")
+    },
+    Resource {
+        subresources: &[sub("status", "", "v1", "ResourceQuota", READ_AND_WRITE)],
+        ..core("ResourceQuota", "resourcequotas", "resourcequota", &["quota"], "resourcequotas")
     },
     core("Secret", "secrets", "secret", NOTHING, "secrets"),
     Resource {

@@ -4,12 +4,15 @@ use std::collections::HashMap;
 use std::sync::{LazyLock, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use k8s_openapi::api::{
-    apps::v1 as apps, authentication::v1 as authentication, authorization::v1 as authorization,
-    autoscaling::v1 as autoscaling, coordination::v1 as coordination, core::v1 as core,
-    discovery::v1 as discovery, events::v1 as events, policy::v1 as policy, rbac::v1 as rbac,
-    scheduling::v1 as scheduling,
+    admissionregistration::v1 as admissionregistration, apps::v1 as apps,
+    authentication::v1 as authentication, authorization::v1 as authorization, autoscaling::v1 as autoscaling,
+    certificates::v1 as certificates, coordination::v1 as coordination, core::v1 as core,
+    discovery::v1 as discovery, events::v1 as events, flowcontrol::v1 as flowcontrol,
+    networking::v1 as networking, node::v1 as node, policy::v1 as policy, rbac::v1 as rbac,
+    resource::v1 as dra, scheduling::v1 as scheduling, storage::v1 as storage,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1 as apiregistration;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value};
 
@@ -65,9 +68,13 @@ pub(crate) fn definitions(group: &str, version: &str, kind: &str) -> Option<(Str
         ("", "v1", "ConfigMap") => of::<core::ConfigMap>,
         ("", "v1", "Endpoints") => of::<core::Endpoints>,
         ("", "v1", "Event") => of::<core::Event>,
+        ("", "v1", "LimitRange") => of::<core::LimitRange>,
         ("", "v1", "Namespace") => of::<core::Namespace>,
         ("", "v1", "Node") => of::<core::Node>,
+        ("", "v1", "PersistentVolume") => of::<core::PersistentVolume>,
+        ("", "v1", "PersistentVolumeClaim") => of::<core::PersistentVolumeClaim>,
         ("", "v1", "Pod") => of::<core::Pod>,
+        ("", "v1", "ResourceQuota") => of::<core::ResourceQuota>,
         ("", "v1", "Secret") => of::<core::Secret>,
         ("", "v1", "Service") => of::<core::Service>,
         ("", "v1", "ServiceAccount") => of::<core::ServiceAccount>,
@@ -78,6 +85,19 @@ pub(crate) fn definitions(group: &str, version: &str, kind: &str) -> Option<(Str
         ("meta", "v1", "WatchEvent") => {
             of::<meta::WatchEvent<k8s_openapi::apimachinery::pkg::runtime::RawExtension>>
         }
+        ("admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration") => {
+            of::<admissionregistration::MutatingWebhookConfiguration>
+        }
+        ("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicy") => {
+            of::<admissionregistration::ValidatingAdmissionPolicy>
+        }
+        ("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicyBinding") => {
+            of::<admissionregistration::ValidatingAdmissionPolicyBinding>
+        }
+        ("admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration") => {
+            of::<admissionregistration::ValidatingWebhookConfiguration>
+        }
+        ("apiregistration.k8s.io", "v1", "APIService") => of::<apiregistration::APIService>,
         ("apps", "v1", "Deployment") => of::<apps::Deployment>,
         ("apps", "v1", "ReplicaSet") => of::<apps::ReplicaSet>,
         ("authentication.k8s.io", "v1", "SelfSubjectReview") => of::<authentication::SelfSubjectReview>,
@@ -94,15 +114,38 @@ pub(crate) fn definitions(group: &str, version: &str, kind: &str) -> Option<(Str
         }
         ("authorization.k8s.io", "v1", "SubjectAccessReview") => of::<authorization::SubjectAccessReview>,
         ("autoscaling", "v1", "Scale") => of::<autoscaling::Scale>,
+        ("certificates.k8s.io", "v1", "CertificateSigningRequest") => {
+            of::<certificates::CertificateSigningRequest>
+        }
         ("coordination.k8s.io", "v1", "Lease") => of::<coordination::Lease>,
         ("discovery.k8s.io", "v1", "EndpointSlice") => of::<discovery::EndpointSlice>,
         ("events.k8s.io", "v1", "Event") => of::<events::Event>,
+        ("flowcontrol.apiserver.k8s.io", "v1", "FlowSchema") => of::<flowcontrol::FlowSchema>,
+        ("flowcontrol.apiserver.k8s.io", "v1", "PriorityLevelConfiguration") => {
+            of::<flowcontrol::PriorityLevelConfiguration>
+        }
+        ("networking.k8s.io", "v1", "IPAddress") => of::<networking::IPAddress>,
+        ("networking.k8s.io", "v1", "Ingress") => of::<networking::Ingress>,
+        ("networking.k8s.io", "v1", "IngressClass") => of::<networking::IngressClass>,
+        ("networking.k8s.io", "v1", "NetworkPolicy") => of::<networking::NetworkPolicy>,
+        ("networking.k8s.io", "v1", "ServiceCIDR") => of::<networking::ServiceCIDR>,
+        ("node.k8s.io", "v1", "RuntimeClass") => of::<node::RuntimeClass>,
         ("policy", "v1", "Eviction") => of::<policy::Eviction>,
         ("rbac.authorization.k8s.io", "v1", "ClusterRole") => of::<rbac::ClusterRole>,
         ("rbac.authorization.k8s.io", "v1", "ClusterRoleBinding") => of::<rbac::ClusterRoleBinding>,
         ("rbac.authorization.k8s.io", "v1", "Role") => of::<rbac::Role>,
         ("rbac.authorization.k8s.io", "v1", "RoleBinding") => of::<rbac::RoleBinding>,
+        ("resource.k8s.io", "v1", "DeviceClass") => of::<dra::DeviceClass>,
+        ("resource.k8s.io", "v1", "ResourceClaim") => of::<dra::ResourceClaim>,
+        ("resource.k8s.io", "v1", "ResourceClaimTemplate") => of::<dra::ResourceClaimTemplate>,
+        ("resource.k8s.io", "v1", "ResourceSlice") => of::<dra::ResourceSlice>,
         ("scheduling.k8s.io", "v1", "PriorityClass") => of::<scheduling::PriorityClass>,
+        ("storage.k8s.io", "v1", "CSIDriver") => of::<storage::CSIDriver>,
+        ("storage.k8s.io", "v1", "CSINode") => of::<storage::CSINode>,
+        ("storage.k8s.io", "v1", "CSIStorageCapacity") => of::<storage::CSIStorageCapacity>,
+        ("storage.k8s.io", "v1", "StorageClass") => of::<storage::StorageClass>,
+        ("storage.k8s.io", "v1", "VolumeAttachment") => of::<storage::VolumeAttachment>,
+        ("storage.k8s.io", "v1", "VolumeAttributesClass") => of::<storage::VolumeAttributesClass>,
         _ => return None,
     };
     Some(build())

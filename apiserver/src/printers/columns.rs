@@ -39,6 +39,11 @@ pub(super) const fn number(name: &'static str, description: &'static str) -> Col
     Column { name, kind: "integer", format: "", description, priority: 0 }
 }
 
+/// A column of truth values.
+pub(super) const fn boolean(name: &'static str, description: &'static str) -> Column {
+    Column { name, kind: "boolean", format: "", description, priority: 0 }
+}
+
 /// The name of the object.
 pub(super) const NAME: Column =
     Column { name: "Name", kind: "string", format: "name", description: "Name of the object", priority: 0 };

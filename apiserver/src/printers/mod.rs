@@ -4,10 +4,15 @@
 mod cells;
 mod columns;
 mod core_kinds;
+mod devices;
 mod duration;
+mod limits;
+mod network;
 mod node;
 mod pod;
+mod policies;
 mod rbac;
+mod storage;
 mod workloads;
 
 use coracle_api::resource::Resource;
@@ -58,6 +63,45 @@ fn layout(resource: &Resource) -> Layout {
         ("scheduling.k8s.io", "priorityclasses") => {
             plain(core_kinds::PRIORITY_CLASS, core_kinds::priority_class)
         }
+        ("", "persistentvolumeclaims") => {
+            plain(storage::PERSISTENT_VOLUME_CLAIM, storage::persistent_volume_claim)
+        }
+        ("", "persistentvolumes") => plain(storage::PERSISTENT_VOLUME, storage::persistent_volume),
+        ("", "resourcequotas") => plain(limits::RESOURCE_QUOTA, limits::resource_quota),
+        ("node.k8s.io", "runtimeclasses") => plain(limits::RUNTIME_CLASS, limits::runtime_class),
+        ("storage.k8s.io", "csidrivers") => plain(storage::CSI_DRIVER, storage::csi_driver),
+        ("storage.k8s.io", "csinodes") => plain(storage::CSI_NODE, storage::csi_node),
+        ("storage.k8s.io", "csistoragecapacities") => {
+            plain(storage::CSI_STORAGE_CAPACITY, storage::csi_storage_capacity)
+        }
+        ("storage.k8s.io", "storageclasses") => plain(storage::STORAGE_CLASS, storage::storage_class),
+        ("storage.k8s.io", "volumeattachments") => {
+            plain(storage::VOLUME_ATTACHMENT, storage::volume_attachment)
+        }
+        ("storage.k8s.io", "volumeattributesclasses") => {
+            plain(storage::VOLUME_ATTRIBUTES_CLASS, storage::volume_attributes_class)
+        }
+        ("networking.k8s.io", "ingressclasses") => plain(network::INGRESS_CLASS, network::ingress_class),
+        ("networking.k8s.io", "ingresses") => plain(network::INGRESS, network::ingress),
+        ("networking.k8s.io", "ipaddresses") => plain(network::IP_ADDRESS, network::ip_address),
+        ("networking.k8s.io", "networkpolicies") => plain(network::NETWORK_POLICY, network::network_policy),
+        ("networking.k8s.io", "servicecidrs") => plain(network::SERVICE_CIDR, network::service_cidr),
+        ("admissionregistration.k8s.io", "validatingadmissionpolicies") => {
+            plain(policies::POLICY, policies::policy)
+        }
+        ("admissionregistration.k8s.io", "validatingadmissionpolicybindings") => {
+            plain(policies::POLICY_BINDING, policies::policy_binding)
+        }
+        ("admissionregistration.k8s.io", _) => plain(policies::WEBHOOKS, policies::webhooks),
+        ("flowcontrol.apiserver.k8s.io", "flowschemas") => {
+            plain(policies::FLOW_SCHEMA, policies::flow_schema)
+        }
+        ("flowcontrol.apiserver.k8s.io", _) => plain(policies::PRIORITY_LEVEL, policies::priority_level),
+        ("certificates.k8s.io", _) => plain(policies::SIGNING_REQUEST, policies::signing_request),
+        ("apiregistration.k8s.io", _) => plain(policies::API_SERVICE, policies::api_service),
+        ("resource.k8s.io", "resourceclaims") => plain(devices::RESOURCE_CLAIM, devices::resource_claim),
+        ("resource.k8s.io", "resourceslices") => plain(devices::RESOURCE_SLICE, devices::resource_slice),
+        ("resource.k8s.io", _) => plain(devices::NAME_AND_AGE, devices::name_and_age),
         _ => plain(columns::NAME_AND_CREATION, cells::name_and_creation),
     }
 }
@@ -116,7 +160,11 @@ mod tests {
             let cells = table["rows"][0]["cells"].as_array().expect("cells");
             assert_eq!(columns.len(), cells.len(), "{}", row.plural);
             for (column, cell) in columns.iter().zip(cells) {
-                let fits = if column["type"] == "integer" { cell.is_i64() } else { cell.is_string() };
+                let fits = match column["type"].as_str() {
+                    Some("integer") => cell.is_i64(),
+                    Some("boolean") => cell.is_boolean(),
+                    _ => cell.is_string(),
+                };
                 assert!(fits, "{} of {}: {cell}", column["name"], row.plural);
             }
         }

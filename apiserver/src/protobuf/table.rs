@@ -5,18 +5,26 @@ use std::sync::LazyLock;
 
 /// See `messages/README.md`.
 const MESSAGES: &[&str] = &[
+    include_str!("messages/admissionregistration.txt"),
+    include_str!("messages/apiregistration.txt"),
     include_str!("messages/apps.txt"),
     include_str!("messages/authentication.txt"),
     include_str!("messages/authorization.txt"),
     include_str!("messages/autoscaling.txt"),
+    include_str!("messages/certificates.txt"),
     include_str!("messages/coordination.txt"),
     include_str!("messages/core.txt"),
     include_str!("messages/discovery.txt"),
     include_str!("messages/events.txt"),
+    include_str!("messages/flowcontrol.txt"),
     include_str!("messages/meta.txt"),
+    include_str!("messages/networking.txt"),
+    include_str!("messages/node.txt"),
     include_str!("messages/policy.txt"),
     include_str!("messages/rbac.txt"),
+    include_str!("messages/resource.txt"),
     include_str!("messages/scheduling.txt"),
+    include_str!("messages/storage.txt"),
 ];
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| {

@@ -110,7 +110,10 @@ fn form(app: &App, info: &RequestInfo, headers: &HeaderMap) -> Result<Form, ApiE
 
 /// Subresources that are another view of the same object, which the generic store serves.
 fn is_generic(info: &RequestInfo) -> bool {
-    matches!(info.subresource(), None | Some("status" | "finalize" | "ephemeralcontainers" | "resize"))
+    matches!(
+        info.subresource(),
+        None | Some("approval" | "status" | "finalize" | "ephemeralcontainers" | "resize")
+    )
 }
 
 async fn resource(

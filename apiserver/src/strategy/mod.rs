@@ -2,14 +2,21 @@
 //! is in `registry`. A strategy never talks to the store by itself: its asynchronous hooks go through [`Dependencies`].
 
 pub mod common;
+mod control_kinds;
+mod device_kinds;
 pub mod event;
 pub mod generic;
 mod groups;
+mod limit_kinds;
 pub mod namespace;
+mod network_kinds;
 pub mod node;
 pub mod plain;
 pub mod pod;
 pub mod service;
+pub mod signing_request;
+mod standard;
+mod storage_kinds;
 pub mod workload;
 
 use std::sync::Arc;
@@ -189,12 +196,20 @@ pub trait Strategy: Send + Sync {
 pub fn for_resource(resource: &Resource) -> &'static dyn Strategy {
     let found = match resource.group {
         "" => groups::core(resource.plural),
+        "admissionregistration.k8s.io" => groups::admission_registration(resource.plural),
+        "apiregistration.k8s.io" => groups::api_registration(resource.plural),
         "apps" => groups::apps(resource.plural),
+        "certificates.k8s.io" => groups::certificates(resource.plural),
         "coordination.k8s.io" => groups::coordination(resource.plural),
         "discovery.k8s.io" => groups::discovery(resource.plural),
         "events.k8s.io" => groups::events(resource.plural),
         "rbac.authorization.k8s.io" => groups::rbac(resource.plural),
+        "flowcontrol.apiserver.k8s.io" => groups::flow_control(resource.plural),
+        "networking.k8s.io" => groups::networking(resource.plural),
+        "node.k8s.io" => groups::node(resource.plural),
+        "resource.k8s.io" => groups::devices(resource.plural),
         "scheduling.k8s.io" => groups::scheduling(resource.plural),
+        "storage.k8s.io" => groups::storage(resource.plural),
         _ => None,
     };
     // Kinds that only hold what clients put in, and virtual ones, which are never stored.
