@@ -61,6 +61,7 @@ struct Inner {
     uid: String,
     causes: Vec<Value>,
     retry_after_seconds: Option<u32>,
+    continue_token: String,
     has_details: bool,
 }
 
@@ -290,6 +291,13 @@ impl ApiError {
         self
     }
 
+    /// Adds the token with which an expired list can be continued all the same.
+    #[must_use]
+    pub fn with_continue(mut self, token: String) -> ApiError {
+        self.0.continue_token = token;
+        self
+    }
+
     /// The HTTP status code.
     pub fn code(&self) -> u16 {
         self.0.code
@@ -321,7 +329,11 @@ impl ApiError {
         let mut status = Map::new();
         status.insert("kind".into(), "Status".into());
         status.insert("apiVersion".into(), "v1".into());
-        status.insert("metadata".into(), Value::Object(Map::new()));
+        let mut metadata = Map::new();
+        if !inner.continue_token.is_empty() {
+            metadata.insert("continue".into(), inner.continue_token.as_str().into());
+        }
+        status.insert("metadata".into(), Value::Object(metadata));
         status.insert("status".into(), "Failure".into());
         status.insert("message".into(), inner.message.as_str().into());
         status.insert("reason".into(), inner.reason.into());

@@ -201,6 +201,12 @@ fn apply(cache: &Cache, response: &WatchResponse) -> Option<i64> {
         let Some(kv) = &event.kv else { continue };
         reached = Some(kv.mod_revision);
         let Ok(key) = std::str::from_utf8(&kv.key) else { continue };
+        if key == compaction::KEY {
+            if let Some(revision) = compaction::round_revision(&kv.value) {
+                cache.compaction_round(revision);
+            }
+            continue;
+        }
         let Some((at, suffix)) = cache.locate(key) else { continue };
         let change = if event.r#type == StoreEventType::Delete as i32 {
             at.delete(suffix, kv.mod_revision)

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_api::resource::Resource;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -46,6 +47,14 @@ pub struct Cache {
     caches: Vec<Arc<ResourceCache>>,
     by_resource: HashMap<(&'static str, &'static str, &'static str), usize>,
     progress: watch::Sender<Progress>,
+    compaction: Mutex<Compaction>,
+}
+
+/// What is known of the store's compaction. Each of its rounds announces a revision, and forgets what was before the one announced last.
+#[derive(Clone, Copy, Debug, Default)]
+struct Compaction {
+    announced: i64,
+    done: i64,
 }
 
 impl Cache {
@@ -69,7 +78,8 @@ impl Cache {
                 by_resource.insert((resource.group, resource.version, resource.plural), index);
             }
         }
-        Self { caches, by_resource, progress: watch::Sender::new(Progress::Starting) }
+        let progress = watch::Sender::new(Progress::Starting);
+        Self { caches, by_resource, progress, compaction: Mutex::default() }
     }
 
     /// The cache a resource is read from; `None` for virtual resources.
@@ -130,6 +140,18 @@ impl Cache {
                 _ => return Err(NotFresh { at: self.revision() }),
             }
         }
+    }
+
+    /// The revision before which the store has forgotten everything, as far as it is known: nothing older is served.
+    pub fn compacted(&self) -> i64 {
+        self.compaction.lock().done
+    }
+
+    /// A round of compaction began.
+    fn compaction_round(&self, announced: i64) {
+        let mut compaction = self.compaction.lock();
+        let done = compaction.announced;
+        *compaction = Compaction { announced, done };
     }
 
     fn advance(&self, revision: i64) {

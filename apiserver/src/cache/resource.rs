@@ -6,8 +6,8 @@
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
-use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::ops::Bound;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 use coracle_api::resource::Resource;
@@ -283,18 +283,43 @@ impl ResourceCache {
     /// All objects whose key begins with `prefix` and is after `after`.
     pub fn list(&self, prefix: &str, from: Bound<&str>) -> Listing {
         let state = self.state.read();
+        let objects = Self::list_in(&state, prefix, from);
+        Listing { objects, last_change: state.last_change, cursor: Self::end_of(&state) }
+    }
+
+    fn list_in(state: &State, prefix: &str, from: Bound<&str>) -> Vec<Arc<CachedObject>> {
         let start = match from {
             Bound::Unbounded => Bound::Included(prefix),
             bound => bound,
         };
-        let objects = state
-            .objects
-            .range::<str, _>((start, Bound::Unbounded))
-            .map(|entry| &entry.0)
-            .take_while(|object| object.suffix.starts_with(prefix))
-            .map(Arc::clone)
-            .collect();
-        Listing { objects, last_change: state.last_change, cursor: Self::end_of(&state) }
+        let behind = state.objects.range::<str, _>((start, Bound::Unbounded)).map(|entry| &entry.0);
+        behind.take_while(|object| object.suffix.starts_with(prefix)).map(Arc::clone).collect()
+    }
+
+    /// All objects whose key begins with `prefix`, from `from` on, as they were at `revision`; `None` if the changes since are no longer kept.
+    pub fn list_at(&self, prefix: &str, from: Bound<&str>, revision: i64) -> Option<Vec<Arc<CachedObject>>> {
+        let state = self.state.read();
+        if revision < state.horizon {
+            return None;
+        }
+        let mut objects = Self::list_in(&state, prefix, from);
+        let since = state.ring.partition_point(|event| event.revision <= revision);
+        // What was there before the first change since, of each object that has changed.
+        let mut before = BTreeMap::new();
+        for event in state.ring.iter().skip(since) {
+            if event.object.suffix.starts_with(prefix) {
+                before.entry(event.object.suffix.clone()).or_insert_with(|| event.previous.clone());
+            }
+        }
+        drop(state);
+        if !before.is_empty() {
+            objects.retain(|object| !before.contains_key(&object.suffix));
+            let range = (from, Bound::Unbounded);
+            let within = |object: &Arc<CachedObject>| RangeBounds::<str>::contains(&range, &*object.suffix);
+            objects.extend(before.into_values().flatten().filter(within));
+            objects.sort_by(|a, b| a.suffix.cmp(&b.suffix));
+        }
+        Some(objects)
     }
 
     fn end_of(state: &State) -> Cursor {
@@ -433,6 +458,28 @@ mod tests {
         assert_eq!(read(&cache, &mut early), Ok(vec![13]));
         assert_eq!(cache.list("a/", Bound::Unbounded).objects.len(), 1);
         assert_eq!(cache.list("b/", Bound::Unbounded).objects.len(), 0);
+    }
+
+    #[test]
+    fn a_list_of_an_earlier_revision_is_what_was_there_then() {
+        let cache = cache();
+        put(&cache, "a/x", 11, 0);
+        put(&cache, "a/z", 12, 0);
+        put(&cache, "a/y", 13, 0);
+        put(&cache, "a/x", 14, 1);
+        put(&cache, "a/x", 15, 2);
+        cache.delete("a/z", 16).expect("known");
+        put(&cache, "b/w", 17, 0);
+        let at = |revision, from| {
+            let found = cache.list_at("a/", from, revision)?;
+            Some(found.iter().map(|o| format!("{}@{}", o.suffix, o.revision)).collect::<Vec<_>>().join(" "))
+        };
+        let all = Bound::Unbounded;
+        assert_eq!(at(9, all), None, "before the snapshot");
+        assert_eq!(at(10, all).as_deref(), Some(""));
+        assert_eq!(at(13, all).as_deref(), Some("a/x@11 a/y@13 a/z@12"));
+        assert_eq!(at(14, Bound::Included("a/x\0")).as_deref(), Some("a/y@13 a/z@12"));
+        assert_eq!(at(17, all).as_deref(), Some("a/x@15 a/y@13"));
     }
 
     #[test]

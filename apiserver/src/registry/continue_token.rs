@@ -24,6 +24,11 @@ impl ContinueToken {
         Self { version: VERSION.into(), revision, start: format!("{last}\0") }
     }
 
+    /// Goes on at the same place with whatever is newest.
+    pub fn inconsistent(&self) -> Self {
+        Self { revision: -1, ..self.clone() }
+    }
+
     /// As clients get it.
     pub fn encode(&self) -> String {
         URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap_or_default())
@@ -40,7 +45,10 @@ impl ContinueToken {
         let token: Self =
             serde_json::from_slice(&raw).map_err(|error| format!("continue key is not valid: {error}"))?;
         if token.version != VERSION {
-            return Err("continue key is not valid: server does not recognize this encoded version".into());
+            return Err(format!(
+                "continue key is not valid: server does not recognize this encoded version {}",
+                token.version
+            ));
         }
         if token.revision == 0 {
             return Err(
@@ -48,10 +56,13 @@ impl ContinueToken {
                     .into(),
             );
         }
+        if token.start.is_empty() {
+            return Err("continue key is not valid: encoded start key empty (version meta.k8s.io/v1)".into());
+        }
         // A key that climbs out of the list's folder would read other resources.
         let start = token.start.trim_end_matches('\0');
         if start.is_empty() || start.split('/').any(|part| matches!(part, "" | "." | "..")) {
-            return Err(format!("continue key is not valid: {:?}", token.start));
+            return Err(format!("continue key is not valid: {}", token.start));
         }
         Ok(token)
     }

@@ -32,7 +32,7 @@ impl Registry {
                 Err(NotFresh { at }) if wanted > 0 => {
                     let now = self.storage.current_revision().await?;
                     if now < wanted {
-                        return Err(too_large_version(wanted, at.unwrap_or(now)));
+                        return Err(too_large_version(wanted, at.unwrap_or(now), 1));
                     }
                     self.fresh(resource, namespace, name).await?
                 }

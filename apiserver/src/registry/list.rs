@@ -1,6 +1,7 @@
-//! Lists: from the watch cache wherever it can answer (newest, at least as new, exactly as old as nothing has changed since), else from the store;
+//! Lists: from the watch cache wherever it can answer (newest, at least as new, exactly as old if the changes since are kept), else from the store;
 //! pages with continue tokens.
 
+use std::num::{IntErrorKind, ParseIntError};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -22,6 +23,8 @@ use crate::strategy;
 
 /// Objects read from the store at a time when a list cannot be served from the cache.
 const STORE_PAGE: i64 = 1000;
+/// Upstream's text for a continue token whose revision is forgotten.
+const INCONSISTENT: &str = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
 const OPTIONS_KIND: GroupKind<'_> = GroupKind { group: "meta.k8s.io", kind: "ListOptions" };
 
 /// The parameters of a list or watch, as sent.
@@ -51,15 +54,9 @@ impl ListOptions {
     /// # Errors
     /// 400 for malformed numbers, 422 with upstream's texts for combinations that make no sense.
     pub fn from_query(query: &Query, watch: bool) -> Result<Self, ApiError> {
-        let number = |name: &str| -> Result<Option<i64>, ApiError> {
-            match query.get(name) {
-                None | Some("") => Ok(None),
-                Some(text) => text.parse().map(Some).map_err(|_| {
-                    ApiError::bad_request(format!(
-                        "strconv.ParseInt: parsing {text:?}: invalid syntax (query parameter {name})"
-                    ))
-                }),
-            }
+        let number = |name: &str| match query.get(name) {
+            None | Some("") => Ok(None),
+            Some(text) => parse_int(text).map(Some),
         };
         let text = |name: &str| query.get(name).unwrap_or_default().to_owned();
         let options = Self {
@@ -78,49 +75,69 @@ impl ListOptions {
 
     fn problems(&self) -> Vec<FieldError> {
         let matching = self.resource_version_match.as_str();
-        let mut errors = Vec::new();
-        let mut forbidden = |path: &str, text: &str| errors.push(field::forbidden(path, text));
-        if self.watch {
-            if self.send_initial_events.is_some() && matching != "NotOlderThan" {
-                forbidden(
-                    "resourceVersionMatch",
+        let asked = !matching.is_empty();
+        let of_match =
+            |wrong: bool, text: &str| wrong.then(|| field::forbidden("resourceVersionMatch", text));
+        let unsupported = |supported: &[&str]| {
+            (asked && !supported.contains(&matching))
+                .then(|| field::not_supported("resourceVersionMatch", matching, supported))
+        };
+        let with_continue = of_match(
+            asked && !self.continue_token.is_empty(),
+            "resourceVersionMatch is forbidden when continue is provided",
+        );
+        let errors = if self.watch {
+            [
+                of_match(
+                    self.send_initial_events.is_some() && matching != "NotOlderThan",
                     "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-                );
-            }
-            if self.send_initial_events.is_none() && !matching.is_empty() {
-                forbidden(
-                    "resourceVersionMatch",
+                ),
+                of_match(
+                    self.send_initial_events.is_none() && asked,
                     "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-                );
-            }
-            return errors;
-        }
-        if self.send_initial_events.is_some() {
-            forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list");
-        }
-        if matching.is_empty() {
-            return errors;
-        }
-        if self.resource_version.is_empty() {
-            forbidden(
-                "resourceVersionMatch",
-                "resourceVersionMatch is forbidden unless resourceVersion is provided",
-            );
-        }
-        if !self.continue_token.is_empty() {
-            forbidden("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided");
-        }
-        if matching == "Exact" && self.resource_version == "0" {
-            forbidden(
-                "resourceVersionMatch",
-                "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
-            );
-        }
-        if !matches!(matching, "Exact" | "NotOlderThan") {
-            errors.push(field::not_supported("resourceVersionMatch", matching, &["Exact", "NotOlderThan"]));
-        }
-        errors
+                ),
+                unsupported(&["NotOlderThan"]),
+                with_continue,
+                None,
+            ]
+        } else {
+            [
+                of_match(
+                    asked && self.resource_version.is_empty(),
+                    "resourceVersionMatch is forbidden unless resourceVersion is provided",
+                ),
+                with_continue,
+                unsupported(&["Exact", "NotOlderThan", ""]),
+                of_match(
+                    matching == "Exact" && self.resource_version == "0",
+                    "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+                ),
+                self.send_initial_events.map(|_| {
+                    field::forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list")
+                }),
+            ]
+        };
+        errors.into_iter().flatten().collect()
     }
+
+    /// How many objects a page has at most; 0 is no limit. A list of any version comes whole, as upstream's cache answers it.
+    fn page_size(&self) -> usize {
+        if self.resource_version == "0" && self.continue_token.is_empty() {
+            return 0;
+        }
+        usize::try_from(self.limit).unwrap_or(0)
+    }
+}
+
+/// A number as Go parses it.
+fn parse_int(text: &str) -> Result<i64, ApiError> {
+    text.parse().map_err(|error: ParseIntError| {
+        let reason = match error.kind() {
+            IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+            _ => "invalid syntax",
+        };
+        ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: {reason}"))
+    })
 }
 
 /// A page of a list.
@@ -159,23 +176,23 @@ impl Registry {
                 && options.resource_version_match.is_empty()
                 && !matches!(version, "" | "0"));
         if exact {
-            let revision = parse_version(version)?;
+            let revision = list_version(version)?;
             return self.list_at(cache, selection, options, revision, None).await;
         }
         let wanted = match version {
             "" => self.storage.current_revision().await?,
-            version => parse_version(version)?,
+            version => list_version(version)?,
         };
         match self.cache.wait_for(wanted).await {
             Ok(reached) => {
                 let listing = cache.list(&selection.key_prefix(), Bound::Unbounded);
                 let revision = reached.max(listing.last_change);
-                Ok(page(listing.objects, revision, selection, options, strategy_of(cache)))
+                Ok(page(listing.objects, revision, selection, options, strategy_of(cache), None))
             }
             Err(NotFresh { at }) if !version.is_empty() && wanted > 0 => {
                 let now = self.storage.current_revision().await?;
                 if now < wanted {
-                    return Err(too_large_version(wanted, at.unwrap_or(now)));
+                    return Err(too_large_version(wanted, at.unwrap_or(now), 1));
                 }
                 self.list_from_store(cache, selection, options, 0, None).await
             }
@@ -195,20 +212,22 @@ impl Registry {
                 "specifying resource version is not allowed when using continue",
             ));
         }
-        let token = ContinueToken::decode(&options.continue_token).map_err(ApiError::bad_request)?;
+        let token = ContinueToken::decode(&options.continue_token)
+            .map_err(|reason| ApiError::bad_request(format!("invalid continue token: {reason}")))?;
         let start = format!("{}{}", selection.key_prefix(), token.start);
         if token.revision < 0 {
             return self.list_from_store(cache, selection, options, 0, Some(&start)).await;
         }
         match self.list_at(cache, selection, options, token.revision, Some(&start)).await {
-            Err(error) if error.code() == 410 => Err(ApiError::expired(
-                "The provided continue parameter is too old to display a consistent list result. You must start a new list without the continue parameter.",
-            )),
+            Err(error) if error.code() == 410 => {
+                Err(ApiError::expired(INCONSISTENT).with_continue(token.inconsistent().encode()))
+            }
             result => result,
         }
     }
 
-    /// Exactly what was at `revision`: from the cache if nothing has changed since.
+    /// Exactly what was at `revision`: from the cache if it keeps the changes since. What the store has forgotten is forgotten here
+    /// too, so that all servers over one store answer alike.
     async fn list_at(
         &self,
         cache: &Arc<ResourceCache>,
@@ -217,16 +236,16 @@ impl Registry {
         revision: i64,
         start: Option<&str>,
     ) -> Result<Page, ApiError> {
-        if self.cache.revision().is_some_and(|at| at >= revision) {
+        if self.cache.revision().is_some_and(|at| at >= revision) && self.cache.compacted() <= revision {
             let from = start.map_or(Bound::Unbounded, Bound::Included);
-            let listing = cache.list(&selection.key_prefix(), from);
-            if listing.last_change <= revision {
-                return Ok(page(listing.objects, revision, selection, options, strategy_of(cache)));
+            if let Some(objects) = cache.list_at(&selection.key_prefix(), from, revision) {
+                return Ok(page(objects, revision, selection, options, strategy_of(cache), None));
             }
         }
         self.list_from_store(cache, selection, options, revision, start).await
     }
 
+    /// Reads no further than the page needs.
     async fn list_from_store(
         &self,
         cache: &Arc<ResourceCache>,
@@ -235,10 +254,12 @@ impl Registry {
         revision: i64,
         start: Option<&str>,
     ) -> Result<Page, ApiError> {
+        let strategy = strategy_of(cache);
         let prefix = format!("{}{}", cache.prefix, selection.key_prefix());
         let end = Bytes::from(keys::prefix_end(prefix.as_bytes()));
         let mut key = Bytes::from(start.map_or(prefix, |start| format!("{}{start}", cache.prefix)));
-        let (mut objects, mut at, mut step) = (Vec::new(), revision, STORE_PAGE);
+        let (mut objects, mut at, mut step, mut total) = (Vec::new(), revision, STORE_PAGE, None);
+        let enough = |found: usize| options.page_size() > 0 && found > options.page_size();
         loop {
             let answer = match self.storage.page(key.clone(), end.clone(), step, at).await {
                 Err(StorageError::AnswerTooLarge) if step > 1 => {
@@ -247,21 +268,25 @@ impl Registry {
                 }
                 Err(StorageError::FutureRevision) => {
                     let now = self.storage.current_revision().await?;
-                    return Err(too_large_version(revision, now));
+                    return Err(too_large_version(revision, now, 0));
                 }
                 answer => answer?,
             };
             if at == 0 {
                 at = answer.header.as_ref().map_or(0, |header| header.revision);
             }
+            total.get_or_insert(usize::try_from(answer.count).unwrap_or(0));
             for kv in &answer.kvs {
                 let text = std::str::from_utf8(&kv.key).unwrap_or_default();
                 let Some(suffix) = text.strip_prefix(&cache.prefix) else { continue };
                 let (namespace, name) = suffix.split_once('/').unwrap_or(("", suffix));
-                objects.push(decode_stored(cache.resource, namespace, name, &kv.value, kv.mod_revision)?);
+                let object = decode_stored(cache.resource, namespace, name, &kv.value, kv.mod_revision)?;
+                if selection.matches(&object, strategy) {
+                    objects.push(object);
+                }
             }
             match answer.kvs.last() {
-                Some(last) if answer.more => {
+                Some(last) if answer.more && !enough(objects.len()) => {
                     let mut next = last.key.to_vec();
                     next.push(0);
                     key = next.into();
@@ -269,7 +294,7 @@ impl Registry {
                 _ => break,
             }
         }
-        Ok(page(objects, at, selection, options, strategy_of(cache)))
+        Ok(page(objects, at, selection, options, strategy, total))
     }
 
     /// The present objects for a watch that begins with them, and where it goes on.
@@ -286,7 +311,7 @@ impl Registry {
         let reached = match self.cache.wait_for(wanted).await {
             Ok(reached) => reached,
             Err(NotFresh { at: Some(at) }) if self.storage.current_revision().await? >= wanted => at,
-            Err(NotFresh { at }) => return Err(too_large_version(wanted, at.unwrap_or(0))),
+            Err(NotFresh { at }) => return Err(too_large_version(wanted, at.unwrap_or(0), 1)),
         };
         let Listing { mut objects, last_change, cursor } =
             cache.list(&selection.key_prefix(), Bound::Unbounded);
@@ -300,17 +325,18 @@ fn strategy_of(cache: &ResourceCache) -> &'static dyn strategy::Strategy {
     strategy::for_resource(cache.resource)
 }
 
-/// Selects and cuts to the limit.
+/// Selects and cuts to the limit. `total` is how many objects there are, if they are not all among `objects`.
 fn page(
     objects: Vec<Arc<CachedObject>>,
     revision: i64,
     selection: &Selection,
     options: &ListOptions,
     strategy: &dyn strategy::Strategy,
+    total: Option<usize>,
 ) -> Page {
-    let limit = match usize::try_from(options.limit) {
-        Ok(limit) if limit > 0 => limit,
-        _ => usize::MAX,
+    let limit = match options.page_size() {
+        0 => usize::MAX,
+        limit => limit,
     };
     let everything = selection.selects_everything();
     let mut selected = if everything {
@@ -320,20 +346,27 @@ fn page(
         let wanted = limit.saturating_add(1);
         objects.into_iter().filter(|object| selection.matches(object, strategy)).take(wanted).collect()
     };
-    let left = selected.len().saturating_sub(limit);
+    let left = total.unwrap_or(0).max(selected.len()).saturating_sub(limit);
+    let is_cut = selected.len() > limit;
     selected.truncate(limit);
     let continue_token = match selected.last() {
-        Some(last) if left > 0 => {
+        Some(last) if is_cut => {
             let relative = last.suffix.strip_prefix(selection.key_prefix().as_str()).unwrap_or(&last.suffix);
             ContinueToken::behind(revision, relative).encode()
         }
         _ => String::new(),
     };
-    let remaining = (left > 0 && everything).then_some(left as i64);
+    let remaining = (is_cut && everything).then_some(left as i64);
     Page { objects: selected, revision, continue_token, remaining }
 }
 
+/// The resourceVersion of a list.
+fn list_version(text: &str) -> Result<i64, ApiError> {
+    parse_version(text)
+        .map_err(|error| ApiError::bad_request(format!("invalid resource version: {}", error.message())))
+}
+
 /// 504 for a resourceVersion that the store has not reached.
-pub(super) fn too_large_version(wanted: i64, current: i64) -> ApiError {
-    ApiError::too_large_resource_version(wanted.unsigned_abs(), current.unsigned_abs(), 1)
+pub(super) fn too_large_version(wanted: i64, current: i64, retry_seconds: u32) -> ApiError {
+    ApiError::too_large_resource_version(wanted.unsigned_abs(), current.unsigned_abs(), retry_seconds)
 }

@@ -76,6 +76,8 @@ impl Registry {
         } else {
             let after = match version {
                 "" => self.storage.current_revision().await?,
+                // Any place to begin at will do.
+                "0" => self.cache.revision().unwrap_or(0),
                 version => parse_version(version)?,
             };
             // Before the first snapshot there is no telling what is too old.

@@ -192,12 +192,9 @@ impl Query {
         self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// A flag as upstream decodes it: `true` and `1` (and a bare name) are true.
-    ///
-    /// # Errors
-    /// Anything that is not a boolean.
+    /// A flag as upstream decodes it: every value but `false` and `0` is true, also none.
     pub fn flag(&self, name: &str) -> bool {
-        matches!(self.get(name), Some("" | "1" | "t" | "T" | "true" | "TRUE" | "True"))
+        self.get(name).is_some_and(|value| !value.eq_ignore_ascii_case("false") && value != "0")
     }
 }
 

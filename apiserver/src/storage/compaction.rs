@@ -96,3 +96,8 @@ impl Storage {
 fn round_value(revision: i64) -> Bytes {
     Bytes::from(revision.to_string())
 }
+
+/// The revision that a round has announced under [`KEY`].
+pub(crate) fn round_revision(value: &[u8]) -> Option<i64> {
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
