@@ -239,7 +239,7 @@ async fn a_node_reaches_its_own_and_no_more() {
         "automountServiceAccountToken": false,
         "containers": [{"name": "c", "image": "i", "envFrom": [{"secretRef": {"name": "used"}}]}],
     }});
-    create(&admin, PODS, pod).await;
+    let pod = create(&admin, PODS, pod).await.body;
     wait_until_allowed(&node, &format!("{secrets}/used")).await;
     assert!(may(&node, &format!("{secrets}?fieldSelector=metadata.name%3Dused")).await);
     let refused = node.get(&format!("{secrets}/other")).await.expect("answer");
@@ -253,8 +253,14 @@ async fn a_node_reaches_its_own_and_no_more() {
     );
     assert!(may(&node, "/api/v1/nodes/a").await && may(&node, "/api/v1/services").await);
     let token = format!("{}/default/token", "/api/v1/namespaces/default/serviceaccounts");
-    let request = json!({"spec": {"audiences": ["x"]}});
+    let bound = json!({"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": pod["metadata"]["uid"]});
+    let request = json!({"spec": {"audiences": ["x"], "boundObjectRef": bound}});
     create(&node, &token, request.clone()).await;
+    let refused = node.json("POST", &token, &json!({"spec": {"audiences": ["x"]}})).await;
+    assert_eq!(
+        message(&refused),
+        "serviceaccounts \"default\" is forbidden: node requested token not bound to a pod"
+    );
     let refused = node.json("POST", &token.replace("default/token", "builder/token"), &request).await;
     assert_eq!(refused.status, StatusCode::FORBIDDEN);
     server.finish().await;

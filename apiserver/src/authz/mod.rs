@@ -4,7 +4,7 @@
 pub mod defaults;
 pub mod escalation;
 pub mod node;
-mod node_graph;
+pub(crate) mod node_graph;
 mod policy;
 pub mod rbac;
 pub mod rule;

@@ -21,7 +21,7 @@ const BATCH: usize = 1024;
 
 /// What a pod may refer to in its namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Claim,
     ConfigMap,
     Pod,
@@ -164,38 +164,45 @@ const VOLUME_SECRETS: &[&[&str]] = &[
     &["storageos", "secretRef", "name"],
 ];
 
-/// All that a pod refers to, and itself.
+/// All that a pod gives its node access to, itself included.
 fn targets(pod: &Value) -> Vec<Target> {
-    let namespace = meta::namespace(pod);
-    let mut found: Vec<(Kind, String)> = vec![(Kind::Pod, meta::name(pod).to_owned())];
+    let mut found = vec![(Kind::Pod, meta::name(pod).to_owned())];
     // A node makes its mirror pods itself: they must not give it anything.
     if get(pod, &["metadata", "annotations", MIRROR_ANNOTATION]).is_none() {
-        let mut add = |kind, name: &str| {
-            if !name.is_empty() {
-                found.push((kind, name.to_owned()));
-            }
-        };
-        add(Kind::ServiceAccount, text(pod, &["spec", "serviceAccountName"]));
-        for secret in list(pod, &["spec", "imagePullSecrets"]) {
-            add(Kind::Secret, text(secret, &["name"]));
-        }
-        for containers in ["containers", "initContainers", "ephemeralContainers"] {
-            for container in list(pod, &["spec", containers]) {
-                of_container(container, &mut add);
-            }
-        }
-        for volume in list(pod, &["spec", "volumes"]) {
-            of_volume(pod, volume, &mut add);
-        }
-        for claim in list(pod, &["spec", "resourceClaims"]) {
-            add(Kind::ResourceClaim, text(claim, &["resourceClaimName"]));
-        }
-        for claim in list(pod, &["status", "resourceClaimStatuses"]) {
-            add(Kind::ResourceClaim, text(claim, &["resourceClaimName"]));
-        }
-        add(Kind::ResourceClaim, text(pod, &["status", "extendedResourceClaimStatus", "resourceClaimName"]));
+        found.extend(references(pod));
     }
+    let namespace = meta::namespace(pod);
     found.into_iter().map(|(kind, name)| (kind, namespace.into(), name.into())).collect()
+}
+
+/// All that a pod refers to in its namespace.
+pub(crate) fn references(pod: &Value) -> Vec<(Kind, String)> {
+    let mut found: Vec<(Kind, String)> = Vec::new();
+    let mut add = |kind, name: &str| {
+        if !name.is_empty() {
+            found.push((kind, name.to_owned()));
+        }
+    };
+    add(Kind::ServiceAccount, text(pod, &["spec", "serviceAccountName"]));
+    for secret in list(pod, &["spec", "imagePullSecrets"]) {
+        add(Kind::Secret, text(secret, &["name"]));
+    }
+    for containers in ["containers", "initContainers", "ephemeralContainers"] {
+        for container in list(pod, &["spec", containers]) {
+            of_container(container, &mut add);
+        }
+    }
+    for volume in list(pod, &["spec", "volumes"]) {
+        of_volume(pod, volume, &mut add);
+    }
+    for claim in list(pod, &["spec", "resourceClaims"]) {
+        add(Kind::ResourceClaim, text(claim, &["resourceClaimName"]));
+    }
+    for claim in list(pod, &["status", "resourceClaimStatuses"]) {
+        add(Kind::ResourceClaim, text(claim, &["resourceClaimName"]));
+    }
+    add(Kind::ResourceClaim, text(pod, &["status", "extendedResourceClaimStatus", "resourceClaimName"]));
+    found
 }
 
 fn of_container(container: &Value, add: &mut impl FnMut(Kind, &str)) {

@@ -124,7 +124,8 @@ impl Registry {
         }
     }
 
-    async fn admit_validating(
+    /// Asks the validating part of the admission chain, also for requests that store nothing.
+    pub(crate) async fn admit_validating(
         &self,
         request: &RequestInfo,
         object: Option<&Value>,
