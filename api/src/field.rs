@@ -154,6 +154,11 @@ pub fn invalid(path: impl Into<String>, value: impl Into<Value>, detail: impl In
     }
 }
 
+/// `path: Invalid value: detail`, for what is wrong with more than one value.
+pub fn invalid_state(path: impl Into<String>, detail: impl Into<String>) -> FieldError {
+    FieldError { bad_value: None, ..invalid(path, Value::Null, detail) }
+}
+
 /// `path: Invalid value: value: detail` with the reason for a wrong JSON type.
 pub fn type_invalid(
     path: impl Into<String>,

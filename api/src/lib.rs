@@ -4,6 +4,7 @@
 //! This crate never does IO, never reads a clock and never draws random numbers: times and random bytes are arguments.
 
 pub mod apply;
+pub mod autoscaler_versions;
 pub mod decode;
 pub mod event_versions;
 pub mod field;

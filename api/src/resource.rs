@@ -7,6 +7,8 @@ mod apiregistration;
 mod apps;
 mod authentication;
 mod authorization;
+mod autoscaling;
+mod batch;
 mod certificates;
 mod coordination;
 mod core;
@@ -16,6 +18,7 @@ mod events;
 mod flowcontrol;
 mod networking;
 mod node;
+mod policy;
 mod rbac;
 mod scheduling;
 mod storage;
@@ -181,10 +184,13 @@ const GROUPS: &[&[Resource]] = &[
     apps::ROWS,
     authentication::ROWS,
     authorization::ROWS,
+    autoscaling::ROWS,
+    batch::ROWS,
     certificates::ROWS,
     coordination::ROWS,
     discovery::ROWS,
     events::ROWS,
+    policy::ROWS,
     rbac::ROWS,
     flowcontrol::ROWS,
     networking::ROWS,
@@ -209,7 +215,7 @@ pub fn lookup_kind(group: &str, version: &str, kind: &str) -> Option<&'static Re
     table().find(|row| row.kind == kind && row.group == group && row.version == version)
 }
 
-/// Every group with a resource and its version, the core group (empty name) first.
+/// Every group with a resource and its versions, the core group (empty name) first, a group's preferred version first.
 pub fn groups() -> Vec<(&'static str, &'static str)> {
     let mut groups: Vec<(&'static str, &'static str)> = Vec::new();
     for row in table() {
@@ -218,6 +224,22 @@ pub fn groups() -> Vec<(&'static str, &'static str)> {
         }
     }
     groups
+}
+
+/// Every group with a resource, once, the core group (empty name) first.
+pub fn group_names() -> Vec<&'static str> {
+    let mut names: Vec<&'static str> = Vec::new();
+    for (group, _) in groups() {
+        if !names.contains(&group) {
+            names.push(group);
+        }
+    }
+    names
+}
+
+/// The versions of a group, the preferred one first.
+pub fn versions(group: &str) -> impl Iterator<Item = &'static str> {
+    groups().into_iter().filter(move |(name, _)| *name == group).map(|(_, version)| version)
 }
 
 #[cfg(test)]
@@ -235,12 +257,12 @@ mod tests {
     }
 
     #[test]
-    fn no_two_rows_share_a_url_and_only_events_share_a_store() {
+    fn no_two_rows_share_a_url_and_only_versions_of_a_kind_share_a_store() {
         for (index, row) in table().enumerate() {
             for other in table().skip(index + 1) {
                 assert!((row.group, row.version, row.plural) != (other.group, other.version, other.plural));
                 if row.is_stored() && row.storage_prefix == other.storage_prefix {
-                    assert_eq!(row.plural, "events");
+                    assert_eq!((row.plural, row.kind), (other.plural, other.kind));
                 }
             }
         }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::access::{default_text, default_to, integer, present, struct_mut, text};
 use super::replica_set::{counts, immutable_selector, not_negative, selector};
-use super::{object_meta, pod_spec_defaults};
+use super::{int_or_percent, object_meta, pod_spec_defaults};
 use crate::field::{self, FieldError, FieldPath};
 use crate::names;
 
@@ -46,7 +46,7 @@ fn spec(object: &Value, errors: &mut Vec<FieldError>) {
     let spec = object.get("spec").unwrap_or(&none);
     not_negative(spec, "replicas", &path, errors);
     selector(spec, "deployment", &path, errors);
-    super::pod_template::validate(spec, &path, errors);
+    super::pod_template::validate_of_replicas(spec, "ReplicaSet", &path, errors);
     strategy(spec.get("strategy").unwrap_or(&none), &path.child("strategy"), errors);
     for name in ["minReadySeconds", "revisionHistoryLimit"] {
         not_negative(spec, name, &path, errors);
@@ -87,43 +87,18 @@ fn strategy(strategy: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
 
 fn rolling_update(rolling: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     for name in ["maxUnavailable", "maxSurge"] {
-        let at = path.child(name);
-        match rolling.get(name) {
-            Some(Value::String(text)) => {
-                if percentage(text).is_none() {
-                    errors.push(field::invalid(
-                        at,
-                        text.as_str(),
-                        "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')",
-                    ));
-                } else if name == "maxUnavailable" && percentage(text).is_some_and(|share| share > 100) {
-                    errors.push(field::invalid(at, text.as_str(), "must not be greater than 100%"));
-                }
-            }
-            Some(Value::Number(number)) if number.as_i64().is_none_or(|number| number < 0) => {
-                errors.push(field::invalid(
-                    at,
-                    Value::Number(number.clone()),
-                    "must be greater than or equal to 0",
-                ));
-            }
-            _ => {}
+        if let Some(value) = rolling.get(name) {
+            int_or_percent::validate(value, &path.child(name), errors);
         }
     }
-    let zero = |name: &str| match rolling.get(name) {
-        Some(Value::String(text)) => percentage(text) == Some(0),
-        Some(number) => number.as_i64() == Some(0),
-        None => true,
-    };
-    if zero("maxUnavailable") && zero("maxSurge") {
-        let shown = rolling.get("maxUnavailable").cloned().unwrap_or(Value::Null);
+    let unavailable = rolling.get("maxUnavailable");
+    if int_or_percent::is_zero(unavailable) && int_or_percent::is_zero(rolling.get("maxSurge")) {
+        let shown = unavailable.cloned().unwrap_or(Value::Null);
         errors.push(field::invalid(path.child("maxUnavailable"), shown, "may not be 0 when `maxSurge` is 0"));
     }
-}
-
-/// The number of a text such as `25%`.
-fn percentage(text: &str) -> Option<u32> {
-    text.strip_suffix('%').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok()
+    if let Some(unavailable) = unavailable {
+        int_or_percent::validate_share(unavailable, &path.child("maxUnavailable"), errors);
+    }
 }
 
 /// Everything wrong with a changed Deployment.

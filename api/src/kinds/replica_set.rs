@@ -38,7 +38,7 @@ fn spec(object: &Value, errors: &mut Vec<FieldError>) {
         not_negative(spec, name, &path, errors);
     }
     selector(spec, "deployment", &path, errors);
-    super::pod_template::validate(spec, &path, errors);
+    super::pod_template::validate_of_replicas(spec, "ReplicaSet", &path, errors);
 }
 
 /// A number that may not be below 0.

@@ -54,6 +54,21 @@ pub(super) const ROWS: &[Resource] = &[
         ],
         ..core("Pod", "pods", "pod", &["po"], "pods")
     },
+    core("PodTemplate", "podtemplates", "podtemplate", NOTHING, "podtemplates"),
+    Resource {
+        categories: &["all"],
+        subresources: &[
+            sub("scale", "autoscaling", "v1", "Scale", READ_AND_WRITE),
+            sub("status", "", "v1", "ReplicationController", READ_AND_WRITE),
+        ],
+        ..core(
+            "ReplicationController",
+            "replicationcontrollers",
+            "replicationcontroller",
+            &["rc"],
+            "controllers",
+        )
+    },
     Resource {
         subresources: &[sub("status", "", "v1", "ResourceQuota", READ_AND_WRITE)],
         ..core("ResourceQuota", "resourcequotas", "resourcequota", &["quota"], "resourcequotas")

@@ -6,10 +6,10 @@ use std::sync::{LazyLock, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use k8s_openapi::api::{
     admissionregistration::v1 as admissionregistration, apps::v1 as apps,
     authentication::v1 as authentication, authorization::v1 as authorization, autoscaling::v1 as autoscaling,
-    certificates::v1 as certificates, coordination::v1 as coordination, core::v1 as core,
-    discovery::v1 as discovery, events::v1 as events, flowcontrol::v1 as flowcontrol,
-    networking::v1 as networking, node::v1 as node, policy::v1 as policy, rbac::v1 as rbac,
-    resource::v1 as dra, scheduling::v1 as scheduling, storage::v1 as storage,
+    autoscaling::v2 as autoscaling_v2, batch::v1 as batch, certificates::v1 as certificates,
+    coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery, events::v1 as events,
+    flowcontrol::v1 as flowcontrol, networking::v1 as networking, node::v1 as node, policy::v1 as policy,
+    rbac::v1 as rbac, resource::v1 as dra, scheduling::v1 as scheduling, storage::v1 as storage,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1 as apiregistration;
@@ -74,6 +74,8 @@ pub(crate) fn definitions(group: &str, version: &str, kind: &str) -> Option<(Str
         ("", "v1", "PersistentVolume") => of::<core::PersistentVolume>,
         ("", "v1", "PersistentVolumeClaim") => of::<core::PersistentVolumeClaim>,
         ("", "v1", "Pod") => of::<core::Pod>,
+        ("", "v1", "PodTemplate") => of::<core::PodTemplate>,
+        ("", "v1", "ReplicationController") => of::<core::ReplicationController>,
         ("", "v1", "ResourceQuota") => of::<core::ResourceQuota>,
         ("", "v1", "Secret") => of::<core::Secret>,
         ("", "v1", "Service") => of::<core::Service>,
@@ -85,6 +87,8 @@ pub(crate) fn definitions(group: &str, version: &str, kind: &str) -> Option<(Str
         ("meta", "v1", "WatchEvent") => {
             of::<meta::WatchEvent<k8s_openapi::apimachinery::pkg::runtime::RawExtension>>
         }
+        ("apps", "v1", "ControllerRevision") => of::<apps::ControllerRevision>,
+        ("apps", "v1", "DaemonSet") => of::<apps::DaemonSet>,
         ("admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration") => {
             of::<admissionregistration::MutatingWebhookConfiguration>
         }
@@ -100,6 +104,7 @@ pub(crate) fn definitions(group: &str, version: &str, kind: &str) -> Option<(Str
         ("apiregistration.k8s.io", "v1", "APIService") => of::<apiregistration::APIService>,
         ("apps", "v1", "Deployment") => of::<apps::Deployment>,
         ("apps", "v1", "ReplicaSet") => of::<apps::ReplicaSet>,
+        ("apps", "v1", "StatefulSet") => of::<apps::StatefulSet>,
         ("authentication.k8s.io", "v1", "SelfSubjectReview") => of::<authentication::SelfSubjectReview>,
         ("authentication.k8s.io", "v1", "TokenRequest") => of::<authentication::TokenRequest>,
         ("authentication.k8s.io", "v1", "TokenReview") => of::<authentication::TokenReview>,
@@ -113,7 +118,11 @@ pub(crate) fn definitions(group: &str, version: &str, kind: &str) -> Option<(Str
             of::<authorization::SelfSubjectRulesReview>
         }
         ("authorization.k8s.io", "v1", "SubjectAccessReview") => of::<authorization::SubjectAccessReview>,
+        ("autoscaling", "v1", "HorizontalPodAutoscaler") => of::<autoscaling::HorizontalPodAutoscaler>,
+        ("autoscaling", "v2", "HorizontalPodAutoscaler") => of::<autoscaling_v2::HorizontalPodAutoscaler>,
         ("autoscaling", "v1", "Scale") => of::<autoscaling::Scale>,
+        ("batch", "v1", "CronJob") => of::<batch::CronJob>,
+        ("batch", "v1", "Job") => of::<batch::Job>,
         ("certificates.k8s.io", "v1", "CertificateSigningRequest") => {
             of::<certificates::CertificateSigningRequest>
         }
@@ -131,6 +140,7 @@ pub(crate) fn definitions(group: &str, version: &str, kind: &str) -> Option<(Str
         ("networking.k8s.io", "v1", "ServiceCIDR") => of::<networking::ServiceCIDR>,
         ("node.k8s.io", "v1", "RuntimeClass") => of::<node::RuntimeClass>,
         ("policy", "v1", "Eviction") => of::<policy::Eviction>,
+        ("policy", "v1", "PodDisruptionBudget") => of::<policy::PodDisruptionBudget>,
         ("rbac.authorization.k8s.io", "v1", "ClusterRole") => of::<rbac::ClusterRole>,
         ("rbac.authorization.k8s.io", "v1", "ClusterRoleBinding") => of::<rbac::ClusterRoleBinding>,
         ("rbac.authorization.k8s.io", "v1", "Role") => of::<rbac::Role>,

@@ -56,22 +56,17 @@ pub fn wanted(header: Option<&str>) -> Option<Version> {
 
 /// The document of the core group alone (`/api`) or of all named groups (`/apis`).
 pub fn document(core: bool, version: Version) -> Value {
-    let items: Vec<Value> = resource::groups()
+    let items: Vec<Value> = resource::group_names()
         .into_iter()
-        .filter(|(group, _)| group.is_empty() == core)
-        .map(|(group, version)| {
-            let resources: Vec<Value> = resource::table()
-                .filter(|row| row.group == group && row.version == version)
-                .map(entry)
-                .collect();
+        .filter(|group| group.is_empty() == core)
+        .map(|group| {
             let mut metadata = json!({"creationTimestamp": null});
             if !group.is_empty() {
                 metadata["name"] = group.into();
             }
-            json!({
-                "metadata": metadata,
-                "versions": [{"version": version, "resources": resources, "freshness": "Current"}],
-            })
+            let versions: Vec<Value> =
+                resource::versions(group).map(|version| version_entry(group, version)).collect();
+            json!({"metadata": metadata, "versions": versions})
         })
         .collect();
     json!({
@@ -80,6 +75,11 @@ pub fn document(core: bool, version: Version) -> Value {
         "metadata": {},
         "items": items,
     })
+}
+
+fn version_entry(group: &str, version: &str) -> Value {
+    let rows = resource::table().filter(|row| row.group == group && row.version == version);
+    json!({"version": version, "resources": rows.map(entry).collect::<Vec<_>>(), "freshness": "Current"})
 }
 
 fn entry(row: &Resource) -> Value {
@@ -144,6 +144,13 @@ mod tests {
                 .as_array()
                 .is_some_and(|parts| parts.iter().any(|p| p["subresource"] == "log"))
         );
+        let named = document(false, Version::V2);
+        let groups = named["items"].as_array().expect("groups");
+        let autoscaling: Vec<_> =
+            groups.iter().filter(|group| group["metadata"]["name"] == "autoscaling").collect();
+        assert_eq!(autoscaling.len(), 1);
+        assert_eq!(autoscaling[0]["versions"][0]["version"], "v2");
+        assert_eq!(autoscaling[0]["versions"][1]["version"], "v1");
         assert!(document(false, Version::V2beta1)["items"].as_array().is_some_and(|items| items.len() > 4));
     }
 }

@@ -14,26 +14,24 @@ pub fn core_versions(server_address: &str) -> Value {
     })
 }
 
-fn group_entry(group: &str, version: &str) -> Value {
-    let version = json!({"groupVersion": format!("{group}/{version}"), "version": version});
-    json!({"name": group, "versions": [version], "preferredVersion": version})
+fn group_entry(group: &str) -> Value {
+    let versions: Vec<Value> = resource::versions(group)
+        .map(|version| json!({"groupVersion": format!("{group}/{version}"), "version": version}))
+        .collect();
+    json!({"name": group, "preferredVersion": versions.first(), "versions": versions})
 }
 
 /// `/apis`.
 pub fn group_list() -> Value {
-    let groups: Vec<Value> = resource::groups()
-        .into_iter()
-        .filter(|(group, _)| !group.is_empty())
-        .map(|(group, version)| group_entry(group, version))
-        .collect();
+    let groups: Vec<Value> =
+        resource::group_names().into_iter().filter(|group| !group.is_empty()).map(group_entry).collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
 /// `/apis/GROUP`.
 pub fn group(name: &str) -> Option<Value> {
-    let (group, version) =
-        resource::groups().into_iter().find(|(group, _)| !group.is_empty() && *group == name)?;
-    let mut entry = group_entry(group, version);
+    let group = resource::group_names().into_iter().find(|group| !group.is_empty() && *group == name)?;
+    let mut entry = group_entry(group);
     entry["kind"] = "APIGroup".into();
     entry["apiVersion"] = "v1".into();
     Some(entry)
@@ -124,6 +122,9 @@ mod tests {
     fn groups_prefer_their_version() {
         let apps = group("apps").expect("apps");
         assert_eq!(apps["preferredVersion"]["groupVersion"], "apps/v1");
+        let autoscaling = group("autoscaling").expect("autoscaling");
+        assert_eq!(autoscaling["preferredVersion"]["version"], "v2");
+        assert_eq!(autoscaling["versions"][1]["groupVersion"], "autoscaling/v1");
         assert!(
             group_list()["groups"].as_array().is_some_and(|groups| groups.iter().all(|g| g["name"] != ""))
         );

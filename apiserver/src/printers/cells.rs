@@ -82,9 +82,14 @@ pub(super) fn labels(map: Option<&Value>) -> Value {
     or_none(&pairs.join(","))
 }
 
-/// Names and images of a pod template's containers.
+/// Names and images of a workload's containers.
 pub(super) fn containers(object: &Value) -> (Value, Value) {
-    let all = list(object, &["spec", "template", "spec", "containers"]);
+    containers_at(object, &["spec", "template", "spec", "containers"])
+}
+
+/// Names and images of the containers at a path.
+pub(super) fn containers_at(object: &Value, path: &[&str]) -> (Value, Value) {
+    let all = list(object, path);
     let joined = |key| all.iter().map(|c| text(c, &[key])).collect::<Vec<_>>().join(",");
     (joined("name").into(), joined("image").into())
 }

@@ -1,6 +1,7 @@
 //! Tables as `kubectl get` shows them: columns and cells of every kind, in upstream's layout. Pure; the time is an argument but at the one edge where
 //! the server hooks in.
 
+mod batch;
 mod cells;
 mod columns;
 mod core_kinds;
@@ -12,6 +13,7 @@ mod node;
 mod pod;
 mod policies;
 mod rbac;
+mod scaling;
 mod storage;
 mod workloads;
 
@@ -54,8 +56,19 @@ fn layout(resource: &Resource) -> Layout {
         ("discovery.k8s.io", "endpointslices") => {
             plain(core_kinds::ENDPOINT_SLICE, core_kinds::endpoint_slice)
         }
+        ("", "podtemplates") => plain(workloads::POD_TEMPLATE, workloads::pod_template),
+        ("", "replicationcontrollers") => plain(workloads::REPLICA_SET, workloads::replication_controller),
+        ("apps", "controllerrevisions") => {
+            plain(workloads::CONTROLLER_REVISION, workloads::controller_revision)
+        }
+        ("apps", "daemonsets") => plain(workloads::DAEMON_SET, workloads::daemon_set),
         ("apps", "deployments") => plain(workloads::DEPLOYMENT, workloads::deployment),
         ("apps", "replicasets") => plain(workloads::REPLICA_SET, workloads::replica_set),
+        ("apps", "statefulsets") => plain(workloads::STATEFUL_SET, workloads::stateful_set),
+        ("autoscaling", "horizontalpodautoscalers") => plain(scaling::AUTOSCALER, scaling::autoscaler),
+        ("batch", "cronjobs") => plain(batch::CRON_JOB, batch::cron_job),
+        ("batch", "jobs") => plain(batch::JOB, batch::job),
+        ("policy", "poddisruptionbudgets") => plain(scaling::DISRUPTION_BUDGET, scaling::disruption_budget),
         ("coordination.k8s.io", "leases") => plain(core_kinds::LEASE, core_kinds::lease),
         ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => {
             plain(rbac::BINDING, rbac::binding)

@@ -1,14 +1,16 @@
-//! The tables of Deployments and ReplicaSets.
+//! The tables of what makes pods that run for ever, and of its parts.
 
 use serde_json::Value;
 
 use super::Context;
-use super::cells::{age, containers, name, number, selector};
+use super::cells::{
+    NONE, age, containers, containers_at, labels, list, name, number, or_none, selector, text,
+};
 use super::columns::{AGE, Column, NAME, number as count, text as column};
 
-const CONTAINERS: Column = column("Containers", "Names of the containers").wide();
-const IMAGES: Column = column("Images", "Images of the containers").wide();
-const SELECTOR: Column = column("Selector", "Selector of the pods").wide();
+pub(super) const CONTAINERS: Column = column("Containers", "Names of the containers").wide();
+pub(super) const IMAGES: Column = column("Images", "Images of the containers").wide();
+pub(super) const SELECTOR: Column = column("Selector", "Selector of the pods").wide();
 
 pub(super) const DEPLOYMENT: &[Column] = &[
     NAME,
@@ -61,10 +63,108 @@ pub(super) fn replica_set(object: &Value, context: &Context) -> Vec<Value> {
     ]
 }
 
+/// The cells of a ReplicationController, whose selector is a map, under the columns of a ReplicaSet.
+pub(super) fn replication_controller(object: &Value, context: &Context) -> Vec<Value> {
+    let mut cells = replica_set(object, context);
+    cells.pop();
+    cells.push(labels(object["spec"].get("selector")));
+    cells
+}
+
+pub(super) const STATEFUL_SET: &[Column] =
+    &[NAME, column("Ready", "Pods that are ready, of all wanted"), AGE, CONTAINERS, IMAGES];
+
+pub(super) fn stateful_set(object: &Value, context: &Context) -> Vec<Value> {
+    let (names, images) = containers(object);
+    let (ready, wanted) =
+        (number(object, &["status", "readyReplicas"]), number(object, &["spec", "replicas"]));
+    vec![name(object), format!("{ready}/{wanted}").into(), age(object, context), names, images]
+}
+
+pub(super) const DAEMON_SET: &[Column] = &[
+    NAME,
+    count("Desired", "Nodes that are to run a pod"),
+    count("Current", "Nodes that run one"),
+    count("Ready", "Nodes whose pod is ready"),
+    count("Up-to-date", "Nodes with a pod of the newest template"),
+    count("Available", "Nodes whose pod has been ready for long enough"),
+    column("Node Selector", "Labels of the nodes that are to run a pod"),
+    AGE,
+    CONTAINERS,
+    IMAGES,
+    SELECTOR,
+];
+
+pub(super) fn daemon_set(object: &Value, context: &Context) -> Vec<Value> {
+    let status = |field| number(object, &["status", field]).into();
+    let (names, images) = containers(object);
+    vec![
+        name(object),
+        status("desiredNumberScheduled"),
+        status("currentNumberScheduled"),
+        status("numberReady"),
+        status("updatedNumberScheduled"),
+        status("numberAvailable"),
+        labels(object["spec"]["template"]["spec"].get("nodeSelector")),
+        age(object, context),
+        names,
+        images,
+        selector(object["spec"].get("selector")),
+    ]
+}
+
+pub(super) const CONTROLLER_REVISION: &[Column] = &[
+    NAME,
+    column("Controller", "What the revision is of"),
+    count("Revision", "Number of the revision"),
+    AGE,
+];
+
+pub(super) fn controller_revision(object: &Value, context: &Context) -> Vec<Value> {
+    let owners = list(object, &["metadata", "ownerReferences"]);
+    let controller = owners.iter().find(|owner| owner["controller"] == true).map(|owner| {
+        let group = text(owner, &["apiVersion"]).split_once('/').map_or("", |(group, _)| group);
+        let kind = text(owner, &["kind"]).to_lowercase();
+        let separator = if group.is_empty() { "" } else { "." };
+        format!("{kind}{separator}{group}/{}", text(owner, &["name"]))
+    });
+    vec![
+        name(object),
+        or_none(controller.as_deref().unwrap_or(NONE)),
+        number(object, &["revision"]).into(),
+        age(object, context),
+    ]
+}
+
+pub(super) const POD_TEMPLATE: &[Column] = &[
+    NAME,
+    column("Containers", "Names of the containers"),
+    column("Images", "Images of the containers"),
+    column("Pod Labels", "Labels of pods made from it"),
+];
+
+pub(super) fn pod_template(object: &Value, _: &Context) -> Vec<Value> {
+    let (names, images) = containers_at(object, &["template", "spec", "containers"]);
+    vec![name(object), names, images, labels(object["template"]["metadata"].get("labels"))]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn revisions_name_their_controller() {
+        let mut object = json!({"metadata": {"name": "db-1", "ownerReferences": [
+            {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "db", "controller": true}]}, "revision": 3});
+        let context = Context { now: jiff::Timestamp::UNIX_EPOCH };
+        assert_eq!(
+            Value::from(controller_revision(&object, &context)),
+            json!(["db-1", "statefulset.apps/db", 3, "<unknown>"])
+        );
+        object["metadata"]["ownerReferences"] = json!([]);
+        assert_eq!(controller_revision(&object, &context)[1], "<none>");
+    }
 
     #[test]
     fn replicas_containers_and_selector_show() {

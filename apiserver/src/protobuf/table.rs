@@ -11,6 +11,7 @@ const MESSAGES: &[&str] = &[
     include_str!("messages/authentication.txt"),
     include_str!("messages/authorization.txt"),
     include_str!("messages/autoscaling.txt"),
+    include_str!("messages/batch.txt"),
     include_str!("messages/certificates.txt"),
     include_str!("messages/coordination.txt"),
     include_str!("messages/core.txt"),

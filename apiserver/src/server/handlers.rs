@@ -298,11 +298,18 @@ async fn delete_options(info: &RequestInfo, request: Request<Incoming>) -> Resul
     let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let format = negotiate::body_format(content_type);
     let bytes = body::read(request.into_body()).await?;
-    if bytes.iter().all(u8::is_ascii_whitespace) {
-        return DeleteOptions::decode(None, &info.query);
+    let options = if bytes.iter().all(u8::is_ascii_whitespace) {
+        DeleteOptions::decode(None, &info.query)?
+    } else {
+        let (options, _) = decode_bytes(&bytes, format?, "meta.k8s.io/v1", "DeleteOptions")?;
+        DeleteOptions::decode(Some(&options), &info.query)?
+    };
+    if options.propagation.is_none()
+        && let Some(warning) = strategy::for_resource(info.resource).deletion_warning()
+    {
+        info.warnings.add(warning.to_owned());
     }
-    let (options, _) = decode_bytes(&bytes, format?, "meta.k8s.io/v1", "DeleteOptions")?;
-    DeleteOptions::decode(Some(&options), &info.query)
+    Ok(options)
 }
 
 async fn delete(

@@ -1,8 +1,8 @@
 //! Which strategy a resource has, by group. A kind that is not here only holds what clients put in.
 
 use super::{
-    Strategy, control_kinds, device_kinds, event, limit_kinds, namespace, network_kinds, node, plain, pod,
-    service, signing_request, storage_kinds, workload,
+    Strategy, autoscaler, control_kinds, device_kinds, event, limit_kinds, namespace, network_kinds, node,
+    plain, pod, service, signing_request, storage_kinds, workload,
 };
 
 type Found = Option<&'static dyn Strategy>;
@@ -18,6 +18,8 @@ pub(super) fn core(plural: &str) -> Found {
         "persistentvolumeclaims" => &storage_kinds::PERSISTENT_VOLUME_CLAIM,
         "persistentvolumes" => &storage_kinds::PERSISTENT_VOLUME,
         "pods" => &pod::Pod,
+        "podtemplates" => &plain::POD_TEMPLATE,
+        "replicationcontrollers" => &workload::REPLICATION_CONTROLLER,
         "resourcequotas" => &limit_kinds::RESOURCE_QUOTA,
         "secrets" => &plain::SECRET,
         "serviceaccounts" => &plain::SERVICE_ACCOUNT,
@@ -28,8 +30,27 @@ pub(super) fn core(plural: &str) -> Found {
 
 pub(super) fn apps(plural: &str) -> Found {
     Some(match plural {
+        "controllerrevisions" => &plain::CONTROLLER_REVISION,
+        "daemonsets" => &workload::DAEMON_SET,
         "deployments" => &workload::DEPLOYMENT,
         "replicasets" => &workload::REPLICA_SET,
+        "statefulsets" => &workload::STATEFUL_SET,
+        _ => return None,
+    })
+}
+
+pub(super) fn autoscaling(version: &str, plural: &str) -> Found {
+    Some(match (version, plural) {
+        ("v1", "horizontalpodautoscalers") => &autoscaler::AutoscalerV1,
+        ("v2", "horizontalpodautoscalers") => &workload::HORIZONTAL_POD_AUTOSCALER,
+        _ => return None,
+    })
+}
+
+pub(super) fn batch(plural: &str) -> Found {
+    Some(match plural {
+        "cronjobs" => &workload::CRON_JOB,
+        "jobs" => &workload::JOB,
         _ => return None,
     })
 }
@@ -51,6 +72,13 @@ pub(super) fn discovery(plural: &str) -> Found {
 pub(super) fn events(plural: &str) -> Found {
     Some(match plural {
         "events" => &event::EventOfEventsGroup,
+        _ => return None,
+    })
+}
+
+pub(super) fn policy(plural: &str) -> Found {
+    Some(match plural {
+        "poddisruptionbudgets" => &workload::POD_DISRUPTION_BUDGET,
         _ => return None,
     })
 }

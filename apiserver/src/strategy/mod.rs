@@ -1,6 +1,7 @@
 //! What differs between kinds, as one trait, and the table that gives every resource its strategy. Everything kinds have in common
 //! is in `registry`. A strategy never talks to the store by itself: its asynchronous hooks go through [`Dependencies`].
 
+pub mod autoscaler;
 pub mod common;
 mod control_kinds;
 mod device_kinds;
@@ -123,6 +124,11 @@ pub trait Strategy: Send + Sync {
         Propagation::Background
     }
 
+    /// The text of the `Warning` header of a deletion without `propagationPolicy`.
+    fn deletion_warning(&self) -> Option<&'static str> {
+        None
+    }
+
     /// The resource in whose form (and under whose key) objects are stored, when that is another one: `events.k8s.io` events are
     /// stored as core events.
     fn stored_as(&self) -> Option<&'static Resource> {
@@ -199,10 +205,13 @@ pub fn for_resource(resource: &Resource) -> &'static dyn Strategy {
         "admissionregistration.k8s.io" => groups::admission_registration(resource.plural),
         "apiregistration.k8s.io" => groups::api_registration(resource.plural),
         "apps" => groups::apps(resource.plural),
+        "autoscaling" => groups::autoscaling(resource.version, resource.plural),
+        "batch" => groups::batch(resource.plural),
         "certificates.k8s.io" => groups::certificates(resource.plural),
         "coordination.k8s.io" => groups::coordination(resource.plural),
         "discovery.k8s.io" => groups::discovery(resource.plural),
         "events.k8s.io" => groups::events(resource.plural),
+        "policy" => groups::policy(resource.plural),
         "rbac.authorization.k8s.io" => groups::rbac(resource.plural),
         "flowcontrol.apiserver.k8s.io" => groups::flow_control(resource.plural),
         "networking.k8s.io" => groups::networking(resource.plural),

@@ -2,7 +2,8 @@
 
 use coracle_api::field::FieldError;
 use coracle_api::kinds::{
-    config_map, endpoint_slice, endpoints, lease, priority_class, rbac, secret, service_account,
+    config_map, controller_revision, endpoint_slice, endpoints, lease, pod_template, priority_class, rbac,
+    secret, service_account,
 };
 use serde_json::Value;
 
@@ -17,8 +18,10 @@ enum Generations {
     None,
     /// It is 1 for ever.
     One,
-    /// It counts changes of everything but the metadata, and of labels.
+    /// It counts changes of everything but the metadata.
     Content,
+    /// It counts changes of labels too.
+    ContentAndLabels,
 }
 
 /// A kind without status and hooks.
@@ -80,7 +83,22 @@ pub static ENDPOINT_SLICE: Plain = Plain {
     default: endpoint_slice::default,
     validate: endpoint_slice::validate,
     validate_update: endpoint_slice::validate_update,
+    generations: Generations::ContentAndLabels,
+    ..PLAIN
+};
+/// `podtemplates`.
+pub static POD_TEMPLATE: Plain = Plain {
+    default: pod_template::default,
+    validate: pod_template::validate,
+    validate_update: pod_template::validate_update,
     generations: Generations::Content,
+    ..PLAIN
+};
+/// `controllerrevisions.apps`.
+pub static CONTROLLER_REVISION: Plain = Plain {
+    default: controller_revision::default,
+    validate: controller_revision::validate,
+    validate_update: controller_revision::validate_update,
     ..PLAIN
 };
 /// `leases.coordination.k8s.io`.
@@ -131,9 +149,12 @@ pub static CLUSTER_ROLE_BINDING: Plain = Plain {
 
 fn content_differs(new: &Value, old: &Value) -> bool {
     let keys = |object: &Value| object.as_object().map(|fields| fields.keys().cloned().collect::<Vec<_>>());
-    let labels = |object: &Value| coracle_api::meta::labels(object).cloned().unwrap_or_default();
     keys(new).into_iter().chain(keys(old)).flatten().any(|key| key != "metadata" && differs(new, old, &key))
-        || labels(new) != labels(old)
+}
+
+fn labels_differ(new: &Value, old: &Value) -> bool {
+    let labels = |object: &Value| coracle_api::meta::labels(object).cloned().unwrap_or_default();
+    labels(new) != labels(old)
 }
 
 impl Strategy for Plain {
@@ -152,7 +173,12 @@ impl Strategy for Plain {
     }
 
     fn prepare_for_update(&self, _request: &RequestInfo, new: &mut Value, old: &Value) {
-        if self.generations == Generations::Content && content_differs(new, old) {
+        let counts = match self.generations {
+            Generations::None | Generations::One => false,
+            Generations::Content => content_differs(new, old),
+            Generations::ContentAndLabels => content_differs(new, old) || labels_differ(new, old),
+        };
+        if counts {
             next_generation(new, old);
         }
     }

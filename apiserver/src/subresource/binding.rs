@@ -7,7 +7,7 @@ use coracle_api::meta::get;
 use coracle_api::status::{ApiError, GroupKind, GroupResource};
 use serde_json::{Value, json};
 
-use super::{core, done};
+use super::{conditions, core, done};
 use crate::registry::{Registry, meta};
 use crate::server::request_info::RequestInfo;
 
@@ -95,28 +95,11 @@ fn bound(pod: &Value, binding: &Value, now: &str) -> Result<Value, ApiError> {
 }
 
 fn set_scheduled(pod: &mut Value, now: &str) {
-    if !pod["status"].is_object() {
-        pod["status"] = json!({});
+    let mut condition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null});
+    if pod["metadata"]["generation"].is_i64() {
+        condition["observedGeneration"] = pod["metadata"]["generation"].clone();
     }
-    if !pod["status"]["conditions"].is_array() {
-        pod["status"]["conditions"] = json!([]);
-    }
-    let generation = pod["metadata"]["generation"].clone();
-    let Some(conditions) = pod["status"]["conditions"].as_array_mut() else { return };
-    let mut condition =
-        json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now});
-    if generation.is_i64() {
-        condition["observedGeneration"] = generation;
-    }
-    match conditions.iter_mut().find(|known| known["type"] == "PodScheduled") {
-        Some(known) => {
-            if known["status"] == "True" {
-                condition["lastTransitionTime"] = known["lastTransitionTime"].clone();
-            }
-            *known = condition;
-        }
-        None => conditions.push(condition),
-    }
+    conditions::put(pod, condition, now);
 }
 
 #[cfg(test)]

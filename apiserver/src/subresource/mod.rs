@@ -3,6 +3,7 @@
 
 pub mod access_review;
 pub mod binding;
+pub mod conditions;
 pub mod container;
 pub mod eviction;
 pub mod identity_review;
@@ -57,7 +58,7 @@ pub async fn handle(
             let body = body_object(&info, request).await?;
             created(token::issue(&app, &info, body).await?)
         }
-        ("deployments" | "replicasets", Some("scale")) => {
+        (_, Some("scale")) => {
             let scale = match info.verb {
                 Verb::Get => scale::read(&app.registry, &info).await?,
                 Verb::Update => {

@@ -84,8 +84,7 @@ fn scale_of(workload: &Value) -> Value {
         metadata[field] = meta::text(workload, field).into();
     }
     let mut status = json!({"replicas": number(&["status", "replicas"])});
-    let selector = get(workload, &["spec", "selector"]).and_then(|s| LabelSelector::from_object(s).ok());
-    if let Some(selector) = selector {
+    if let Some(selector) = selector_of(workload) {
         status["selector"] = selector.to_string().into();
     }
     json!({
@@ -95,6 +94,15 @@ fn scale_of(workload: &Value) -> Value {
         "spec": {"replicas": number(&["spec", "replicas"])},
         "status": status,
     })
+}
+
+/// What the workload selects. That of a ReplicationController is a plain map of labels.
+fn selector_of(workload: &Value) -> Option<LabelSelector> {
+    let selector = get(workload, &["spec", "selector"])?;
+    if workload["kind"] == "ReplicationController" {
+        return selector.as_object().map(LabelSelector::from_labels);
+    }
+    LabelSelector::from_object(selector).ok()
 }
 
 /// The workload with the scale's replicas. Pure.
@@ -127,6 +135,8 @@ mod tests {
         assert_eq!(scale["status"], json!({"replicas": 2, "selector": "app=web"}));
         scale["spec"]["replicas"] = 5.into();
         assert_eq!(scaled(workload.clone(), &scale).expect("scales")["spec"]["replicas"], 5);
+        let controller = json!({"kind": "ReplicationController", "spec": {"selector": {"a": "b", "c": "d"}}});
+        assert_eq!(scale_of(&controller)["status"]["selector"], "a=b,c=d");
         scale["spec"]["replicas"] = (-1).into();
         let error = scaled(workload, &scale).expect_err("is refused");
         assert_eq!(
