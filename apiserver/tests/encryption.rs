@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::Cluster;
+use common::{Cluster, wait_for};
 use http::StatusCode;
 use serde_json::json;
 
@@ -33,6 +33,10 @@ async fn secrets_are_sealed_opened_and_written_anew_by_the_rules() {
 
     let server = cluster.server(&[]).await;
     let admin = cluster.client(&server, Some("admin"));
+    wait_for("the server has made kube-system", || async {
+        admin.get("/api/v1/namespaces/kube-system").await.is_ok_and(|answer| answer.status == StatusCode::OK)
+    })
+    .await;
     assert_eq!(admin.json("POST", SECRETS, &secret("old")).await.status, StatusCode::CREATED);
     server.finish().await;
     assert!(stored(&cluster, "old").contains("b3BlbiBzZXNhbWU="), "nothing is sealed unasked");
