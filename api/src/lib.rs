@@ -13,6 +13,7 @@ pub mod meta;
 pub mod names;
 pub mod openapi;
 pub mod patch;
+pub mod pod_security;
 pub mod quantity;
 pub mod resource;
 pub mod schema;

@@ -43,6 +43,7 @@ pub mod persistent_volume_claim;
 pub mod pod;
 pub mod pod_disruption_budget;
 pub mod pod_qos;
+pub mod pod_resources;
 pub mod pod_spec;
 pub mod pod_spec_defaults;
 pub mod pod_template;

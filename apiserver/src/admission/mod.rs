@@ -1,9 +1,15 @@
 //! Policy on writes: a fixed chain of plugins, mutating ones first, each in a file of its own. Which ones run follows from the flags.
 
+mod default_class;
 mod default_tolerations;
+mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
+mod pod_security;
 mod priority;
+mod quota_usage;
+mod resource_quota;
+mod runtime_class;
 mod service_account;
 mod taint_nodes;
 
@@ -50,15 +56,9 @@ const DEFAULT_BUT_MISSING: &[&str] = &[
     "CertificateApproval",
     "CertificateSigning",
     "CertificateSubjectRestriction",
-    "DefaultIngressClass",
-    "DefaultStorageClass",
-    "LimitRanger",
     "MutatingAdmissionPolicy",
     "MutatingAdmissionWebhook",
     "PersistentVolumeClaimResize",
-    "PodSecurity",
-    "ResourceQuota",
-    "RuntimeClass",
     "StorageObjectInUseProtection",
     "ValidatingAdmissionPolicy",
     "ValidatingAdmissionWebhook",
@@ -81,8 +81,15 @@ impl Chain {
             (true, Box::new(service_account::ServiceAccount)),
             (true, Box::new(taint_nodes::TaintNodesByCondition)),
             (true, Box::new(priority::Priority)),
+            (true, Box::new(limit_ranger::LimitRanger)),
             (true, Box::new(default_tolerations::DefaultTolerationSeconds)),
+            (true, Box::new(pod_security::PodSecurity)),
+            (true, Box::new(default_class::DefaultStorageClass)),
+            (true, Box::new(default_class::DefaultIngressClass)),
+            (true, Box::new(runtime_class::RuntimeClass)),
             (false, Box::new(node_restriction::NodeRestriction)),
+            // Last: what another plugin refuses is not charged.
+            (true, Box::new(resource_quota::ResourceQuota::new())),
         ];
         for (flag, names) in [
             ("--enable-admission-plugins", &options.enable_admission_plugins),
