@@ -1,8 +1,10 @@
 //! The table of resources: what the API serves, under which names, with which verbs and subresources.
 //!
-//! One row a resource and version. Never says how a kind behaves: that is [`crate::kinds`] and the server's strategies.
+//! One row a resource and version. The rows of custom resources come and go: [`Served`] is what there is at one moment. Never says how a kind
+//! behaves: that is [`crate::kinds`] and the server's strategies.
 
 mod admissionregistration;
+mod apiextensions;
 mod apiregistration;
 mod apps;
 mod authentication;
@@ -21,9 +23,12 @@ mod node;
 mod policy;
 mod rbac;
 mod scheduling;
+mod served;
 mod storage;
 
+use crate::custom::Definition;
 use crate::status::{GroupKind, GroupResource};
+pub use served::Served;
 
 /// One resource in one version.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,6 +58,8 @@ pub struct Resource {
     pub storage_prefix: &'static str,
     /// The group whose version the stored object is written in, when another row shares the store (`events`).
     pub storage_api_version: &'static str,
+    /// What a CustomResourceDefinition says of it; `None` for the kinds that are built in.
+    pub custom: Option<&'static Definition>,
 }
 
 /// A subresource such as `status` or `scale`.
@@ -88,7 +95,7 @@ impl Resource {
 
     /// The kind of its lists.
     pub fn list_kind(&self) -> String {
-        format!("{}List", self.kind)
+        self.custom.map_or_else(|| format!("{}List", self.kind), |custom| custom.list_kind.clone())
     }
 
     /// Whether it has objects in the store.
@@ -146,6 +153,7 @@ const fn core(
         subresources: &[],
         storage_prefix,
         storage_api_version: "v1",
+        custom: None,
     }
 }
 
@@ -180,6 +188,7 @@ const fn review(
 const GROUPS: &[&[Resource]] = &[
     core::ROWS,
     admissionregistration::ROWS,
+    apiextensions::ROWS,
     apiregistration::ROWS,
     apps::ROWS,
     authentication::ROWS,
@@ -224,22 +233,6 @@ pub fn groups() -> Vec<(&'static str, &'static str)> {
         }
     }
     groups
-}
-
-/// Every group with a resource, once, the core group (empty name) first.
-pub fn group_names() -> Vec<&'static str> {
-    let mut names: Vec<&'static str> = Vec::new();
-    for (group, _) in groups() {
-        if !names.contains(&group) {
-            names.push(group);
-        }
-    }
-    names
-}
-
-/// The versions of a group, the preferred one first.
-pub fn versions(group: &str) -> impl Iterator<Item = &'static str> {
-    groups().into_iter().filter(move |(name, _)| *name == group).map(|(_, version)| version)
 }
 
 #[cfg(test)]

@@ -196,6 +196,12 @@ impl ApiError {
         .about(resource.group, resource.resource, "")
     }
 
+    /// 405: the verb is not allowed while the resource's definition is being deleted.
+    pub fn definition_terminating(resource: GroupResource<'_>, verb: &str) -> ApiError {
+        let message = format!("{verb} not allowed while custom resource definition is terminating");
+        ApiError::new(405, "MethodNotAllowed", message).about(resource.group, resource.resource, "")
+    }
+
     /// 406: none of the media types the client accepts can be served.
     pub fn not_acceptable(supported: &[&str]) -> ApiError {
         ApiError::new(

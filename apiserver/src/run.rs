@@ -15,6 +15,8 @@ use crate::authz::Authorizer;
 use crate::authz::escalation::Guarded;
 use crate::bootstrap;
 use crate::cache::{Cache, feed};
+use crate::definitions;
+use crate::openapi::Documents;
 use crate::options::Options;
 use crate::registry::Registry;
 use crate::server;
@@ -71,6 +73,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Vec<St
     let authorizer = Arc::new(Authorizer::new(&options.authorization_mode, &registry.cache));
     let admission = Chain::new(Arc::clone(&registry), &options).map_err(one)?;
     registry.set_admission(Guarded::new(admission, Arc::clone(&authorizer)));
+    let definitions = tokio::spawn(definitions::run(Arc::clone(&registry), stop.clone()));
     let bootstrap = bootstrap::start(Arc::clone(&registry), stop.clone()).map_err(one)?;
     let roles = Arc::new(AtomicBool::new(false));
     let default_roles = bootstrap::rbac::run(Arc::clone(&registry), Arc::clone(&roles), stop.clone());
@@ -90,6 +93,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Vec<St
         health,
         requests: RequestMetrics::register(&metrics),
         metrics,
+        openapi: Documents::default(),
         printer: Some(crate::printers::table),
         read_only: InFlight::new(options.max_requests_inflight),
         mutating: InFlight::new(options.max_mutating_requests_inflight),
@@ -106,7 +110,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Vec<St
     draining.cancel();
     accepting.cancel();
     let _ = server.await;
-    for task in [bootstrap, default_roles, aggregation] {
+    for task in [bootstrap, default_roles, aggregation, definitions] {
         let _ = task.await;
     }
     background.cancel();

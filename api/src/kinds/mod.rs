@@ -16,6 +16,7 @@ pub mod controller_revision;
 pub mod cron_job;
 pub mod cron_schedule;
 pub mod csi_driver;
+pub mod custom_resource_definition;
 pub mod daemon_set;
 pub mod deployment;
 pub mod device;

@@ -2,12 +2,13 @@
 //!
 //! Made on request and not kept. Serving them, with their index and hashes, is the server's matter.
 
+mod custom;
 mod paths;
 mod schemas;
 
 use serde_json::{Map, Value, json};
 
-use crate::resource;
+use crate::resource::Served;
 
 /// Which of the two document formats is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +31,8 @@ impl Format {
 
 /// The OpenAPI v3 document of one group and version, with its paths and the schemas that they use. `release` is the
 /// Kubernetes version that `info.version` names. A group that has no resource gives a document without paths.
-pub fn v3_document(group: &str, version: &str, release: &str) -> Value {
-    let rows = || resource::table().filter(|row| row.group == group && row.version == version);
+pub fn v3_document(served: &Served, group: &str, version: &str, release: &str) -> Value {
+    let rows = || served.rows().filter(|row| row.group == group && row.version == version);
     let mut schemas = Map::new();
     let mut paths = Map::new();
     for row in rows() {
@@ -39,7 +40,7 @@ pub fn v3_document(group: &str, version: &str, release: &str) -> Value {
         paths::add_resource(row, Format::V3, &mut paths);
     }
     if !paths.is_empty() {
-        schemas::add_meta(Format::V3, &mut schemas);
+        schemas::add_meta(served, Format::V3, &mut schemas);
     }
     json!({
         "openapi": "3.0.0",
@@ -50,14 +51,14 @@ pub fn v3_document(group: &str, version: &str, release: &str) -> Value {
 }
 
 /// The OpenAPI v2 document of all groups. `release` as in [`v3_document`].
-pub fn v2_document(release: &str) -> Value {
+pub fn v2_document(served: &Served, release: &str) -> Value {
     let mut schemas = Map::new();
     let mut paths = Map::new();
-    for row in resource::table() {
+    for row in served.rows() {
         schemas::add_resource(row, Format::V2, &mut schemas);
         paths::add_resource(row, Format::V2, &mut paths);
     }
-    schemas::add_meta(Format::V2, &mut schemas);
+    schemas::add_meta(served, Format::V2, &mut schemas);
     json!({
         "swagger": "2.0",
         "info": {"title": "Kubernetes", "version": release},
@@ -97,17 +98,17 @@ mod tests {
 
     #[test]
     fn every_reference_of_every_document_resolves() {
-        for (group, version) in resource::groups() {
-            let document = v3_document(group, version, "v1.35.0");
+        for (group, version) in crate::resource::groups() {
+            let document = v3_document(&Served::default(), group, version, "v1.35.0");
             assert_references_resolve(&document, "#/components/schemas/", &document["components"]["schemas"]);
         }
-        let document = v2_document("v1.35.0");
+        let document = v2_document(&Served::default(), "v1.35.0");
         assert_references_resolve(&document, "#/definitions/", &document["definitions"]);
     }
 
     #[test]
     fn schemas_carry_merge_facts_and_kinds() {
-        let document = v3_document("apps", "v1", "v1.35.0");
+        let document = v3_document(&Served::default(), "apps", "v1", "v1.35.0");
         let schemas = &document["components"]["schemas"];
         let ports = &schemas["io.k8s.api.core.v1.Container"]["properties"]["ports"];
         assert_eq!(ports["x-kubernetes-list-type"], "map");
@@ -138,7 +139,7 @@ mod tests {
 
     #[test]
     fn operations_name_their_kind_and_take_field_validation() {
-        let document = v3_document("apps", "v1", "v1.35.0");
+        let document = v3_document(&Served::default(), "apps", "v1", "v1.35.0");
         let path = &document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"];
         let patch = &path["patch"];
         assert_eq!(
@@ -158,13 +159,13 @@ mod tests {
                 .is_object()
         );
         assert!(document["paths"]["/apis/apps/v1/deployments"]["get"].is_object());
-        let core = v3_document("", "v1", "v1.35.0");
+        let core = v3_document(&Served::default(), "", "v1", "v1.35.0");
         assert_eq!(core["paths"]["/api/v1/nodes"]["post"]["operationId"], "createCoreV1Node");
     }
 
     #[test]
     fn operation_ids_are_unique() {
-        let document = v2_document("v1.35.0");
+        let document = v2_document(&Served::default(), "v1.35.0");
         let mut seen = BTreeSet::new();
         for (path, item) in document["paths"].as_object().expect("paths") {
             for operation in item.as_object().expect("a path").values().filter(|value| value.is_object()) {

@@ -52,7 +52,7 @@ const DELETE: &[Parameter] = &[
 
 /// Adds all paths of a resource.
 pub(super) fn add_resource(resource: &Resource, format: Format, paths: &mut Map<String, Value>) {
-    let Some(type_name) = schemas::type_name(resource.group, resource.version, resource.kind) else { return };
+    let Some(type_name) = schemas::type_name(resource) else { return };
     let builder = Builder { resource, type_name, format };
     let root = if resource.group.is_empty() {
         format!("/api/{}", resource.version)
@@ -252,7 +252,7 @@ impl Builder<'_> {
         let kind =
             json!({"group": subresource.group, "version": subresource.version, "kind": subresource.kind});
         let suffix = capitalised(subresource.name);
-        let type_name = schemas::type_name(subresource.group, subresource.version, subresource.kind);
+        let type_name = schemas::part_name(self.resource, subresource);
         let operations = match type_name {
             Some(type_name) if subresource.verbs.contains(&"create") => vec![Operation {
                 parameters: WRITE,

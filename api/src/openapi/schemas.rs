@@ -2,29 +2,57 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Format;
-use crate::resource::{self, Resource};
+use super::{Format, custom};
+use crate::resource::{Resource, Served, Subresource};
 use crate::schema::{ListType, definitions, field_fact, is_atomic_type};
 
-/// The full type name of a kind.
-pub(super) fn type_name(group: &str, version: &str, kind: &str) -> Option<String> {
+/// The full type name of a resource's kind.
+pub(super) fn type_name(resource: &Resource) -> Option<String> {
+    if resource.custom.is_some() {
+        return Some(custom::type_name(resource));
+    }
+    kind_name(resource.group, resource.version, resource.kind)
+}
+
+/// The full type name of what a subresource takes and gives.
+pub(super) fn part_name(resource: &Resource, part: &Subresource) -> Option<String> {
+    if part.kind == resource.kind {
+        type_name(resource)
+    } else {
+        kind_name(part.group, part.version, part.kind)
+    }
+}
+
+fn kind_name(group: &str, version: &str, kind: &str) -> Option<String> {
     definitions(group, version, kind).map(|(name, _)| name)
 }
 
 /// Adds the kind of a resource, its list and the kinds of its subresources, with all that they use.
 pub(super) fn add_resource(resource: &Resource, format: Format, schemas: &mut Map<String, Value>) {
-    if let Some(name) = add_kind(resource.group, resource.version, resource.kind, format, schemas)
+    let added = match resource.custom {
+        Some(definition) => {
+            // What the metadata consists of.
+            add_kind("", "v1", "ConfigMap", format, schemas);
+            let unused: Vec<String> =
+                schemas.keys().filter(|name| name.ends_with(".v1.ConfigMap")).cloned().collect();
+            unused.iter().for_each(|name| drop(schemas.remove(name)));
+            Some(custom::add(resource, definition, format, schemas))
+        }
+        None => add_kind(resource.group, resource.version, resource.kind, format, schemas),
+    };
+    if let Some(name) = added
         && resource.has_verb("list")
     {
         add_list(resource, &name, format, schemas);
     }
-    for subresource in resource.subresources {
+    let parts = resource.subresources.iter();
+    for subresource in parts.filter(|part| resource.custom.is_none() || part.kind != resource.kind) {
         add_kind(subresource.group, subresource.version, subresource.kind, format, schemas);
     }
 }
 
 /// Adds what every group uses: delete options, patches, status, list metadata, watch events.
-pub(super) fn add_meta(format: Format, schemas: &mut Map<String, Value>) {
+pub(super) fn add_meta(served: &Served, format: Format, schemas: &mut Map<String, Value>) {
     for kind in ["DeleteOptions", "ListMeta", "Patch", "Status", "WatchEvent"] {
         let Some((name, types)) = definitions("meta", "v1", kind) else { continue };
         add_types(types, format, schemas);
@@ -33,9 +61,13 @@ pub(super) fn add_meta(format: Format, schemas: &mut Map<String, Value>) {
         {
             let kinds: Vec<Value> = match kind {
                 "Status" => vec![kind_of("", "v1", kind)],
-                _ => {
-                    resource::groups().iter().map(|(group, version)| kind_of(group, version, kind)).collect()
-                }
+                _ => served
+                    .groups()
+                    .iter()
+                    .flat_map(|(group, versions)| {
+                        versions.iter().map(move |version| kind_of(group, version, kind))
+                    })
+                    .collect(),
             };
             schema.insert("x-kubernetes-group-version-kind".into(), Value::Array(kinds));
         }
@@ -100,6 +132,10 @@ fn add_types(types: Map<String, Value>, format: Format, schemas: &mut Map<String
             schema = int_or_string(&name, &schema, format);
         }
         if let Value::Object(object) = &mut schema {
+            // Upstream's documents describe types of several shapes, JSON itself among them, and say no more.
+            if name.contains(".apiextensions.v1.JSON") && !object.contains_key("properties") {
+                object.retain(|key, _| key == "description");
+            }
             if let Some(Value::Object(properties)) = object.get_mut("properties") {
                 for (field, property) in properties.iter_mut() {
                     convert(property, format);

@@ -11,6 +11,7 @@ use k8s_openapi::api::{
     flowcontrol::v1 as flowcontrol, networking::v1 as networking, node::v1 as node, policy::v1 as policy,
     rbac::v1 as rbac, resource::v1 as dra, scheduling::v1 as scheduling, storage::v1 as storage,
 };
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiextensions;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1 as apiregistration;
 use schemars::{JsonSchema, SchemaGenerator};
@@ -40,6 +41,9 @@ fn write() -> RwLockWriteGuard<'static, Interned> {
 
 /// The schema of a resource's kind.
 pub fn of(resource: &Resource) -> &'static Schema {
+    if let Some(custom) = resource.custom {
+        return custom.merge_schema();
+    }
     of_kind(resource.group, resource.version, resource.kind).unwrap_or(&ANY)
 }
 
@@ -102,6 +106,9 @@ pub(crate) fn definitions(group: &str, version: &str, kind: &str) -> Option<(Str
             of::<admissionregistration::ValidatingWebhookConfiguration>
         }
         ("apiregistration.k8s.io", "v1", "APIService") => of::<apiregistration::APIService>,
+        ("apiextensions.k8s.io", "v1", "CustomResourceDefinition") => {
+            of::<apiextensions::CustomResourceDefinition>
+        }
         ("apps", "v1", "Deployment") => of::<apps::Deployment>,
         ("apps", "v1", "ReplicaSet") => of::<apps::ReplicaSet>,
         ("apps", "v1", "StatefulSet") => of::<apps::StatefulSet>,
@@ -177,7 +184,7 @@ fn intern(
     let name = leak(type_name);
     let atomic = is_atomic_type(type_name);
     let object: &'static Struct =
-        Box::leak(Box::new(Struct { type_name: name, atomic, fields: OnceLock::new() }));
+        Box::leak(Box::new(Struct { type_name: name, atomic, open: false, fields: OnceLock::new() }));
     structs.insert(name, object);
     let properties = definitions
         .get(type_name)

@@ -96,6 +96,8 @@ pub struct Struct {
     pub type_name: &'static str,
     /// Whether it is owned and replaced as a whole.
     pub atomic: bool,
+    /// Whether it may have other fields, of any shape.
+    pub open: bool,
     fields: OnceLock<Box<[Field]>>,
 }
 
@@ -111,6 +113,12 @@ pub struct Field {
 }
 
 impl Struct {
+    /// With these fields.
+    pub fn new(type_name: &'static str, atomic: bool, open: bool, mut fields: Vec<Field>) -> Struct {
+        fields.sort_unstable_by_key(|field| field.name);
+        Struct { type_name, atomic, open, fields: OnceLock::from(fields.into_boxed_slice()) }
+    }
+
     /// All fields, by name.
     pub fn fields(&self) -> &[Field] {
         self.fields.get().map_or(&[], |fields| fields)
@@ -133,7 +141,9 @@ impl Schema {
     pub fn child(&self, name: &str) -> Option<Schema> {
         match self {
             Schema::Any => Some(Schema::Any),
-            Schema::Struct(object) => object.field(name).map(|field| field.schema),
+            Schema::Struct(object) => {
+                object.field(name).map(|field| field.schema).or_else(|| object.open.then_some(Schema::Any))
+            }
             Schema::Map { values, .. } => Some(**values),
             _ => None,
         }

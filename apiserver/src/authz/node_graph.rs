@@ -57,7 +57,7 @@ pub(super) struct NodeGraph {
 impl NodeGraph {
     /// Over the cache of pods.
     pub(super) fn new(cache: &Cache) -> Self {
-        let pods = lookup("", "v1", "pods").and_then(|pods| cache.of(pods)).map(Arc::clone);
+        let pods = lookup("", "v1", "pods").and_then(|pods| cache.of(pods));
         Self { pods, state: Mutex::default() }
     }
 
@@ -259,11 +259,11 @@ mod tests {
                 {"name": "e", "ephemeral": {}},
             ],
         });
-        put(pods, "one", 2, &json!({"spec": spec}));
+        put(&pods, "one", 2, &json!({"spec": spec}));
         assert!(!graph.reaches("n", Kind::Secret, "a", "env"), "is not bound yet");
         let mut bound = json!({"spec": spec});
         bound["spec"]["nodeName"] = "n".into();
-        put(pods, "one", 3, &bound);
+        put(&pods, "one", 3, &bound);
         let reached = [
             (Kind::Secret, "env"),
             (Kind::Secret, "mounted"),
@@ -282,14 +282,14 @@ mod tests {
             );
         }
         assert!(!graph.reaches("n", Kind::Secret, "a", "other"));
-        put(pods, "two", 4, &bound);
+        put(&pods, "two", 4, &bound);
         pods.delete("a/one", 5).expect("is known");
         assert!(graph.reaches("n", Kind::Secret, "a", "env") && !graph.reaches("n", Kind::Pod, "a", "one"));
         pods.delete("a/two", 6).expect("is known");
         assert!(!graph.reaches("n", Kind::Secret, "a", "env"));
         let mut mirror = bound.clone();
         mirror["metadata"] = json!({"annotations": {MIRROR_ANNOTATION: "x"}});
-        put(pods, "mirror", 7, &mirror);
+        put(&pods, "mirror", 7, &mirror);
         assert!(
             graph.reaches("n", Kind::Pod, "a", "mirror") && !graph.reaches("n", Kind::Secret, "a", "env")
         );

@@ -51,7 +51,7 @@ impl Rbac {
     pub fn new(cache: &Cache) -> Self {
         let source = |(plural, kind)| {
             let cache = cache.of(lookup(GROUP, "v1", plural)?)?;
-            Some(Source { kind, cache: Arc::clone(cache) })
+            Some(Source { kind, cache })
         };
         let sources: Vec<Source> = [
             ("clusterroles", Kind::Roles),
@@ -242,7 +242,7 @@ mod tests {
 
         fn source(&self, plural: &str) -> Arc<ResourceCache> {
             let row = lookup(GROUP, "v1", plural).expect("is served");
-            Arc::clone(self.cache.of(row).expect("is stored"))
+            self.cache.of(row).expect("is stored")
         }
 
         fn put(&mut self, plural: &str, suffix: &str, mut object: Value) {

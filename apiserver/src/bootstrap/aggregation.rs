@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// Works until `stop` fires.
 pub async fn run(registry: Arc<Registry>, stop: CancellationToken) {
     let Ok(resource) = of("rbac.authorization.k8s.io", "v1", "clusterroles") else { return };
-    let Some(cache) = registry.cache.of(resource).map(Arc::clone) else { return };
+    let Some(cache) = registry.cache.of(resource) else { return };
     let changed = cache.subscribe(WakeKey::All);
     loop {
         let settled = match aggregate(&registry).await {

@@ -2,20 +2,20 @@
 //! are complete. Reads of the API come from here; the store is asked only for its revision and for what is older.
 
 pub mod feed;
+pub mod layout;
 pub mod object;
 pub mod resource;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_api::resource::Resource;
-use parking_lot::Mutex;
+use coracle_api::resource::{Resource, Served};
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::storage::keys;
-use crate::strategy;
+use layout::{Definitions, Layout};
 use object::CachedObject;
 use resource::ResourceCache;
 
@@ -43,9 +43,10 @@ pub struct NotFresh {
 
 /// The watch caches of all resources.
 pub struct Cache {
-    /// In order of their prefixes.
-    caches: Vec<Arc<ResourceCache>>,
-    by_resource: HashMap<(&'static str, &'static str, &'static str), usize>,
+    root: String,
+    events_min: usize,
+    /// Locked for writing only while one pointer is exchanged for another.
+    layout: RwLock<Arc<Layout>>,
     progress: watch::Sender<Progress>,
     compaction: Mutex<Compaction>,
 }
@@ -60,45 +61,40 @@ struct Compaction {
 impl Cache {
     /// Caches for every stored resource of the table. `root` is what all keys begin with.
     pub fn new(root: &str, events_min: usize) -> Self {
-        let stored = |resource: &&'static Resource| resource.is_stored();
-        let mut caches: Vec<Arc<ResourceCache>> = Vec::new();
-        for resource in coracle_api::resource::table().filter(stored) {
-            let strategy = strategy::for_resource(resource);
-            if strategy.stored_as().is_none() {
-                let prefix = keys::resource_prefix(root, resource);
-                caches.push(Arc::new(ResourceCache::new(resource, prefix, strategy, events_min)));
-            }
+        let (layout, _) = Layout::new(root, events_min, Definitions::new(), None);
+        Self {
+            root: root.to_owned(),
+            events_min,
+            layout: RwLock::new(Arc::new(layout)),
+            progress: watch::Sender::new(Progress::Starting),
+            compaction: Mutex::default(),
         }
-        caches.sort_by(|a, b| a.prefix.cmp(&b.prefix));
-        let mut by_resource = HashMap::new();
-        for resource in coracle_api::resource::table().filter(stored) {
-            let prefix =
-                keys::resource_prefix(root, strategy::for_resource(resource).stored_as().unwrap_or(resource));
-            if let Ok(index) = caches.binary_search_by(|cache| cache.prefix.cmp(&prefix)) {
-                by_resource.insert((resource.group, resource.version, resource.plural), index);
-            }
-        }
-        let progress = watch::Sender::new(Progress::Starting);
-        Self { caches, by_resource, progress, compaction: Mutex::default() }
     }
 
-    /// The cache a resource is read from; `None` for virtual resources.
-    pub fn of(&self, resource: &Resource) -> Option<&Arc<ResourceCache>> {
-        self.by_resource
-            .get(&(resource.group, resource.version, resource.plural))
-            .map(|index| &self.caches[*index])
+    /// Which caches there are at this moment.
+    pub fn layout(&self) -> Arc<Layout> {
+        Arc::clone(&self.layout.read())
+    }
+
+    /// What is served at this moment.
+    pub fn served(&self) -> Arc<Served> {
+        Arc::clone(self.layout.read().served())
+    }
+
+    /// The resource at a URL's group, version and plural.
+    pub fn lookup(&self, group: &str, version: &str, plural: &str) -> Option<&'static Resource> {
+        coracle_api::resource::lookup(group, version, plural)
+            .or_else(|| self.served().lookup(group, version, plural))
+    }
+
+    /// The cache a resource is read from; `None` for virtual resources and for custom ones that are no longer defined.
+    pub fn of(&self, resource: &Resource) -> Option<Arc<ResourceCache>> {
+        self.layout.read().of(resource).map(Arc::clone)
     }
 
     /// An object's newest known version, for decisions that tolerate a moment's delay.
     pub fn get(&self, resource: &Resource, namespace: &str, name: &str) -> Option<Arc<CachedObject>> {
         self.of(resource)?.get(&keys::object_suffix(resource, namespace, name))
-    }
-
-    /// The cache and the suffix that a store key belongs to.
-    fn locate<'k>(&self, key: &'k str) -> Option<(&Arc<ResourceCache>, &'k str)> {
-        let after = self.caches.partition_point(|cache| cache.prefix.as_str() <= key);
-        let cache = &self.caches[after.checked_sub(1)?];
-        Some((cache, key.strip_prefix(cache.prefix.as_str())?))
     }
 
     /// The revision up to which everything is in; `None` while starting.

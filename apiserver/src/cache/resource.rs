@@ -142,6 +142,20 @@ impl ResourceCache {
         Self { resource, prefix, strategy, events_min, state: RwLock::default(), watchers: Mutex::default() }
     }
 
+    /// A stored value as an object of this cache.
+    ///
+    /// # Errors
+    /// The value is no JSON object.
+    pub fn decode(
+        &self,
+        suffix: &str,
+        stored: &[u8],
+        revision: i64,
+        event_type: EventType,
+    ) -> Result<CachedObject, serde_json::Error> {
+        CachedObject::new(suffix, &self.strategy.decode(stored), revision, event_type)
+    }
+
     /// Takes over a snapshot at `revision`; all watches end.
     pub fn replace(&self, objects: Vec<CachedObject>, revision: i64) {
         let objects = objects.into_iter().map(|object| Entry(Arc::new(object))).collect();
@@ -178,7 +192,7 @@ impl ResourceCache {
             Some(_) => EventType::Modified,
             None => EventType::Added,
         };
-        let object = Arc::new(CachedObject::new(suffix, stored, revision, event_type)?);
+        let object = Arc::new(self.decode(suffix, stored, revision, event_type)?);
         let mut state = self.state.write();
         let previous = state.objects.replace(Entry(Arc::clone(&object))).map(|entry| entry.0);
         Ok(Some(self.push(&mut state, CacheEvent { revision, event_type, object, previous })))

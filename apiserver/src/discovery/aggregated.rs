@@ -1,6 +1,6 @@
 //! The aggregated discovery document: all groups with all their resources at once. Pure.
 
-use coracle_api::resource::{self, Resource};
+use coracle_api::resource::{Resource, Served};
 use serde_json::{Map, Value, json};
 
 /// The versions of apidiscovery.k8s.io in which the document is served; they differ in name only.
@@ -55,17 +55,27 @@ pub fn wanted(header: Option<&str>) -> Option<Version> {
 }
 
 /// The document of the core group alone (`/api`) or of all named groups (`/apis`).
-pub fn document(core: bool, version: Version) -> Value {
-    let items: Vec<Value> = resource::group_names()
+pub fn document(served: &Served, core: bool, version: Version) -> Value {
+    let items: Vec<Value> = served
+        .groups()
         .into_iter()
-        .filter(|group| group.is_empty() == core)
-        .map(|group| {
+        .filter(|(group, _)| group.is_empty() == core)
+        .map(|(group, versions)| {
+            let versions: Vec<Value> = versions
+                .into_iter()
+                .map(|version| {
+                    let resources: Vec<Value> = served
+                        .rows()
+                        .filter(|row| row.group == group && row.version == version)
+                        .map(entry)
+                        .collect();
+                    json!({"version": version, "resources": resources, "freshness": "Current"})
+                })
+                .collect();
             let mut metadata = json!({"creationTimestamp": null});
             if !group.is_empty() {
                 metadata["name"] = group.into();
             }
-            let versions: Vec<Value> =
-                resource::versions(group).map(|version| version_entry(group, version)).collect();
             json!({"metadata": metadata, "versions": versions})
         })
         .collect();
@@ -75,11 +85,6 @@ pub fn document(core: bool, version: Version) -> Value {
         "metadata": {},
         "items": items,
     })
-}
-
-fn version_entry(group: &str, version: &str) -> Value {
-    let rows = resource::table().filter(|row| row.group == group && row.version == version);
-    json!({"version": version, "resources": rows.map(entry).collect::<Vec<_>>(), "freshness": "Current"})
 }
 
 fn entry(row: &Resource) -> Value {
@@ -134,7 +139,7 @@ mod tests {
 
     #[test]
     fn groups_hold_resources_and_their_parts() {
-        let core = document(true, Version::V2);
+        let core = document(&Served::default(), true, Version::V2);
         assert_eq!(core["apiVersion"], "apidiscovery.k8s.io/v2");
         let resources = core["items"][0]["versions"][0]["resources"].as_array().expect("resources");
         let pods = resources.iter().find(|r| r["resource"] == "pods").expect("pods");
@@ -144,13 +149,17 @@ mod tests {
                 .as_array()
                 .is_some_and(|parts| parts.iter().any(|p| p["subresource"] == "log"))
         );
-        let named = document(false, Version::V2);
+        let named = document(&Served::default(), false, Version::V2);
         let groups = named["items"].as_array().expect("groups");
         let autoscaling: Vec<_> =
             groups.iter().filter(|group| group["metadata"]["name"] == "autoscaling").collect();
         assert_eq!(autoscaling.len(), 1);
         assert_eq!(autoscaling[0]["versions"][0]["version"], "v2");
         assert_eq!(autoscaling[0]["versions"][1]["version"], "v1");
-        assert!(document(false, Version::V2beta1)["items"].as_array().is_some_and(|items| items.len() > 4));
+        assert!(
+            document(&Served::default(), false, Version::V2beta1)["items"]
+                .as_array()
+                .is_some_and(|items| items.len() > 4)
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! The old discovery documents: versions of the core group, groups, resources of a group and version. Pure.
 
 use base64::Engine;
-use coracle_api::resource::{self, Resource, Subresource};
+use coracle_api::resource::{Resource, Served, Subresource};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
@@ -14,33 +14,39 @@ pub fn core_versions(server_address: &str) -> Value {
     })
 }
 
-fn group_entry(group: &str) -> Value {
-    let versions: Vec<Value> = resource::versions(group)
+fn group_entry(group: &str, versions: &[&str]) -> Value {
+    let versions: Vec<Value> = versions
+        .iter()
         .map(|version| json!({"groupVersion": format!("{group}/{version}"), "version": version}))
         .collect();
     json!({"name": group, "preferredVersion": versions.first(), "versions": versions})
 }
 
 /// `/apis`.
-pub fn group_list() -> Value {
-    let groups: Vec<Value> =
-        resource::group_names().into_iter().filter(|group| !group.is_empty()).map(group_entry).collect();
+pub fn group_list(served: &Served) -> Value {
+    let groups: Vec<Value> = served
+        .groups()
+        .into_iter()
+        .filter(|(group, _)| !group.is_empty())
+        .map(|(group, versions)| group_entry(group, &versions))
+        .collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
 /// `/apis/GROUP`.
-pub fn group(name: &str) -> Option<Value> {
-    let group = resource::group_names().into_iter().find(|group| !group.is_empty() && *group == name)?;
-    let mut entry = group_entry(group);
+pub fn group(served: &Served, name: &str) -> Option<Value> {
+    let (group, versions) =
+        served.groups().into_iter().find(|(group, _)| !group.is_empty() && *group == name)?;
+    let mut entry = group_entry(group, &versions);
     entry["kind"] = "APIGroup".into();
     entry["apiVersion"] = "v1".into();
     Some(entry)
 }
 
 /// `/api/VERSION` and `/apis/GROUP/VERSION`.
-pub fn resource_list(group: &str, version: &str) -> Option<Value> {
+pub fn resource_list(served: &Served, group: &str, version: &str) -> Option<Value> {
     let mut resources = Vec::new();
-    for row in resource::table().filter(|row| row.group == group && row.version == version) {
+    for row in served.rows().filter(|row| row.group == group && row.version == version) {
         resources.push(entry(row));
         resources.extend(row.subresources.iter().map(|subresource| part(row, subresource)));
     }
@@ -105,28 +111,33 @@ mod tests {
 
     #[test]
     fn resources_carry_names_verbs_and_parts_with_their_own_kind() {
-        let core = resource_list("", "v1").expect("core");
+        let core = resource_list(&Served::default(), "", "v1").expect("core");
         let pods = named(&core, "pods");
         assert_eq!((&pods["shortNames"], &pods["categories"]), (&json!(["po"]), &json!(["all"])));
         assert_eq!(pods["singularName"], "pod");
         let eviction = named(&core, "pods/eviction");
         assert_eq!((&eviction["group"], &eviction["kind"]), (&json!("policy"), &json!("Eviction")));
         assert_eq!(core["groupVersion"], "v1");
-        let apps = resource_list("apps", "v1").expect("apps");
+        let apps = resource_list(&Served::default(), "apps", "v1").expect("apps");
         assert_eq!(apps["groupVersion"], "apps/v1");
         assert_eq!(named(&apps, "deployments/scale")["group"], "autoscaling");
-        assert!(resource_list("apps", "v2").is_none() && group("").is_none());
+        assert!(
+            resource_list(&Served::default(), "apps", "v2").is_none()
+                && group(&Served::default(), "").is_none()
+        );
     }
 
     #[test]
     fn groups_prefer_their_version() {
-        let apps = group("apps").expect("apps");
+        let apps = group(&Served::default(), "apps").expect("apps");
         assert_eq!(apps["preferredVersion"]["groupVersion"], "apps/v1");
-        let autoscaling = group("autoscaling").expect("autoscaling");
+        let autoscaling = group(&Served::default(), "autoscaling").expect("autoscaling");
         assert_eq!(autoscaling["preferredVersion"]["version"], "v2");
         assert_eq!(autoscaling["versions"][1]["groupVersion"], "autoscaling/v1");
         assert!(
-            group_list()["groups"].as_array().is_some_and(|groups| groups.iter().all(|g| g["name"] != ""))
+            group_list(&Served::default())["groups"]
+                .as_array()
+                .is_some_and(|groups| groups.iter().all(|g| g["name"] != ""))
         );
     }
 }

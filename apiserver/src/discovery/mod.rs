@@ -5,6 +5,7 @@ mod aggregated;
 mod groups;
 
 use bytes::Bytes;
+use coracle_api::resource::Served;
 use coracle_api::status::ApiError;
 use http::header::{ACCEPT, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
@@ -19,21 +20,25 @@ use crate::server::respond::{self, Form};
 ///
 /// # Errors
 /// 404 for a group or version that is not served, 406 when nothing the client accepts is.
-pub fn handle<B>(options: &Options, request: &Request<B>) -> Option<Result<Response, ApiError>> {
+pub fn handle<B>(
+    options: &Options,
+    served: &Served,
+    request: &Request<B>,
+) -> Option<Result<Response, ApiError>> {
     let path = request.uri().path();
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     let document = match parts.as_slice() {
         ["api"] | ["apis"] => {
             let core = parts == ["api"];
             if let Some(version) = aggregated::wanted(accept_header(request.headers())) {
-                return Some(Ok(aggregated_response(request.headers(), core, version)));
+                return Some(Ok(aggregated_response(served, request.headers(), core, version)));
             }
             let address = server_address(options, request);
-            Some(if core { groups::core_versions(&address) } else { groups::group_list() })
+            Some(if core { groups::core_versions(&address) } else { groups::group_list(served) })
         }
-        ["api", version] => groups::resource_list("", version),
-        ["apis", group] => groups::group(group),
-        ["apis", group, version] => groups::resource_list(group, version),
+        ["api", version] => groups::resource_list(served, "", version),
+        ["apis", group] => groups::group(served, group),
+        ["apis", group, version] => groups::resource_list(served, group, version),
         _ => return None,
     };
     Some(document.ok_or_else(ApiError::path_not_found).and_then(|document| {
@@ -61,8 +66,13 @@ fn server_address<B>(options: &Options, request: &Request<B>) -> String {
     }
 }
 
-fn aggregated_response(headers: &HeaderMap, core: bool, version: aggregated::Version) -> Response {
-    let document = aggregated::document(core, version);
+fn aggregated_response(
+    served: &Served,
+    headers: &HeaderMap,
+    core: bool,
+    version: aggregated::Version,
+) -> Response {
+    let document = aggregated::document(served, core, version);
     let bytes = Bytes::from(serde_json::to_vec(&document).unwrap_or_default());
     let tag = entity_tag(&bytes);
     let mut response = if matches_tag(headers, &tag) {

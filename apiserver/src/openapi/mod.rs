@@ -3,17 +3,19 @@
 mod binary;
 
 use std::io::{Read, Write};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use component_base::version::KUBERNETES;
+use coracle_api::openapi;
+use coracle_api::resource::Served;
 use coracle_api::status::ApiError;
-use coracle_api::{openapi, resource};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, LOCATION, VARY};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
 use crate::discovery::{content_hash, matches_tag};
@@ -47,47 +49,93 @@ impl Document {
     }
 }
 
-static V2: OnceLock<Document> = OnceLock::new();
-static V2_BINARY: OnceLock<Document> = OnceLock::new();
-static V3: OnceLock<Vec<(String, Document)>> = OnceLock::new();
+/// The documents of what was served when they were asked for, made at the first request.
+#[derive(Default)]
+pub struct Documents(Mutex<Option<Arc<Made>>>);
 
-fn v2() -> &'static Document {
-    V2.get_or_init(|| Document::of(&openapi::v2_document(KUBERNETES)))
+struct Made {
+    served: Arc<Served>,
+    v2: OnceLock<Document>,
+    v2_binary: OnceLock<Document>,
+    /// By the path of their group and version.
+    v3: OnceLock<Vec<(String, Arc<Document>)>>,
 }
 
-fn v2_binary() -> &'static Document {
-    V2_BINARY.get_or_init(|| Document::of_bytes(&binary::document(&openapi::v2_document(KUBERNETES))))
+impl Documents {
+    /// The documents of what is served now; older ones are dropped.
+    fn of(&self, served: &Arc<Served>) -> Arc<Made> {
+        let mut made = self.0.lock();
+        match &*made {
+            Some(made) if Arc::ptr_eq(&made.served, served) => Arc::clone(made),
+            _ => Arc::clone(made.insert(Arc::new(Made {
+                served: Arc::clone(served),
+                v2: OnceLock::new(),
+                v2_binary: OnceLock::new(),
+                v3: OnceLock::new(),
+            }))),
+        }
+    }
 }
 
-/// The v3 documents by the path of their group and version.
-fn v3() -> &'static [(String, Document)] {
-    V3.get_or_init(|| {
-        resource::groups()
-            .into_iter()
-            .map(|(group, version)| {
-                let path = if group.is_empty() {
-                    format!("api/{version}")
-                } else {
-                    format!("apis/{group}/{version}")
-                };
-                (path, Document::of(&openapi::v3_document(group, version, KUBERNETES)))
-            })
-            .collect()
-    })
+/// The documents of the groups without custom resources, which never change.
+static BUILT_IN: OnceLock<Vec<(String, Arc<Document>)>> = OnceLock::new();
+
+fn v3_of(served: &Served, wanted: impl Fn(&str) -> bool) -> Vec<(String, Arc<Document>)> {
+    let mut documents = Vec::new();
+    for (group, versions) in served.groups().into_iter().filter(|(group, _)| wanted(group)) {
+        for version in versions {
+            let path =
+                if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") };
+            let document = Document::of(&openapi::v3_document(served, group, version, KUBERNETES));
+            documents.push((path, Arc::new(document)));
+        }
+    }
+    documents
+}
+
+impl Made {
+    fn v2(&self) -> &Document {
+        self.v2.get_or_init(|| Document::of(&openapi::v2_document(&self.served, KUBERNETES)))
+    }
+
+    fn v2_binary(&self) -> &Document {
+        let make = || binary::document(&openapi::v2_document(&self.served, KUBERNETES));
+        self.v2_binary.get_or_init(|| Document::of_bytes(&make()))
+    }
+
+    fn v3(&self) -> &[(String, Arc<Document>)] {
+        self.v3.get_or_init(|| {
+            let mut documents = BUILT_IN.get_or_init(|| v3_of(&Served::default(), |_| true)).clone();
+            let custom = |group: &str| self.served.custom().iter().any(|row| row.group == group);
+            for (path, document) in v3_of(&self.served, custom) {
+                documents.retain(|(other, _)| *other != path);
+                documents.push((path, document));
+            }
+            documents
+        })
+    }
 }
 
 /// Answers `/openapi/v2` and `/openapi/v3/...`; `None` for every other path.
 ///
 /// # Errors
 /// 404 for a group or version that is not served, 406 for clients that take no JSON.
-pub async fn handle<B>(request: &Request<B>, query: &Query) -> Option<Result<Response, ApiError>> {
+pub async fn handle<B>(
+    documents: &Documents,
+    served: &Arc<Served>,
+    request: &Request<B>,
+    query: &Query,
+) -> Option<Result<Response, ApiError>> {
     let path = request.uri().path().strip_prefix("/openapi/")?.trim_end_matches('/').to_owned();
     let headers = request.headers();
+    let made = documents.of(served);
     if path == "v2" && !takes_json(headers) && accepts(headers, V2_BINARY_TYPE) {
         // The first request makes the document, which takes a moment.
-        return Some(match tokio::task::spawn_blocking(v2_binary).await {
-            Ok(made) => {
-                let mut response = document(made, headers);
+        let binary = Arc::clone(&made);
+        let ready = tokio::task::spawn_blocking(move || binary.v2_binary().hash.is_empty()).await;
+        return Some(match ready {
+            Ok(_) => {
+                let mut response = document(made.v2_binary(), headers);
                 let content_type = HeaderValue::from_static(V2_BINARY_TYPE);
                 response.headers_mut().insert(CONTENT_TYPE, content_type);
                 Ok(response)
@@ -100,16 +148,22 @@ pub async fn handle<B>(request: &Request<B>, query: &Query) -> Option<Result<Res
     }
     // The first request makes the documents, which takes a moment.
     let all = path != "v2";
-    let made = tokio::task::spawn_blocking(move || if all { v3().is_empty() } else { v2().hash.is_empty() });
-    if made.await.is_err() {
+    let making = Arc::clone(&made);
+    let ready =
+        tokio::task::spawn_blocking(
+            move || {
+                if all { making.v3().is_empty() } else { making.v2().hash.is_empty() }
+            },
+        );
+    if ready.await.is_err() {
         return Some(Err(ApiError::internal("the OpenAPI documents could not be made")));
     }
     let answer = match path.as_str() {
-        "v2" => document(v2(), headers),
-        "v3" => document(&index(), headers),
+        "v2" => document(made.v2(), headers),
+        "v3" => document(&index(&made), headers),
         _ => {
             let wanted = path.strip_prefix("v3/").unwrap_or_default();
-            let Some((_, found)) = v3().iter().find(|(path, _)| path == wanted) else {
+            let Some((_, found)) = made.v3().iter().find(|(path, _)| path == wanted) else {
                 return Some(Err(ApiError::path_not_found()));
             };
             match query.get("hash") {
@@ -127,8 +181,9 @@ pub async fn handle<B>(request: &Request<B>, query: &Query) -> Option<Result<Res
     Some(Ok(answer))
 }
 
-fn index() -> Document {
-    let paths: Map<String, Value> = v3()
+fn index(made: &Made) -> Document {
+    let paths: Map<String, Value> = made
+        .v3()
         .iter()
         .map(|(path, document)| {
             let url = format!("/openapi/v3/{path}?hash={}", document.hash);

@@ -5,6 +5,7 @@ mod batch;
 mod cells;
 mod columns;
 mod core_kinds;
+mod custom;
 mod devices;
 mod duration;
 mod limits;
@@ -125,12 +126,16 @@ pub fn table(resource: &'static Resource, objects: &[Value], options: TableOptio
 }
 
 fn table_at(resource: &Resource, objects: &[Value], options: TableOptions, now: Timestamp) -> Value {
-    let layout = layout(resource);
     let context = Context { now };
+    let layout = layout(resource);
+    let cells = |object: &Value| match resource.custom {
+        Some(definition) => custom::cells(definition, object, &context),
+        None => (layout.cells)(object, &context),
+    };
     let rows: Vec<Value> = objects
         .iter()
         .map(|object| {
-            let mut row = json!({"cells": (layout.cells)(object, &context)});
+            let mut row = json!({"cells": cells(object)});
             let conditions = (layout.conditions)(object);
             if !conditions.is_null() {
                 row["conditions"] = conditions;
@@ -153,7 +158,10 @@ fn table_at(resource: &Resource, objects: &[Value], options: TableOptions, now: 
         "kind": "Table",
         "apiVersion": format!("meta.k8s.io/{}", options.version),
         "metadata": {},
-        "columnDefinitions": layout.columns.iter().map(Column::definition).collect::<Vec<_>>(),
+        "columnDefinitions": match resource.custom {
+            Some(definition) => custom::columns(definition),
+            None => layout.columns.iter().map(Column::definition).collect::<Vec<_>>(),
+        },
         "rows": rows,
     })
 }

@@ -1,5 +1,6 @@
 //! From a request's bytes to an object of the expected kind: apiVersion and kind, field types, unknown and duplicate fields.
 
+use coracle_api::custom;
 use coracle_api::decode;
 use coracle_api::resource::Resource;
 use coracle_api::schema::{self, Schema};
@@ -70,6 +71,13 @@ pub fn check_schema(
     object: &mut Value,
     mut complaints: Vec<String>,
 ) -> Result<(), ApiError> {
+    let own_kind = request.subresource.is_none_or(|sub| sub.kind == resource.kind);
+    if let (Some(definition), true) = (resource.custom, own_kind) {
+        let unknown = custom::decode(object, definition)
+            .map_err(|error| decode::cannot_be_handled(resource.kind, resource.version, &error))?;
+        complaints.extend(unknown);
+        return report(request, resource, complaints);
+    }
     let schema = expected_schema(request);
     schema::check_types(object, schema)
         .map_err(|error| decode::cannot_be_handled(resource.kind, resource.version, &error))?;

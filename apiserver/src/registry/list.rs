@@ -168,7 +168,7 @@ impl Registry {
             .of(resource)
             .ok_or_else(|| ApiError::method_not_supported(resource.group_resource(), "list"))?;
         if !options.continue_token.is_empty() {
-            return self.list_on(cache, selection, options).await;
+            return self.list_on(&cache, selection, options).await;
         }
         let version = options.resource_version.as_str();
         let exact = options.resource_version_match == "Exact"
@@ -177,7 +177,7 @@ impl Registry {
                 && !matches!(version, "" | "0"));
         if exact {
             let revision = list_version(version)?;
-            return self.list_at(cache, selection, options, revision, None).await;
+            return self.list_at(&cache, selection, options, revision, None).await;
         }
         let wanted = match version {
             "" => self.storage.current_revision().await?,
@@ -187,16 +187,16 @@ impl Registry {
             Ok(reached) => {
                 let listing = cache.list(&selection.key_prefix(), Bound::Unbounded);
                 let revision = reached.max(listing.last_change);
-                Ok(page(listing.objects, revision, selection, options, strategy_of(cache), None))
+                Ok(page(listing.objects, revision, selection, options, strategy_of(&cache), None))
             }
             Err(NotFresh { at }) if !version.is_empty() && wanted > 0 => {
                 let now = self.storage.current_revision().await?;
                 if now < wanted {
                     return Err(too_large_version(wanted, at.unwrap_or(now), 1));
                 }
-                self.list_from_store(cache, selection, options, 0, None).await
+                self.list_from_store(&cache, selection, options, 0, None).await
             }
-            Err(_) => self.list_from_store(cache, selection, options, 0, None).await,
+            Err(_) => self.list_from_store(&cache, selection, options, 0, None).await,
         }
     }
 

@@ -187,7 +187,8 @@ fn decode_stored(
     revision: i64,
 ) -> Result<Arc<CachedObject>, ApiError> {
     let suffix = keys::object_suffix(resource, namespace, name);
-    CachedObject::new(&suffix, value, revision, EventType::Modified).map(Arc::new).map_err(|error| {
+    let value = strategy::for_resource(resource).decode(value);
+    CachedObject::new(&suffix, &value, revision, EventType::Modified).map(Arc::new).map_err(|error| {
         StorageError::Corrupt { key: format!("{}/{suffix}", resource.plural), reason: error.to_string() }
             .into()
     })

@@ -1,5 +1,6 @@
 //! The patch types: what each sends, and the object that comes out.
 
+use coracle_api::resource::Resource;
 use coracle_api::status::{ApiError, GroupKind};
 use coracle_api::{apply, decode, field, patch, schema};
 use serde_json::Value;
@@ -29,17 +30,18 @@ const ACCEPTED: &[&str] = &[
 ];
 
 impl PatchType {
-    /// Of a media type.
+    /// Of a media type; custom resources have no strategic merge.
     ///
     /// # Errors
     /// 415 for any other.
-    pub fn of(media_type: &str) -> Result<Self, ApiError> {
+    pub fn of(media_type: &str, resource: &Resource) -> Result<Self, ApiError> {
+        let accepted = if resource.custom.is_some() { &ACCEPTED[..3] } else { ACCEPTED };
         match media_type {
+            other if !accepted.contains(&other) => Err(ApiError::unsupported_media_type(accepted)),
             "application/json-patch+json" => Ok(Self::Json),
             "application/merge-patch+json" => Ok(Self::Merge),
             "application/strategic-merge-patch+json" => Ok(Self::Strategic),
-            "application/apply-patch+yaml" => Ok(Self::Apply),
-            _ => Err(ApiError::unsupported_media_type(ACCEPTED)),
+            _ => Ok(Self::Apply),
         }
     }
 }

@@ -72,7 +72,7 @@ impl Registry {
         // Registered before the cursor is taken, so that nothing falls in between.
         let subscription = cache.subscribe(selection.wake_key(strategy::for_resource(cache.resource)));
         let (objects, reached, cursor) = if send_initial {
-            self.list_for_watch(cache, &selection, version).await?
+            self.list_for_watch(&cache, &selection, version).await?
         } else {
             let after = match version {
                 "" => self.storage.current_revision().await?,
@@ -97,7 +97,7 @@ impl Registry {
             resource,
             strategy: strategy::for_resource(resource),
             everything: Arc::clone(&self.cache),
-            cache: Arc::clone(cache),
+            cache,
             selection,
             frames,
             cursor,

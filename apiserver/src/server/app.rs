@@ -11,6 +11,7 @@ use super::metrics::RequestMetrics;
 use super::respond::TablePrinter;
 use crate::authn::Authenticator;
 use crate::authz::Authorizer;
+use crate::openapi::Documents;
 use crate::options::Options;
 use crate::registry::Registry;
 
@@ -48,6 +49,8 @@ pub struct App {
     pub metrics: SharedRegistry,
     /// Counters of requests.
     pub requests: RequestMetrics,
+    /// The OpenAPI documents.
+    pub openapi: Documents,
     /// Makes tables.
     pub printer: Option<TablePrinter>,
     /// Limit of requests that change nothing.

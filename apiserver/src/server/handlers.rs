@@ -58,10 +58,12 @@ async fn path(
     query: &Query,
 ) -> Result<Response, ApiError> {
     if matches!(*request.method(), Method::GET | Method::HEAD) {
-        if let Some(answer) = discovery::handle(&app.options, request) {
+        if let Some(answer) = discovery::handle(&app.options, &app.registry.cache.served(), request) {
             return answer;
         }
-        if let Some(answer) = openapi::handle(request, query).await {
+        if let Some(answer) =
+            openapi::handle(&app.openapi, &app.registry.cache.served(), request, query).await
+        {
             return answer;
         }
     }
@@ -288,7 +290,7 @@ async fn patch(
     form: &Form,
 ) -> Result<Response, ApiError> {
     let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let patch_type = PatchType::of(negotiate::media_type(content_type))?;
+    let patch_type = PatchType::of(negotiate::media_type(content_type), info.resource)?;
     let bytes = body::read(request.into_body()).await?;
     let patch = Patch::decode(info, patch_type, &bytes)?;
     written(info, app.registry.update(info, Change::Patch(&patch)).await?, form)

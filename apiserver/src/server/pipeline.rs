@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use component_base::duration::GoDuration;
-use coracle_api::resource::{Resource, lookup};
+use coracle_api::resource::Resource;
 use coracle_api::status::ApiError;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -103,7 +103,7 @@ async fn answer(
 ) -> Response {
     let query = Query::parse(request.uri().query());
     let form = error_form(&request, &query);
-    let understood = understand(request.method(), request.uri().path(), &query, request.headers());
+    let understood = understand(app, request.method(), request.uri().path(), &query, request.headers());
     if let Ok(Some(Understood::Known(info))) = &understood {
         fill_labels(labels, info);
         *long_running = is_long_running(info, &query);
@@ -248,6 +248,7 @@ enum Understood {
 }
 
 fn understand(
+    app: &App,
     method: &Method,
     path: &str,
     query: &Query,
@@ -274,7 +275,7 @@ fn understand(
         namespace: path.namespace.unwrap_or_default().to_owned(),
         name: path.name.unwrap_or_default().to_owned(),
     };
-    let Some(resource) = lookup(path.group, path.version, path.resource) else {
+    let Some(resource) = app.registry.cache.lookup(path.group, path.version, path.resource) else {
         return Ok(Some(unknown(verb.unwrap_or(Verb::Get))));
     };
     let Some(verb) = verb else {

@@ -1,8 +1,8 @@
 //! Which strategy a resource has, by group. A kind that is not here only holds what clients put in.
 
 use super::{
-    Strategy, autoscaler, control_kinds, device_kinds, event, limit_kinds, namespace, network_kinds, node,
-    plain, pod, service, signing_request, storage_kinds, workload,
+    Strategy, autoscaler, control_kinds, custom_resource_definition, device_kinds, event, limit_kinds,
+    namespace, network_kinds, node, plain, pod, service, signing_request, storage_kinds, workload,
 };
 
 type Found = Option<&'static dyn Strategy>;
@@ -24,6 +24,13 @@ pub(super) fn core(plural: &str) -> Found {
         "secrets" => &plain::SECRET,
         "serviceaccounts" => &plain::SERVICE_ACCOUNT,
         "services" => &service::Service,
+        _ => return None,
+    })
+}
+
+pub(super) fn apiextensions(plural: &str) -> Found {
+    Some(match plural {
+        "customresourcedefinitions" => &custom_resource_definition::CustomResourceDefinition,
         _ => return None,
     })
 }

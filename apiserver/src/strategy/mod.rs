@@ -4,6 +4,8 @@
 pub mod autoscaler;
 pub mod common;
 mod control_kinds;
+mod custom_resource;
+pub mod custom_resource_definition;
 mod device_kinds;
 pub mod event;
 pub mod generic;
@@ -20,6 +22,7 @@ mod standard;
 mod storage_kinds;
 pub mod workload;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use coracle_api::field::FieldError;
@@ -135,6 +138,11 @@ pub trait Strategy: Send + Sync {
         None
     }
 
+    /// What is stored, in the form in which it is kept in memory: custom resources take what their definition says now.
+    fn decode<'a>(&self, stored: &'a [u8]) -> Cow<'a, [u8]> {
+        Cow::Borrowed(stored)
+    }
+
     /// From the served form to the stored one; only with [`Strategy::stored_as`].
     fn to_stored(&self, object: Value) -> Value {
         object
@@ -200,10 +208,14 @@ pub trait Strategy: Send + Sync {
 
 /// The strategy of a resource.
 pub fn for_resource(resource: &Resource) -> &'static dyn Strategy {
+    if let Some(definition) = resource.custom {
+        return definition;
+    }
     let found = match resource.group {
         "" => groups::core(resource.plural),
         "admissionregistration.k8s.io" => groups::admission_registration(resource.plural),
         "apiregistration.k8s.io" => groups::api_registration(resource.plural),
+        "apiextensions.k8s.io" => groups::apiextensions(resource.plural),
         "apps" => groups::apps(resource.plural),
         "autoscaling" => groups::autoscaling(resource.version, resource.plural),
         "batch" => groups::batch(resource.plural),

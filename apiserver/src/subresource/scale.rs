@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use coracle_api::field;
 use coracle_api::meta::get;
+use coracle_api::resource::Resource;
 use coracle_api::selector::LabelSelector;
 use coracle_api::status::{ApiError, GroupKind};
 use http::Request;
@@ -18,6 +19,34 @@ use crate::registry::update::Change;
 use crate::server::request_info::RequestInfo;
 use crate::server::{body, negotiate};
 
+/// Where the parts of a scale are in the objects that it scales.
+struct Places<'a> {
+    spec_replicas: Vec<&'a str>,
+    status_replicas: Vec<&'a str>,
+    /// Where the selector is as text; `None`: it is the one of the spec.
+    selector: Option<Vec<&'a str>>,
+}
+
+impl<'a> Places<'a> {
+    fn of(resource: &'a Resource) -> Self {
+        fn texts(path: &[String]) -> Vec<&str> {
+            path.iter().map(String::as_str).collect()
+        }
+        match resource.custom.and_then(|custom| custom.scale.as_ref()) {
+            Some(scale) => Self {
+                spec_replicas: texts(&scale.spec_replicas),
+                status_replicas: texts(&scale.status_replicas),
+                selector: Some(texts(&scale.selector)),
+            },
+            None => Self {
+                spec_replicas: vec!["spec", "replicas"],
+                status_replicas: vec!["status", "replicas"],
+                selector: None,
+            },
+        }
+    }
+}
+
 const SCALE: GroupKind<'_> = GroupKind { group: "autoscaling", kind: "Scale" };
 
 /// The workload's scale.
@@ -25,7 +54,7 @@ const SCALE: GroupKind<'_> = GroupKind { group: "autoscaling", kind: "Scale" };
 /// # Errors
 /// 404.
 pub async fn read(registry: &Arc<Registry>, info: &RequestInfo) -> Result<Value, ApiError> {
-    Ok(scale_of(&registry.read(info.resource, info.namespace(), info.name()).await?))
+    Ok(scale_of(&registry.read(info.resource, info.namespace(), info.name()).await?, info.resource))
 }
 
 /// Sets the replicas.
@@ -36,7 +65,7 @@ pub async fn replace(registry: &Arc<Registry>, info: &RequestInfo, scale: Value)
     if meta::text(&scale, "name").is_empty() {
         return Err(ApiError::bad_request("name must be provided"));
     }
-    let change = |workload: Value| scaled(workload, &scale);
+    let change = |workload: Value| scaled(workload, &scale, info.resource);
     scale_from(registry, info, Change::With(&change)).await
 }
 
@@ -50,7 +79,7 @@ pub async fn patch(
     request: Request<Incoming>,
 ) -> Result<Value, ApiError> {
     let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let mut patch_type = PatchType::of(negotiate::media_type(content_type))?;
+    let mut patch_type = PatchType::of(negotiate::media_type(content_type), info.resource)?;
     if patch_type == PatchType::Strategic {
         // A Scale has no lists: both merges are the same.
         patch_type = PatchType::Merge;
@@ -63,8 +92,8 @@ pub async fn patch(
     let bytes = body::read(request.into_body()).await?;
     let patch = Patch::decode(info, patch_type, &bytes)?;
     let change = |workload: Value| {
-        let wanted = patch.apply(info, &scale_of(&workload))?;
-        scaled(workload, &wanted)
+        let wanted = patch.apply(info, &scale_of(&workload, info.resource))?;
+        scaled(workload, &wanted, info.resource)
     };
     scale_from(registry, info, Change::With(&change)).await
 }
@@ -74,24 +103,30 @@ async fn scale_from(
     info: &RequestInfo,
     change: Change<'_>,
 ) -> Result<Value, ApiError> {
-    Ok(scale_of(&registry.update(info, change).await?.value()?))
+    Ok(scale_of(&registry.update(info, change).await?.value()?, info.resource))
 }
 
-fn scale_of(workload: &Value) -> Value {
+fn scale_of(workload: &Value, resource: &Resource) -> Value {
+    let places = Places::of(resource);
     let number = |path: &[&str]| get(workload, path).and_then(Value::as_i64).unwrap_or_default();
     let mut metadata = json!({});
     for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
         metadata[field] = meta::text(workload, field).into();
     }
-    let mut status = json!({"replicas": number(&["status", "replicas"])});
-    if let Some(selector) = selector_of(workload) {
-        status["selector"] = selector.to_string().into();
+    let mut status = json!({"replicas": number(&places.status_replicas)});
+    let selector = match &places.selector {
+        Some(path) if path.is_empty() => None,
+        Some(path) => get(workload, path).and_then(Value::as_str).map(str::to_owned),
+        None => selector_of(workload).map(|selector| selector.to_string()),
+    };
+    if let Some(selector) = selector {
+        status["selector"] = selector.into();
     }
     json!({
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": metadata,
-        "spec": {"replicas": number(&["spec", "replicas"])},
+        "spec": {"replicas": number(&places.spec_replicas)},
         "status": status,
     })
 }
@@ -106,13 +141,20 @@ fn selector_of(workload: &Value) -> Option<LabelSelector> {
 }
 
 /// The workload with the scale's replicas. Pure.
-fn scaled(mut workload: Value, scale: &Value) -> Result<Value, ApiError> {
+fn scaled(mut workload: Value, scale: &Value, resource: &Resource) -> Result<Value, ApiError> {
     let replicas = get(scale, &["spec", "replicas"]).and_then(Value::as_i64).unwrap_or_default();
     if replicas < 0 {
         let error = field::invalid("spec.replicas", replicas, "must be greater than or equal to 0");
         return Err(ApiError::invalid(SCALE, meta::text(&workload, "name"), vec![error]));
     }
-    workload["spec"]["replicas"] = replicas.into();
+    let mut place = &mut workload;
+    for field in Places::of(resource).spec_replicas {
+        if !place.is_object() {
+            *place = json!({});
+        }
+        place = &mut place[field];
+    }
+    *place = replicas.into();
     // What the client saw must still hold.
     for field in ["uid", "resourceVersion"] {
         let seen = meta::text(scale, field);
@@ -129,16 +171,17 @@ mod tests {
 
     #[test]
     fn a_scale_shows_and_sets_replicas() {
+        let deployments = coracle_api::resource::lookup("apps", "v1", "deployments").expect("in the table");
         let workload = json!({"metadata": {"name": "web", "namespace": "a", "uid": "u", "resourceVersion": "7"},
             "spec": {"replicas": 3, "selector": {"matchLabels": {"app": "web"}}}, "status": {"replicas": 2}});
-        let mut scale = scale_of(&workload);
+        let mut scale = scale_of(&workload, deployments);
         assert_eq!(scale["status"], json!({"replicas": 2, "selector": "app=web"}));
         scale["spec"]["replicas"] = 5.into();
-        assert_eq!(scaled(workload.clone(), &scale).expect("scales")["spec"]["replicas"], 5);
+        assert_eq!(scaled(workload.clone(), &scale, deployments).expect("scales")["spec"]["replicas"], 5);
         let controller = json!({"kind": "ReplicationController", "spec": {"selector": {"a": "b", "c": "d"}}});
-        assert_eq!(scale_of(&controller)["status"]["selector"], "a=b,c=d");
+        assert_eq!(scale_of(&controller, deployments)["status"]["selector"], "a=b,c=d");
         scale["spec"]["replicas"] = (-1).into();
-        let error = scaled(workload, &scale).expect_err("is refused");
+        let error = scaled(workload, &scale, deployments).expect_err("is refused");
         assert_eq!(
             error.message(),
             "Scale.autoscaling \"web\" is invalid: spec.replicas: Invalid value: -1: must be greater than or equal to 0"
