@@ -352,7 +352,10 @@ impl Builder<'_> {
         let mut finished = Map::new();
         let mut parameters: Vec<Value> =
             operation.parameters.iter().map(|parameter| self.query_parameter(parameter)).collect();
-        let body_types: &[&str] = if operation.is_patch { PATCH_TYPES } else { &[JSON, YAML] };
+        // Custom resources have no strategic merge, which is last; clients choose their patches by this list.
+        let patch_types =
+            if self.resource.custom.is_some() { &PATCH_TYPES[..PATCH_TYPES.len() - 1] } else { PATCH_TYPES };
+        let body_types: &[&str] = if operation.is_patch { patch_types } else { &[JSON, YAML] };
         let content = |types: &[&str], schema: &Value| -> Value {
             Value::Object(
                 types
@@ -373,7 +376,7 @@ impl Builder<'_> {
                     parameters.insert(0, parameter);
                     finished.insert(
                         "consumes".into(),
-                        if operation.is_patch { json!(PATCH_TYPES) } else { json!(["*/*"]) },
+                        if operation.is_patch { json!(patch_types) } else { json!(["*/*"]) },
                     );
                 }
                 Format::V3 => {
