@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 
 use crate::ports::free_ports;
 use crate::store::{Program, etcd_35};
-use crate::tools::{Ran, binaries, run};
+use crate::tools::{Ran, run};
 use crate::wait::wait_for;
 
 /// Within which anything a test waits for has happened.
@@ -62,14 +62,7 @@ impl Member {
 
     /// The command line, to be completed.
     pub fn command(&self, flags: &[&str]) -> Command {
-        let program = match self.program {
-            Program::EtcdLite => binaries().join("etcd-lite"),
-            Program::Etcd35 => etcd_35("etcd"),
-            Program::Etcd34 => "etcd".into(),
-        };
-        // Whatever becomes of the test, its stores end with it.
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+        let mut command = self.program.command();
         let dir = self.dir.path().display().to_string();
         let given = |name: &str| flags.iter().any(|flag| flag.starts_with(&format!("--{name}=")));
         let (client, peer) = (self.url(), self.peer_url());

@@ -20,6 +20,20 @@ pub enum Program {
     Etcd34,
 }
 
+impl Program {
+    /// Starts it, and ends it with whoever started it: whatever becomes of a test, its stores end with it.
+    pub fn command(self) -> Command {
+        let program = match self {
+            Self::EtcdLite => binaries().join("etcd-lite"),
+            Self::Etcd35 => etcd_35("etcd"),
+            Self::Etcd34 => "etcd".into(),
+        };
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+        command
+    }
+}
+
 /// A program of the fetched etcd 3.5: `etcd`, `etcdctl` or `etcdutl`.
 ///
 /// # Panics
@@ -72,11 +86,7 @@ impl Server {
     ) -> Self {
         let [port] = free_ports();
         let client = format!("http://127.0.0.1:{port}");
-        let mut command = match program {
-            Program::EtcdLite => Command::new(binaries().join("etcd-lite")),
-            Program::Etcd35 => Command::new(etcd_35("etcd")),
-            Program::Etcd34 => Command::new("etcd"),
-        };
+        let mut command = program.command();
         command
             .arg(format!("--name={name}"))
             .arg(format!("--data-dir={}", data_dir.display()))

@@ -7,8 +7,15 @@ use serde_json::Value;
 
 use super::standard::{Generation, Standard, Status, standard};
 
+const NO_WEBHOOKS: &str = "this server does not call admission webhooks yet: the configuration has no effect";
+const NO_POLICIES: &str = "this server does not evaluate admission policies yet: the policy has no effect";
+const NO_FLOW_CONTROL: &str = "this server does not order requests by priority yet: the object has no effect";
+const NO_AGGREGATION: &str =
+    "this server does not pass requests on to other API servers yet: the APIService has no effect";
+
 /// `validatingwebhookconfigurations.admissionregistration.k8s.io`.
 pub(super) static VALIDATING_WEBHOOKS: Standard = Standard {
+    warning: Some(NO_WEBHOOKS),
     default: webhook::default_validating,
     generation: Generation::Of("webhooks"),
     unconditional_update: false,
@@ -16,6 +23,7 @@ pub(super) static VALIDATING_WEBHOOKS: Standard = Standard {
 };
 /// `mutatingwebhookconfigurations.admissionregistration.k8s.io`.
 pub(super) static MUTATING_WEBHOOKS: Standard = Standard {
+    warning: Some(NO_WEBHOOKS),
     default: webhook::default_mutating,
     generation: Generation::Of("webhooks"),
     unconditional_update: false,
@@ -23,6 +31,7 @@ pub(super) static MUTATING_WEBHOOKS: Standard = Standard {
 };
 /// `validatingadmissionpolicies.admissionregistration.k8s.io`.
 pub(super) static ADMISSION_POLICY: Standard = Standard {
+    warning: Some(NO_POLICIES),
     default: admission_policy::default,
     status: Some(Status {
         initial: admission_policy::initial_status,
@@ -35,6 +44,7 @@ pub(super) static ADMISSION_POLICY: Standard = Standard {
 };
 /// `validatingadmissionpolicybindings.admissionregistration.k8s.io`.
 pub(super) static ADMISSION_POLICY_BINDING: Standard = Standard {
+    warning: Some(NO_POLICIES),
     default: admission_policy::default_binding,
     generation: Generation::Of("spec"),
     unconditional_update: false,
@@ -42,6 +52,7 @@ pub(super) static ADMISSION_POLICY_BINDING: Standard = Standard {
 };
 /// `flowschemas.flowcontrol.apiserver.k8s.io`.
 pub(super) static FLOW_SCHEMA: Standard = Standard {
+    warning: Some(NO_FLOW_CONTROL),
     default: flow_control::default_schema,
     status: Some(FLOW_STATUS),
     generation: Generation::Of("spec"),
@@ -49,6 +60,7 @@ pub(super) static FLOW_SCHEMA: Standard = Standard {
 };
 /// `prioritylevelconfigurations.flowcontrol.apiserver.k8s.io`.
 pub(super) static PRIORITY_LEVEL: Standard = Standard {
+    warning: Some(NO_FLOW_CONTROL),
     default: flow_control::default_level,
     status: Some(FLOW_STATUS),
     generation: Generation::Of("spec"),
@@ -56,6 +68,7 @@ pub(super) static PRIORITY_LEVEL: Standard = Standard {
 };
 /// `apiservices.apiregistration.k8s.io`.
 pub(super) static API_SERVICE: Standard = Standard {
+    warning: Some(NO_AGGREGATION),
     default: api_service::default,
     status: Some(Status {
         initial: || Value::Null,

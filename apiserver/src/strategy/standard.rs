@@ -51,6 +51,8 @@ pub(super) struct Standard {
     /// Text fields that can be selected by: the name in selectors and the path.
     pub(super) fields: &'static [(&'static str, &'static [&'static str])],
     pub(super) field_names: &'static [&'static str],
+    /// What clients are told with every write: that the server does not obey such objects yet.
+    pub(super) warning: Option<&'static str>,
 }
 
 fn nothing(_: &mut Value) {}
@@ -72,6 +74,7 @@ pub(super) const fn standard(validate: Validate, validate_update: ValidateUpdate
         returns_deleted: false,
         fields: &[],
         field_names: &[],
+        warning: None,
     }
 }
 
@@ -133,6 +136,10 @@ impl Strategy for Standard {
             Some(status) if is_status(request) => (status.validate)(new, old),
             _ => (self.validate_update)(new, old),
         }
+    }
+
+    fn warnings(&self, _new: &Value, _old: Option<&Value>) -> Vec<String> {
+        self.warning.map(str::to_owned).into_iter().collect()
     }
 
     fn selectable_fields(&self, object: &Value) -> Vec<(&'static str, String)> {
