@@ -9,8 +9,6 @@ use serde_json::Value;
 
 use super::{Plugin, is_core};
 use crate::registry::Registry;
-use crate::registry::list::ListOptions;
-use crate::registry::selection::Selection;
 use crate::server::request_info::RequestInfo;
 
 pub(super) struct DefaultStorageClass;
@@ -86,11 +84,8 @@ async fn default_of(
     is_default: fn(&Value) -> bool,
 ) -> Result<Option<String>, ApiError> {
     let classes = classes.ok_or_else(|| ApiError::internal("no classes"))?;
-    // Any state of the cache will do: classes hardly ever change.
-    let options = ListOptions { resource_version: "0".into(), ..ListOptions::default() };
-    let page = registry.list(classes, &Selection::namespace(""), &options).await?;
-    let mut defaults: Vec<Value> =
-        page.objects.iter().filter_map(|class| class.value().ok()).filter(is_default).collect();
+    let mut defaults = registry.all_known(classes, "").await?;
+    defaults.retain(is_default);
     defaults.sort_by_key(|class| {
         (std::cmp::Reverse(meta::creation_timestamp(class)), meta::name(class).to_owned())
     });

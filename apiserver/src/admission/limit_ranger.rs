@@ -9,8 +9,6 @@ use futures::future::BoxFuture;
 use serde_json::{Map, Value};
 
 use super::{Plugin, creates_pod, is_core};
-use crate::registry::list::ListOptions;
-use crate::registry::selection::Selection;
 use crate::registry::{Registry, meta as object_meta};
 use crate::server::request_info::RequestInfo;
 
@@ -71,10 +69,7 @@ impl Plugin for LimitRanger {
 async fn ranges(registry: &Registry, namespace: &str) -> Result<Vec<Value>, ApiError> {
     let resource =
         resource::lookup("", "v1", "limitranges").ok_or_else(|| ApiError::internal("no limit ranges"))?;
-    // Any state of the cache will do: ranges hardly ever change.
-    let options = ListOptions { resource_version: "0".into(), ..ListOptions::default() };
-    let page = registry.list(resource, &Selection::namespace(namespace), &options).await?;
-    page.objects.iter().map(|range| range.value().map_err(ApiError::internal)).collect()
+    registry.all_known(resource, namespace).await
 }
 
 fn items<'a>(range: &'a Value, kind: &'a str) -> impl Iterator<Item = &'a Value> {

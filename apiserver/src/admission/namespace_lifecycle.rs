@@ -49,11 +49,7 @@ async fn check(registry: &Registry, request: &RequestInfo, object: Option<&Value
     let namespaces =
         resource::lookup("", "v1", "namespaces").ok_or_else(|| ApiError::internal("no namespaces"))?;
     let name = request.namespace();
-    // The cache may not have heard of a namespace just made; then the store is asked.
-    let namespace = match registry.cached(namespaces, "", name) {
-        Some(known) => known.value().map_err(ApiError::internal)?,
-        None => registry.read(namespaces, "", name).await?,
-    };
+    let namespace = registry.known(namespaces, "", name).await?;
     if namespace["status"]["phase"] != "Terminating" && !meta::is_deleting(&namespace) {
         return Ok(());
     }

@@ -67,10 +67,7 @@ fn template<'a>(request: &RequestInfo, object: &'a Value) -> Option<&'a Value> {
 async fn namespace(registry: &Registry, name: &str) -> Result<Value, ApiError> {
     let namespaces =
         resource::lookup("", "v1", "namespaces").ok_or_else(|| ApiError::internal("no namespaces"))?;
-    match registry.cached(namespaces, "", name) {
-        Some(known) => known.value().map_err(ApiError::internal),
-        None => registry.read(namespaces, "", name).await,
-    }
+    registry.known(namespaces, "", name).await
 }
 
 /// What a namespace asks for in one mode. A label that cannot be read asks for the strictest.

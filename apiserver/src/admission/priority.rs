@@ -6,8 +6,6 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 
 use super::{Plugin, creates_pod};
-use crate::registry::list::ListOptions;
-use crate::registry::selection::Selection;
 use crate::registry::{Registry, meta};
 use crate::server::request_info::RequestInfo;
 
@@ -42,17 +40,11 @@ async fn resolve(registry: &Registry, request: &RequestInfo, pod: &mut Value) ->
     };
     let wanted = pod["spec"]["priorityClassName"].as_str().unwrap_or_default().to_owned();
     let class = if wanted.is_empty() {
-        // Any state of the cache will do: classes hardly ever change.
-        let options = ListOptions { resource_version: "0".into(), ..ListOptions::default() };
-        let page = registry.list(classes, &Selection::namespace(""), &options).await?;
-        let values = page.objects.iter().filter_map(|class| class.value().ok());
+        let values = registry.all_known(classes, "").await?.into_iter();
         values.filter(|class| class["globalDefault"] == true).min_by_key(|class| class["value"].as_i64())
     } else {
-        let found = match registry.cached(classes, "", &wanted) {
-            Some(known) => Some(known.value().map_err(ApiError::internal)?),
-            None => registry.read(classes, "", &wanted).await.ok(),
-        };
-        Some(found.ok_or_else(|| forbidden(format!("no PriorityClass with name {wanted} was found")))?)
+        let found = registry.known(classes, "", &wanted).await;
+        Some(found.map_err(|_| forbidden(format!("no PriorityClass with name {wanted} was found")))?)
     };
     let priority = class.as_ref().and_then(|class| class["value"].as_i64()).unwrap_or(0);
     if pod["spec"]["priority"].as_i64().is_some_and(|given| given != priority) {

@@ -12,8 +12,6 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use super::{Plugin, quota_usage};
-use crate::registry::list::ListOptions;
-use crate::registry::selection::Selection;
 use crate::registry::{Registry, meta};
 use crate::server::request_info::RequestInfo;
 
@@ -80,11 +78,8 @@ async fn charge(
     object: &Value,
     delta: &Amounts,
 ) -> Result<(), ApiError> {
-    let options = ListOptions { resource_version: "0".into(), ..ListOptions::default() };
-    let page = registry.list(quotas()?, &Selection::namespace(request.namespace()), &options).await?;
     let mut charged: Vec<String> = Vec::new();
-    for quota in &page.objects {
-        let quota = quota.value().map_err(ApiError::internal)?;
+    for quota in registry.all_known(quotas()?, request.namespace()).await? {
         if !quota_usage::in_scope(&quota, request.resource, object) {
             continue;
         }

@@ -37,11 +37,7 @@ impl Plugin for RuntimeClass {
             } else {
                 let classes = resource::lookup("node.k8s.io", "v1", "runtimeclasses")
                     .ok_or_else(|| ApiError::internal("no runtime classes"))?;
-                let found = match registry.cached(classes, "", &name) {
-                    Some(known) => Some(known.value().map_err(ApiError::internal)?),
-                    None => registry.read(classes, "", &name).await.ok(),
-                };
-                found.ok_or_else(|| {
+                registry.known(classes, "", &name).await.map_err(|_| {
                     refused(object, format!("pod rejected: RuntimeClass \"{name}\" not found"))
                 })?
             };

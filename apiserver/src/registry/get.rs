@@ -5,7 +5,8 @@ use coracle_api::resource::Resource;
 use coracle_api::status::ApiError;
 use serde_json::Value;
 
-use super::list::too_large_version;
+use super::list::{ListOptions, too_large_version};
+use super::selection::Selection;
 use super::{Registry, meta, served_json};
 use crate::cache::NotFresh;
 use crate::strategy;
@@ -40,6 +41,37 @@ impl Registry {
             }
         };
         served_json(strategy, &*object.ok_or_else(|| meta::not_found(resource, name))?)
+    }
+
+    /// The object as the cache has it, parsed; one that the cache has not heard of yet is read from the store. For decisions that tolerate a moment's
+    /// delay, such as admission.
+    ///
+    /// # Errors
+    /// 404 and the store's errors.
+    pub async fn known(
+        &self,
+        resource: &'static Resource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Value, ApiError> {
+        match self.cached(resource, namespace, name) {
+            Some(known) => known.value().map_err(ApiError::internal),
+            None => self.read(resource, namespace, name).await,
+        }
+    }
+
+    /// All objects of a namespace (empty: of all) as the cache has them, parsed. For decisions by what hardly ever changes.
+    ///
+    /// # Errors
+    /// The store's errors.
+    pub async fn all_known(
+        &self,
+        resource: &'static Resource,
+        namespace: &str,
+    ) -> Result<Vec<Value>, ApiError> {
+        let options = ListOptions { resource_version: "0".into(), ..ListOptions::default() };
+        let page = self.list(resource, &Selection::namespace(namespace), &options).await?;
+        page.objects.iter().map(|object| object.value().map_err(ApiError::internal)).collect()
     }
 
     /// The newest object, parsed.

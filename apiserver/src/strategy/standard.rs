@@ -18,6 +18,12 @@ use crate::server::request_info::RequestInfo;
 pub(super) enum Generation {
     /// There is none.
     None,
+    /// It is 1 for ever.
+    One,
+    /// It starts at 1 and counts changes of everything but the metadata.
+    Content,
+    /// It starts at 1 and counts changes of labels too.
+    ContentAndLabels,
     /// It starts at 1 and counts changes of this field.
     Of(&'static str),
     /// It counts changes of this field, and is missing before.
@@ -78,6 +84,31 @@ pub(super) const fn standard(validate: Validate, validate_update: ValidateUpdate
     }
 }
 
+impl Generation {
+    fn starts(self) -> bool {
+        !matches!(self, Self::None | Self::OfChanges(_))
+    }
+
+    fn counts(self, new: &Value, old: &Value) -> bool {
+        match self {
+            Self::None | Self::One => false,
+            Self::Content => content_differs(new, old),
+            Self::ContentAndLabels => content_differs(new, old) || labels_differ(new, old),
+            Self::Of(field) | Self::OfChanges(field) => differs(new, old, field),
+        }
+    }
+}
+
+fn content_differs(new: &Value, old: &Value) -> bool {
+    let keys = |object: &Value| object.as_object().map(|fields| fields.keys().cloned().collect::<Vec<_>>());
+    keys(new).into_iter().chain(keys(old)).flatten().any(|key| key != "metadata" && differs(new, old, &key))
+}
+
+fn labels_differ(new: &Value, old: &Value) -> bool {
+    let labels = |object: &Value| coracle_api::meta::labels(object).cloned().unwrap_or_default();
+    labels(new) != labels(old)
+}
+
 impl Standard {
     fn stamped(&self, object: &mut Value, old: Option<&Value>) {
         (self.stamp)(object, old, meta::now());
@@ -90,7 +121,7 @@ impl Strategy for Standard {
     }
 
     fn prepare_for_create(&self, _request: &RequestInfo, object: &mut Value) {
-        if let Generation::Of(_) = self.generation {
+        if self.generation.starts() {
             set_generation(object, 1);
         }
         if let Some(status) = &self.status {
@@ -124,9 +155,7 @@ impl Strategy for Standard {
             keep(new, old, "status");
         }
         (self.normalize)(new);
-        if let Generation::Of(field) | Generation::OfChanges(field) = self.generation
-            && differs(new, old, field)
-        {
+        if self.generation.counts(new, old) {
             next_generation(new, old);
         }
     }
