@@ -63,7 +63,31 @@ struct Inner {
     retry_after_seconds: Option<u32>,
     continue_token: String,
     has_details: bool,
+    /// Another server's words, which stand for all of the above.
+    foreign: Option<Value>,
 }
+
+/// Reasons that callers may tell apart.
+const REASONS: &[&str] = &[
+    "AlreadyExists",
+    "BadRequest",
+    "Conflict",
+    "Expired",
+    "Forbidden",
+    "Gone",
+    "InternalError",
+    "Invalid",
+    "MethodNotAllowed",
+    "NotAcceptable",
+    "NotFound",
+    "RequestEntityTooLarge",
+    "ServerTimeout",
+    "ServiceUnavailable",
+    "Timeout",
+    "TooManyRequests",
+    "Unauthorized",
+    "UnsupportedMediaType",
+];
 
 /// The result of anything that can end in an [`ApiError`].
 pub type ApiResult<T> = Result<T, ApiError>;
@@ -283,6 +307,16 @@ impl ApiError {
         ApiError::new(501, "NotImplemented", message)
     }
 
+    /// The `Status` that another server answered with, under `code`. What it leaves out stays out.
+    pub fn of_status(code: u16, status: Value) -> ApiError {
+        let message = status.get("message").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let found = status.get("reason").and_then(Value::as_str).unwrap_or_default();
+        let reason = REASONS.iter().copied().find(|reason| *reason == found).unwrap_or_default();
+        let mut error = ApiError::new(code, reason, message);
+        error.0.foreign = Some(status);
+        error
+    }
+
     /// The same error with one more entry in `details.causes`.
     pub fn with_cause(mut self, cause: Value) -> ApiError {
         self.0.causes.push(cause);
@@ -333,6 +367,15 @@ impl ApiError {
     pub fn to_status(&self) -> Value {
         let inner = &*self.0;
         let mut status = Map::new();
+        if let Some(Value::Object(foreign)) = &inner.foreign {
+            status.insert("metadata".into(), json!({}));
+            status.extend(foreign.clone());
+            for (field, value) in [("kind", "Status"), ("apiVersion", "v1"), ("status", "Failure")] {
+                status.insert(field.into(), value.into());
+            }
+            status.insert("code".into(), inner.code.into());
+            return Value::Object(status);
+        }
         status.insert("kind".into(), "Status".into());
         status.insert("apiVersion".into(), "v1".into());
         let mut metadata = Map::new();

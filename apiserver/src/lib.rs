@@ -9,6 +9,7 @@ pub mod bootstrap;
 pub mod cache;
 pub mod definitions;
 pub mod discovery;
+pub mod extension;
 pub mod openapi;
 pub mod options;
 pub mod printers;

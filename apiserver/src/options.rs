@@ -61,7 +61,6 @@ pub const NOT_IMPLEMENTED: &[&str] = &[
     "egress-selector-config-file",
     "emulated-version",
     "emulation-forward-compatible",
-    "enable-aggregator-routing",
     "enable-garbage-collector",
     "enable-logs-handler",
     "enable-priority-and-fairness",
@@ -278,11 +277,14 @@ pub struct Options {
     #[arg(long, default_value = "5s", help_heading = "Kubelets")]
     pub kubelet_timeout: GoDuration,
     /// Client certificate this server shows to extension servers.
-    #[arg(long, help_heading = "Kubelets")]
+    #[arg(long, help_heading = "Extension servers")]
     pub proxy_client_cert_file: Option<PathBuf>,
     /// Key of --proxy-client-cert-file.
-    #[arg(long, help_heading = "Kubelets")]
+    #[arg(long, help_heading = "Extension servers")]
     pub proxy_client_key_file: Option<PathBuf>,
+    /// Reach Services at the addresses of their endpoints rather than at their ClusterIP.
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false, help_heading = "Extension servers")]
+    pub enable_aggregator_routing: bool,
 
     /// Feature gates, `Name=true|false`, comma-separated.
     #[arg(long, default_value = "", help_heading = "Features")]

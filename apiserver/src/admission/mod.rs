@@ -3,6 +3,7 @@
 mod default_class;
 mod default_tolerations;
 mod limit_ranger;
+pub mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
 mod pod_security;
@@ -12,6 +13,7 @@ mod resource_quota;
 mod runtime_class;
 mod service_account;
 mod taint_nodes;
+mod webhook;
 
 use std::sync::Arc;
 
@@ -19,9 +21,11 @@ use coracle_api::status::ApiError;
 use futures::future::BoxFuture;
 use serde_json::Value;
 
+use crate::extension::client::Clients;
 use crate::options::Options;
 use crate::registry::{Admission, Registry};
 use crate::server::request_info::{RequestInfo, Verb};
+use webhook::{Reinvocation, Webhooks};
 
 /// One policy. Both calls default to letting pass.
 trait Plugin: Send + Sync {
@@ -57,17 +61,39 @@ const DEFAULT_BUT_MISSING: &[&str] = &[
     "CertificateSigning",
     "CertificateSubjectRestriction",
     "MutatingAdmissionPolicy",
-    "MutatingAdmissionWebhook",
     "PersistentVolumeClaimResize",
     "StorageObjectInUseProtection",
     "ValidatingAdmissionPolicy",
-    "ValidatingAdmissionWebhook",
 ];
+
+/// The name of what calls webhooks that change objects. It is no [`Plugin`]: what it changes goes through all of them once more.
+const MUTATING_WEBHOOKS: &str = "MutatingAdmissionWebhook";
 
 /// The chain.
 pub struct Chain {
     registry: Arc<Registry>,
     plugins: Vec<Box<dyn Plugin>>,
+    /// Behind all plugins that change objects.
+    mutating: Option<Webhooks>,
+}
+
+/// ValidatingAdmissionWebhook: asks those whom ValidatingWebhookConfigurations name.
+struct ValidatingWebhooks(Webhooks);
+
+impl Plugin for ValidatingWebhooks {
+    fn name(&self) -> &'static str {
+        "ValidatingAdmissionWebhook"
+    }
+
+    fn validate<'a>(
+        &'a self,
+        _registry: &'a Registry,
+        request: &'a RequestInfo,
+        object: Option<&'a Value>,
+        old: Option<&'a Value>,
+    ) -> BoxFuture<'a, Result<(), ApiError>> {
+        Box::pin(self.0.validate(request, object, old))
+    }
 }
 
 impl Chain {
@@ -76,6 +102,8 @@ impl Chain {
     /// # Errors
     /// A flag names a plugin that is not here.
     pub fn new(registry: Arc<Registry>, options: &Options) -> Result<Arc<Self>, String> {
+        let clients = Arc::new(Clients::new(Arc::clone(&registry), None));
+        let validating = Webhooks::validating(Arc::clone(&registry), Arc::clone(&clients));
         let all: Vec<(bool, Box<dyn Plugin>)> = vec![
             (true, Box::new(namespace_lifecycle::NamespaceLifecycle)),
             (true, Box::new(service_account::ServiceAccount)),
@@ -88,6 +116,7 @@ impl Chain {
             (true, Box::new(default_class::DefaultIngressClass)),
             (true, Box::new(runtime_class::RuntimeClass)),
             (false, Box::new(node_restriction::NodeRestriction)),
+            (true, Box::new(ValidatingWebhooks(validating))),
             // Last: what another plugin refuses is not charged.
             (true, Box::new(resource_quota::ResourceQuota::new())),
         ];
@@ -95,13 +124,15 @@ impl Chain {
             ("--enable-admission-plugins", &options.enable_admission_plugins),
             ("--disable-admission-plugins", &options.disable_admission_plugins),
         ] {
-            let known = |name: &str| all.iter().any(|(_, plugin)| plugin.name() == name);
+            let known =
+                |name: &str| name == MUTATING_WEBHOOKS || all.iter().any(|(_, plugin)| plugin.name() == name);
             // Leaving out what is not there anyway needs no complaint.
             let acceptable = |name: &str| {
                 known(name) || (flag.starts_with("--disable") && DEFAULT_BUT_MISSING.contains(&name))
             };
             if let Some(name) = names.iter().find(|name| !name.is_empty() && !acceptable(name)) {
-                let known: Vec<&str> = all.iter().map(|(_, plugin)| plugin.name()).collect();
+                let mut known: Vec<&str> = all.iter().map(|(_, plugin)| plugin.name()).collect();
+                known.push(MUTATING_WEBHOOKS);
                 return Err(format!(
                     "{flag}: {name} is not implemented by Coracle yet; there are {}",
                     known.join(", ")
@@ -121,7 +152,21 @@ impl Chain {
             plugins = DEFAULT_BUT_MISSING.join(","),
             "admission plugins that upstream runs by default and that are not here yet"
         );
-        Ok(Arc::new(Self { registry, plugins }))
+        let mutating = (!named(&options.disable_admission_plugins, MUTATING_WEBHOOKS))
+            .then(|| Webhooks::mutating(Arc::clone(&registry), clients));
+        Ok(Arc::new(Self { registry, plugins, mutating }))
+    }
+
+    async fn mutate_by_plugins(
+        &self,
+        request: &RequestInfo,
+        object: &mut Value,
+        old: Option<&Value>,
+    ) -> Result<(), ApiError> {
+        for plugin in &self.plugins {
+            plugin.mutate(&self.registry, request, object, old).await?;
+        }
+        Ok(())
     }
 }
 
@@ -133,8 +178,13 @@ impl Admission for Chain {
         old: Option<&'a Value>,
     ) -> BoxFuture<'a, Result<(), ApiError>> {
         Box::pin(async move {
-            for plugin in &self.plugins {
-                plugin.mutate(&self.registry, request, object, old).await?;
+            self.mutate_by_plugins(request, object, old).await?;
+            let Some(webhooks) = &self.mutating else { return Ok(()) };
+            let mut rounds = Reinvocation::default();
+            webhooks.mutate(request, object, old, &mut rounds).await?;
+            if rounds.is_needed() {
+                self.mutate_by_plugins(request, object, old).await?;
+                webhooks.mutate(request, object, old, &mut rounds).await?;
             }
             Ok(())
         })
@@ -147,6 +197,9 @@ impl Admission for Chain {
         old: Option<&'a Value>,
     ) -> BoxFuture<'a, Result<(), ApiError>> {
         Box::pin(async move {
+            if let (None, Some(webhooks)) = (object, &self.mutating) {
+                webhooks.mutate_deletion(request, old).await?;
+            }
             for plugin in &self.plugins {
                 plugin.validate(&self.registry, request, object, old).await?;
             }

@@ -6,6 +6,7 @@ use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
 use super::Plugin;
+use super::matching::Operation;
 use crate::registry::{Registry, meta};
 use crate::server::request_info::{RequestInfo, Verb};
 
@@ -36,7 +37,7 @@ impl Plugin for NamespaceLifecycle {
                 return Err(ApiError::forbidden(request.resource.group_resource(), request.name(), message));
             }
             // Access checks are no objects of the namespace they ask about.
-            let creates = object.is_some() && old.is_none();
+            let creates = Operation::of(request, object, old) == Operation::Create;
             if !creates || !request.resource.namespaced || request.resource.group == "authorization.k8s.io" {
                 return Ok(());
             }

@@ -95,6 +95,10 @@ fn check(
             (Some(new), Some(old)) => check_pod_status(node, new, old),
             _ => Ok(()),
         },
+        ("", "pods", Some("eviction")) => match find("pods", request.namespace(), name) {
+            Some(pod) if is_bound(&pod, node) => Ok(()),
+            _ => Err(format!("node {node} can only evict pods with spec.nodeName set to itself")),
+        },
         ("", "persistentvolumeclaims", Some("status")) => match (object, old) {
             (Some(new), Some(old)) => check_claim_status(node, new, old),
             _ => Ok(()),

@@ -36,12 +36,14 @@ impl Registry {
         if !generated {
             return self.create_named(request, object).await;
         }
+        let mut request = request.clone();
+        request.generated_name = true;
         let mut tried = 0;
         loop {
             let mut attempt = object.clone();
             meta::set_text(&mut attempt, "name", &generate_name(&prefix)?);
             tried += 1;
-            match self.create_named(request, attempt).await {
+            match self.create_named(&request, attempt).await {
                 Err(error) if is_already_exists(&error) && tried < GENERATED_NAMES_MAX => {
                     tracing::debug!(resource = resource.plural, prefix, "generated name is taken");
                 }

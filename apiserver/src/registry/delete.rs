@@ -107,6 +107,31 @@ impl DeleteOptions {
         };
         Ok(options)
     }
+
+    /// As a `DeleteOptions` has it, without kind.
+    fn to_value(&self) -> Value {
+        let mut value = json!({});
+        if let Some(seconds) = self.grace_period_seconds {
+            value["gracePeriodSeconds"] = seconds.into();
+        }
+        for (field, wanted) in [("uid", &self.uid), ("resourceVersion", &self.resource_version)] {
+            if let Some(wanted) = wanted {
+                value["preconditions"][field] = wanted.as_str().into();
+            }
+        }
+        if let Some(propagation) = self.propagation {
+            value["propagationPolicy"] = match propagation {
+                Propagation::Background => "Background",
+                Propagation::Foreground => "Foreground",
+                Propagation::Orphan => "Orphan",
+            }
+            .into();
+        }
+        if self.dry_run {
+            value["dryRun"] = json!(["All"]);
+        }
+        value
+    }
 }
 
 /// The result of a deletion.
@@ -233,6 +258,10 @@ impl Registry {
         request: &RequestInfo,
         options: &DeleteOptions,
     ) -> Result<Deleted, ApiError> {
+        let mut request = request.clone();
+        request.dry_run |= options.dry_run;
+        request.delete_options = options.to_value();
+        let request = &request;
         let resource = request.resource;
         let (namespace, name) = (request.namespace(), request.name());
         let strategy = strategy::for_resource(resource);

@@ -119,21 +119,26 @@ impl Registry {
         old: Option<&Value>,
     ) -> Result<(), ApiError> {
         match self.admission.get() {
-            Some(admission) => admission.mutate(request, object, old).await,
-            None => Ok(()),
+            Some(admission) if !request.admitted => admission.mutate(request, object, old).await,
+            _ => Ok(()),
         }
     }
 
-    /// Asks the validating part of the admission chain, also for requests that store nothing.
-    pub(crate) async fn admit_validating(
+    /// Asks both parts of the admission chain about what is answered without being stored, or about the options of a stream.
+    pub(crate) async fn admit(&self, request: &RequestInfo, object: &mut Value) -> Result<(), ApiError> {
+        self.admit_mutating(request, object, None).await?;
+        self.admit_validating(request, Some(object), None).await
+    }
+
+    async fn admit_validating(
         &self,
         request: &RequestInfo,
         object: Option<&Value>,
         old: Option<&Value>,
     ) -> Result<(), ApiError> {
         match self.admission.get() {
-            Some(admission) => admission.validate(request, object, old).await,
-            None => Ok(()),
+            Some(admission) if !request.admitted => admission.validate(request, object, old).await,
+            _ => Ok(()),
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use serde_json::Value;
 
 use coracle_api::resource::{Resource, Subresource};
 
@@ -94,6 +95,12 @@ pub struct RequestInfo {
     pub user: UserInfo,
     /// Nothing is to be stored (`dryRun=All`).
     pub dry_run: bool,
+    /// The name of the object to be made comes from its `generateName`.
+    pub generated_name: bool,
+    /// What a deletion asks for, as its `DeleteOptions` has it; null for all else.
+    pub delete_options: Value,
+    /// Part of a request that admission has let pass already: it is not asked again.
+    pub admitted: bool,
     /// Who owns the fields set; never empty for writes.
     pub field_manager: String,
     /// What to do about unknown fields.
@@ -160,6 +167,9 @@ impl RequestInfo {
                 ..UserInfo::default()
             },
             dry_run: false,
+            generated_name: false,
+            delete_options: Value::Null,
+            admitted: false,
             field_manager: "kube-apiserver".into(),
             field_validation: FieldValidation::Ignore,
             query: Query::default(),

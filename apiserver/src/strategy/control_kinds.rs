@@ -7,7 +7,6 @@ use serde_json::Value;
 
 use super::standard::{Generation, Standard, Status, standard};
 
-const NO_WEBHOOKS: &str = "this server does not call admission webhooks yet: the configuration has no effect";
 const NO_POLICIES: &str = "this server does not evaluate admission policies yet: the policy has no effect";
 const NO_FLOW_CONTROL: &str = "this server does not order requests by priority yet: the object has no effect";
 const NO_AGGREGATION: &str =
@@ -15,7 +14,6 @@ const NO_AGGREGATION: &str =
 
 /// `validatingwebhookconfigurations.admissionregistration.k8s.io`.
 pub(super) static VALIDATING_WEBHOOKS: Standard = Standard {
-    warning: Some(NO_WEBHOOKS),
     default: webhook::default_validating,
     generation: Generation::Of("webhooks"),
     unconditional_update: false,
@@ -23,7 +21,6 @@ pub(super) static VALIDATING_WEBHOOKS: Standard = Standard {
 };
 /// `mutatingwebhookconfigurations.admissionregistration.k8s.io`.
 pub(super) static MUTATING_WEBHOOKS: Standard = Standard {
-    warning: Some(NO_WEBHOOKS),
     default: webhook::default_mutating,
     generation: Generation::Of("webhooks"),
     unconditional_update: false,

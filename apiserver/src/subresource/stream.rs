@@ -2,6 +2,7 @@
 //! What the bytes mean (SPDY or WebSocket frames) is between client and kubelet.
 
 use bytes::Bytes;
+use coracle_api::kinds::access::{boolean, items, text};
 use coracle_api::meta::get;
 use coracle_api::status::ApiError;
 use http::header::{CONNECTION, UPGRADE};
@@ -9,13 +10,13 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{container, kubelet};
 use crate::server::app::App;
 use crate::server::body::{self, Response};
-use crate::server::request_info::{Query, RequestInfo};
+use crate::server::request_info::RequestInfo;
 
 /// Headers that the kubelet needs; credentials stay here.
 const PASSED_ON: &[&str] = &[
@@ -40,7 +41,9 @@ pub async fn handle(
 ) -> Result<Response, ApiError> {
     let action = info.subresource().unwrap_or_default();
     let pod = app.registry.read(info.resource, info.namespace(), info.name()).await?;
-    let uri = kubelet_uri(&pod, info.namespace(), info.name(), action, &info.query)?;
+    let mut options = options(info, action);
+    app.registry.admit(info, &mut options).await?;
+    let uri = kubelet_uri(&pod, info.namespace(), info.name(), action, &options)?;
     let node = get(&pod, &["spec", "nodeName"]).and_then(Value::as_str).unwrap_or_default();
     if node.is_empty() {
         return Err(ApiError::bad_request(format!("pod {} does not have a host assigned", info.name())));
@@ -100,44 +103,72 @@ async fn copy(
     }
 }
 
+/// The options of the stream, as admission sees and may change them: from the query.
+fn options(info: &RequestInfo, action: &str) -> Value {
+    let query = &info.query;
+    let kind = info.subresource.map_or("", |part| part.kind);
+    let mut options = json!({"kind": kind, "apiVersion": "v1"});
+    if action == "portforward" {
+        let ports =
+            query.all("ports").flat_map(|ports| ports.split(',')).filter_map(|port| port.parse::<i64>().ok());
+        let ports: Vec<i64> = ports.collect();
+        if !ports.is_empty() {
+            options["ports"] = json!(ports);
+        }
+        return options;
+    }
+    for parameter in ["stdin", "stdout", "stderr", "tty"] {
+        // Without the parameter attach and exec give stdout and stderr.
+        let by_default = matches!(parameter, "stdout" | "stderr") && query.get(parameter).is_none();
+        if by_default || query.flag(parameter) {
+            options[parameter] = true.into();
+        }
+    }
+    if let Some(container) = query.get("container").filter(|container| !container.is_empty()) {
+        options["container"] = container.into();
+    }
+    let command: Vec<&str> = query.all("command").collect();
+    if action == "exec" && !command.is_empty() {
+        options["command"] = json!(command);
+    }
+    options
+}
+
 /// Path and query for the kubelet. Pure.
 fn kubelet_uri(
     pod: &Value,
     namespace: &str,
     name: &str,
     action: &str,
-    query: &Query,
+    options: &Value,
 ) -> Result<String, ApiError> {
     let mut out = url::form_urlencoded::Serializer::new(String::new());
     let path = if action == "portforward" {
-        let ports: Vec<&str> = query.all("ports").collect();
+        let ports: Vec<String> = items(options, "ports").iter().map(Value::to_string).collect();
         if !ports.is_empty() {
             out.append_pair("port", &ports.join(","));
         }
         format!("/portForward/{namespace}/{name}")
     } else {
-        let container = container::choose(pod, name, query.get("container").unwrap_or_default())?;
-        // Without the parameter attach and exec give stdout and stderr.
-        let given = |parameter: &str| query.get(parameter).is_some();
-        let wants = |parameter: &str| query.flag(parameter) || (parameter != "stdin" && !given(parameter));
+        let container = container::choose(pod, name, text(options, "container"))?;
         let streams = [("stdin", "input"), ("stdout", "output"), ("stderr", "error")];
-        if !streams.iter().any(|(parameter, _)| wants(parameter)) {
+        if !streams.iter().any(|(parameter, _)| boolean(options, parameter)) {
             return Err(ApiError::bad_request("you must specify at least 1 of stdin, stdout, stderr"));
         }
         for (parameter, theirs) in streams {
-            if wants(parameter) {
+            if boolean(options, parameter) {
                 out.append_pair(theirs, "1");
             }
         }
-        if query.flag("tty") {
+        if boolean(options, "tty") {
             out.append_pair("tty", "1");
         }
         if action == "exec" {
-            let mut command = query.all("command").peekable();
-            if command.peek().is_none() {
+            let command = items(options, "command");
+            if command.is_empty() {
                 return Err(ApiError::bad_request("you must specify at least one command for the container"));
             }
-            for argument in command {
+            for argument in command.iter().filter_map(Value::as_str) {
                 out.append_pair("command", argument);
             }
         }
@@ -150,11 +181,14 @@ fn kubelet_uri(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::server::request_info::{Query, Verb};
 
     fn uri(action: &str, query: &str) -> Result<String, ApiError> {
+        let pods = coracle_api::resource::lookup("", "v1", "pods").expect("in the table");
+        let mut info = RequestInfo::internal(Verb::Create, pods, Some("ns"), Some("x"));
+        info.query = Query::parse(Some(query));
         let pod = json!({"metadata": {}, "spec": {"containers": [{"name": "a"}]}});
-        kubelet_uri(&pod, "ns", "x", action, &Query::parse(Some(query)))
+        kubelet_uri(&pod, "ns", "x", action, &options(&info, action))
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub async fn issue(app: &App, info: &RequestInfo, mut request: Value) -> Result<
             )));
         }
     }
-    app.registry.admit_validating(info, Some(&request), None).await?;
+    app.registry.admit(info, &mut request).await?;
     let seconds = expiration_seconds(&request)?;
     let mut audiences: Vec<String> = get(&request, &["spec", "audiences"])
         .and_then(Value::as_array)

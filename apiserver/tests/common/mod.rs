@@ -1,6 +1,8 @@
 //! A real etcd and servers in this process for tests, on loopback, gone at the end; and a small HTTPS client.
 #![allow(dead_code)]
 
+pub mod extension;
+
 use std::net::TcpListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -108,9 +110,13 @@ impl Pki {
     }
 
     pub fn issue(&self, file: &str, name: &str, groups: &[&str]) -> (PathBuf, PathBuf) {
+        self.issue_for(file, name, groups, &["localhost", "127.0.0.1"])
+    }
+
+    pub fn issue_for(&self, file: &str, name: &str, groups: &[&str], hosts: &[&str]) -> (PathBuf, PathBuf) {
         let key = rcgen::KeyPair::generate().expect("key");
-        let mut params =
-            rcgen::CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).expect("params");
+        let hosts = hosts.iter().map(|host| (*host).to_owned()).collect::<Vec<_>>();
+        let mut params = rcgen::CertificateParams::new(hosts).expect("params");
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
         for group in groups {
             params.distinguished_name.push(rcgen::DnType::OrganizationName, *group);

@@ -1,0 +1,131 @@
+//! Admission webhooks: what MutatingWebhookConfigurations and ValidatingWebhookConfigurations say is asked of the servers they name. One call and what
+//! becomes of its failure are here; who is called in which order is in `mutating` and `validating`.
+
+mod configuration;
+mod mutating;
+mod review;
+mod validating;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use coracle_api::resource::Resource;
+use coracle_api::status::ApiError;
+use serde_json::Value;
+
+use super::matching::{self, Attributes};
+use crate::extension::client::Clients;
+use crate::registry::Registry;
+use crate::server::request_info::RequestInfo;
+use crate::subresource::scale;
+use configuration::{Configurations, Webhook};
+pub use mutating::Reinvocation;
+use review::Verdict;
+
+/// One kind of webhook: those that change objects, or those that check them.
+pub struct Webhooks {
+    registry: Arc<Registry>,
+    clients: Arc<Clients>,
+    configurations: Configurations,
+}
+
+/// Why a webhook did not say yes.
+enum Refused {
+    /// It could not be asked, or its answer makes no sense: the failure policy says what that means.
+    Unanswered(String),
+    /// It said no, or the request must not be sent to it.
+    Denied(ApiError),
+}
+
+impl Webhooks {
+    /// Those of MutatingWebhookConfigurations.
+    pub fn mutating(registry: Arc<Registry>, clients: Arc<Clients>) -> Self {
+        Self { registry, clients, configurations: Configurations::of("mutatingwebhookconfigurations") }
+    }
+
+    /// Those of ValidatingWebhookConfigurations.
+    pub fn validating(registry: Arc<Registry>, clients: Arc<Clients>) -> Self {
+        Self { registry, clients, configurations: Configurations::of("validatingwebhookconfigurations") }
+    }
+
+    /// The webhooks there are, in the order of their configurations' names.
+    async fn hooks(&self, attributes: &Attributes<'_>) -> Result<Arc<[Webhook]>, ApiError> {
+        if attributes.is_exempt() {
+            return Ok(Arc::from([]));
+        }
+        if !self.registry.cache.is_started() && self.registry.cache.wait_for(0).await.is_err() {
+            let text = "not yet ready to handle request";
+            let resource = attributes.request.resource.group_resource();
+            return Err(ApiError::forbidden(resource, attributes.name(), text));
+        }
+        Ok(self.configurations.current(&self.registry.cache))
+    }
+
+    /// Asks one webhook about the write, whose objects are in the version that the webhook knows.
+    async fn ask(
+        &self,
+        hook: &Webhook,
+        attributes: &Attributes<'_>,
+        known_as: &'static Resource,
+        objects: [Option<&Value>; 2],
+        mutating: bool,
+    ) -> Result<Verdict, Refused> {
+        if attributes.request.dry_run && !hook.dry_run {
+            let text = format!("admission webhook {:?} does not support dry run", hook.name);
+            return Err(Refused::Denied(ApiError::bad_request(text)));
+        }
+        let Some(version) = hook.review_version else {
+            let text = "could not create admission objects: webhook does not accept known AdmissionReview versions (v1, v1beta1)";
+            return Err(Refused::Unanswered(text.to_owned()));
+        };
+        let endpoint = hook
+            .endpoint
+            .as_ref()
+            .map_err(|error| Refused::Unanswered(format!("could not get REST client: {error}")))?;
+        let uid = uuid::Uuid::new_v4().to_string();
+        let review = review::review(version, &uid, attributes, known_as, objects);
+        let body = serde_json::to_vec(&review).map_err(|error| Refused::Denied(ApiError::internal(error)))?;
+        let answer = self
+            .clients
+            .post(endpoint, Bytes::from(body), hook.timeout)
+            .await
+            .map_err(|error| Refused::Unanswered(format!("failed to call webhook: {error}")))?;
+        let verdict = review::verdict(version, &uid, mutating, &answer).map_err(Refused::Unanswered)?;
+        for warning in &verdict.warnings {
+            attributes.request.warnings.add(warning.as_str());
+        }
+        match &verdict.denied {
+            Some(status) => Err(Refused::Denied(review::denial(&hook.name, status))),
+            None => Ok(verdict),
+        }
+    }
+}
+
+/// What becomes of a webhook's failure to say yes: nothing if it may fail.
+fn settle(hook: &Webhook, refused: Refused) -> Result<(), ApiError> {
+    match refused {
+        Refused::Denied(error) => Err(error),
+        Refused::Unanswered(reason) => {
+            let text = format!("failed calling webhook {:?}: {reason}", hook.name);
+            tracing::warn!(webhook = hook.name, reason, ignored = hook.may_fail, "a webhook did not answer");
+            if hook.may_fail { Ok(()) } else { Err(ApiError::internal(text)) }
+        }
+    }
+}
+
+fn is_scale(request: &RequestInfo) -> bool {
+    request.subresource() == Some("scale")
+}
+
+/// An object of the request as a webhook that knows `known_as` sees it.
+fn shown(object: &Value, request: &RequestInfo, known_as: &'static Resource) -> Value {
+    if is_scale(request) {
+        return scale::scale_of(object, request.resource);
+    }
+    let mut object = matching::in_version(object, request, known_as);
+    if request.generated_name && object.get("metadata").is_some_and(|metadata| metadata["uid"].is_null()) {
+        // Not generated yet, as far as anyone outside is to know.
+        coracle_api::meta::remove(&mut object, "name");
+    }
+    object
+}

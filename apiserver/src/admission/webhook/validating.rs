@@ -1,0 +1,39 @@
+//! Webhooks that check objects: all at once.
+
+use coracle_api::status::ApiError;
+use futures::future::join_all;
+use serde_json::Value;
+
+use super::{Webhooks, settle, shown};
+use crate::admission::matching::Attributes;
+use crate::server::request_info::RequestInfo;
+
+impl Webhooks {
+    /// Asks all webhooks that are meant.
+    ///
+    /// # Errors
+    /// One said no, or could not be asked and may not fail.
+    pub async fn validate(
+        &self,
+        request: &RequestInfo,
+        object: Option<&Value>,
+        old: Option<&Value>,
+    ) -> Result<(), ApiError> {
+        let attributes = Attributes::new(request, object, old);
+        let hooks = self.hooks(&attributes).await?;
+        let mut meant = Vec::new();
+        for hook in hooks.iter() {
+            if let Some(known_as) = self.means(hook, &attributes).await? {
+                meant.push((hook, known_as));
+            }
+        }
+        let asked = meant.into_iter().map(|(hook, known_as)| async move {
+            let [new, old] = [object, old].map(|one| one.map(|object| shown(object, request, known_as)));
+            match self.ask(hook, &attributes, known_as, [new.as_ref(), old.as_ref()], false).await {
+                Ok(_) => Ok(()),
+                Err(refused) => settle(hook, refused),
+            }
+        });
+        join_all(asked).await.into_iter().collect()
+    }
+}

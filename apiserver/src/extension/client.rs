@@ -1,0 +1,187 @@
+//! The HTTPS client for extension servers: connections are kept and used again, one pool an endpoint. Answers are bounded in time and, where they are
+//! read whole, in size.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use parking_lot::Mutex;
+
+use super::connect::Connector;
+use super::tls::Trust;
+use super::{Endpoint, Target};
+use crate::registry::Registry;
+use crate::server::body::Body;
+
+/// Clients kept; when there are more, all are made anew.
+const CLIENTS_MAX: usize = 200;
+const IDLE_PER_CLIENT_MAX: usize = 16;
+const IDLE_MAX: Duration = Duration::from_secs(90);
+/// The largest answer that is read whole.
+pub const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+type Pooled = Client<Connector, Body>;
+
+/// The clients of all extension servers.
+pub struct Clients {
+    registry: Arc<Registry>,
+    /// Certificate and key to show, where asked for.
+    identity: Option<(PathBuf, PathBuf)>,
+    kept: Mutex<HashMap<(Target, Trust), Pooled>>,
+}
+
+impl Clients {
+    /// Clients that show a certificate, or none. Its files are read when an endpoint is first called.
+    pub fn new(registry: Arc<Registry>, identity: Option<(PathBuf, PathBuf)>) -> Self {
+        Self { registry, identity, kept: Mutex::default() }
+    }
+
+    fn of(&self, endpoint: &Endpoint) -> Result<Pooled, String> {
+        let key = (endpoint.target.clone(), endpoint.trust.clone());
+        if let Some(client) = self.kept.lock().get(&key) {
+            return Ok(client.clone());
+        }
+        let identity = self.identity.as_ref().map(|(cert, key)| (cert.as_path(), key.as_path()));
+        let connector = Connector {
+            registry: Arc::clone(&self.registry),
+            target: endpoint.target.clone(),
+            config: endpoint.trust.client(identity)?,
+        };
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_MAX)
+            .pool_max_idle_per_host(IDLE_PER_CLIENT_MAX)
+            .build(connector);
+        let mut kept = self.kept.lock();
+        if kept.len() >= CLIENTS_MAX {
+            kept.clear();
+        }
+        kept.insert(key, client.clone());
+        Ok(client)
+    }
+
+    /// Forgets all connections: the certificate to show has changed, say.
+    pub fn forget(&self) {
+        self.kept.lock().clear();
+    }
+
+    /// Sends a request, whose URI is a path, and waits for the head of the answer.
+    ///
+    /// # Errors
+    /// Why there is none, in upstream's words without what was asked.
+    pub async fn send(
+        &self,
+        endpoint: &Endpoint,
+        mut request: Request<Body>,
+    ) -> Result<Response<Incoming>, String> {
+        let client = self.of(endpoint)?;
+        *request.uri_mut() =
+            format!("https://{}{}", endpoint.authority, request.uri()).parse().map_err(|_| {
+                format!("{:?} is no URL", format_args!("https://{}{}", endpoint.authority, request.uri()))
+            })?;
+        client.request(request).await.map_err(|error| innermost(&error))
+    }
+
+    /// Posts JSON to the endpoint's own path and reads the answer, all within `patience`.
+    ///
+    /// # Errors
+    /// Why there is no good answer, in upstream's words.
+    pub async fn post(&self, endpoint: &Endpoint, body: Bytes, patience: Duration) -> Result<Bytes, String> {
+        let path = format!("{}?timeout={}s", endpoint.path, patience.as_secs().max(1));
+        let url = format!("https://{}{path}", endpoint.authority);
+        let request = Request::post(path)
+            .header(CONTENT_TYPE, "application/json")
+            .header(ACCEPT, "application/json, */*")
+            .header(USER_AGENT, concat!("kube-apiserver/", env!("CARGO_PKG_VERSION")))
+            .body(Full::new(body).map_err(|never| match never {}).boxed_unsync())
+            .map_err(|error| error.to_string())?;
+        let asked = async {
+            let answer =
+                self.send(endpoint, request).await.map_err(|error| format!("Post {url:?}: {error}"))?;
+            let status = answer.status();
+            let bytes = read(answer.into_body()).await?;
+            if status.is_success() { Ok(bytes) } else { Err(refusal(status, &bytes)) }
+        };
+        match tokio::time::timeout(patience, asked).await {
+            Ok(answer) => answer,
+            Err(_) => Err(format!("Post {url:?}: context deadline exceeded")),
+        }
+    }
+}
+
+/// Reads an answer whole.
+///
+/// # Errors
+/// It breaks off or is too large.
+pub async fn read(body: Incoming) -> Result<Bytes, String> {
+    match Limited::new(body, ANSWER_BYTES_MAX).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Err(format!("the answer is larger than {ANSWER_BYTES_MAX} bytes"))
+        }
+        Err(error) => Err(format!("unexpected error when reading response body: {error}")),
+    }
+}
+
+/// What clients of the API call an answer that is none of success. Pure.
+fn refusal(status: StatusCode, body: &[u8]) -> String {
+    const TEXT_MAX: usize = 2048;
+    if let Ok(answer) = serde_json::from_slice::<serde_json::Value>(body)
+        && answer["kind"] == "Status"
+        && let Some(message) = answer["message"].as_str().filter(|message| !message.is_empty())
+    {
+        return message.to_owned();
+    }
+    let text = String::from_utf8_lossy(&body[..body.len().min(TEXT_MAX)]).trim().to_owned();
+    match status.as_u16() {
+        400 => "the server rejected our request for an unknown reason".to_owned(),
+        401 => "the server has asked for the client to provide credentials".to_owned(),
+        403 => text,
+        404 => "the server could not find the requested resource".to_owned(),
+        405 => "the server does not allow this method on the requested resource".to_owned(),
+        406 => "the server was unable to respond with a content type that the client supports".to_owned(),
+        409 => "the server reported a conflict".to_owned(),
+        415 => "the server was not able to decode the body".to_owned(),
+        422 => "the server rejected our request due to an error in our request".to_owned(),
+        429 => "the server has received too many requests and has asked us to try again later".to_owned(),
+        503 => "the server is currently unable to handle the request".to_owned(),
+        504 => "the server was unable to return a response in the time allotted, but may still be processing the request"
+            .to_owned(),
+        500.. => format!("an error on the server ({text:?}) has prevented the request from succeeding"),
+        code => format!("the server responded with the status code {code} but did not return more information"),
+    }
+}
+
+/// The cause at the end of an error's chain.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut at = error;
+    while let Some(source) = at.source() {
+        at = source;
+    }
+    if at.to_string().is_empty() { error.to_string() } else { at.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_have_upstreams_words() {
+        let text =
+            |code: u16, body: &str| refusal(StatusCode::from_u16(code).expect("a code"), body.as_bytes());
+        assert_eq!(text(404, "x"), "the server could not find the requested resource");
+        assert_eq!(
+            text(500, "oh\n"),
+            "an error on the server (\"oh\") has prevented the request from succeeding"
+        );
+        assert_eq!(text(500, r#"{"kind":"Status","message":"no"}"#), "no");
+    }
+}

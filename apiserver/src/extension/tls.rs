@@ -1,0 +1,204 @@
+//! Which certificates of an extension server count, and upstream's words for those that do not.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use component_base::tls;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+/// Which certificates of an extension server count.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Trust {
+    /// Those of the authorities that the system trusts.
+    System,
+    /// Those of these authorities, DER.
+    Authorities(Vec<Vec<u8>>),
+    /// All.
+    Anyone,
+}
+
+impl Trust {
+    /// By a `caBundle`: PEM in base64. Without one the system decides.
+    ///
+    /// # Errors
+    /// There is no certificate in it.
+    pub fn of_bundle(bundle: &str) -> Result<Self, String> {
+        if bundle.is_empty() {
+            return Ok(Self::System);
+        }
+        let unreadable = || "unable to load root certificates: unable to parse bytes as PEM block".to_owned();
+        let pem = STANDARD.decode(bundle).map_err(|_| unreadable())?;
+        let authorities: Vec<Vec<u8>> =
+            CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok).map(|cert| cert.to_vec()).collect();
+        if authorities.is_empty() { Err(unreadable()) } else { Ok(Self::Authorities(authorities)) }
+    }
+
+    /// The TLS side of a client. HTTP/1.1, so that requests spread over the servers behind one address.
+    ///
+    /// # Errors
+    /// The identity's files cannot be used, or no authority can.
+    pub fn client(&self, identity: Option<(&Path, &Path)>) -> Result<Arc<ClientConfig>, String> {
+        let base = tls::client_config(None, identity, &["http/1.1"]).map_err(|error| error.to_string())?;
+        let mut config = (*base).clone();
+        let provider = Arc::clone(config.crypto_provider());
+        let verifier: Arc<dyn ServerCertVerifier> = match self {
+            Self::Anyone => Arc::new(Anyone(provider)),
+            Self::System => authorities(system_roots()?)?,
+            Self::Authorities(list) => {
+                let (mut roots, mut pinned) = (RootCertStore::empty(), Vec::new());
+                for der in list {
+                    let cert = CertificateDer::from(der.clone());
+                    // One that is no authority may still be the server's own.
+                    let _ = roots.add(cert.clone());
+                    pinned.push(cert);
+                }
+                Arc::new(Authorities { inner: authorities(roots)?, pinned })
+            }
+        };
+        config.dangerous().set_certificate_verifier(verifier);
+        Ok(Arc::new(config))
+    }
+}
+
+fn authorities(roots: RootCertStore) -> Result<Arc<WebPkiServerVerifier>, String> {
+    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::new(ring::default_provider()))
+        .build()
+        .map_err(|error| format!("unable to load root certificates: {error}"))
+}
+
+fn system_roots() -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() { Err("the system trusts no certificate authority".to_owned()) } else { Ok(roots) }
+}
+
+/// Certificates of some authorities, and those that are in the list themselves: a server that signs its own certificate is listed as its authority.
+#[derive(Debug)]
+struct Authorities {
+    inner: Arc<WebPkiServerVerifier>,
+    pinned: Vec<CertificateDer<'static>>,
+}
+
+impl Authorities {
+    fn verify_pinned(
+        &self,
+        cert: &CertificateDer<'_>,
+        name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let subject = tls::subject(cert).map_err(|error| rustls::Error::General(error.to_string()))?;
+        if subject.not_after < i64::try_from(now.as_secs()).unwrap_or(i64::MAX) {
+            return Err(CertificateError::Expired.into());
+        }
+        rustls::client::verify_server_name(&ParsedCertificate::try_from(cert)?, name)?;
+        Ok(ServerCertVerified::assertion())
+    }
+}
+
+impl ServerCertVerifier for Authorities {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if self.pinned.iter().any(|pinned| pinned == end_entity) {
+            return self.verify_pinned(end_entity, server_name, now);
+        }
+        self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+/// Takes every certificate: what happens where verification is switched off.
+#[derive(Debug)]
+pub struct Anyone(pub Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// What a failed handshake is called. Pure.
+pub fn failure(error: &std::io::Error, server_name: &str) -> String {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let about = match inner {
+        Some(rustls::Error::InvalidCertificate(error)) => match error {
+            CertificateError::UnknownIssuer => "certificate signed by unknown authority".to_owned(),
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                "certificate has expired or is not yet valid".to_owned()
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "certificate has expired or is not yet valid".to_owned()
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                format!("certificate is not valid for any names, but wanted to match {server_name}")
+            }
+            other => other.to_string(),
+        },
+        Some(other) => return format!("tls: {other}"),
+        None => return error.to_string(),
+    };
+    format!("tls: failed to verify certificate: x509: {about}")
+}
