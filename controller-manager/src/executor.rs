@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use controller_manager_core::action::{Action, Propagation, ResourceId, Target};
+use controller_manager_core::object_meta::preconditions;
 use coracle_client::config::{CALL_DEADLINE, is_conflict, is_not_found, within};
 use coracle_client::event_recorder::{EventKind, EventRecorder};
 use http::{Method, Request};
@@ -144,7 +145,7 @@ impl Executor {
                 return self.create(resource, namespace, object).await.map(|_| ());
             }
             Action::Patch { target, subresource, patch } if is_update_only(target, subresource) => {
-                self.update(target, subresource, patch).await
+                self.update(target, subresource, patch).await.map(|_| IgnoredAny)
             }
             Action::Patch { target, subresource, patch } => {
                 let path = target_path(target, subresource);
@@ -189,16 +190,35 @@ impl Executor {
         }
     }
 
-    /// Sends all of an object.
+    /// Sends all of an object; the metadata it has then.
     pub async fn replace(
         &self,
         target: &Target,
         subresource: &str,
         object: &Value,
-    ) -> Result<IgnoredAny, kube::Error> {
+    ) -> Result<ObjectMeta, kube::Error> {
         let body = body(&target.resource, object);
         let path = target_path(target, subresource);
-        self.call(Method::PUT, &path, "application/json", METADATA_OBJECT, body).await
+        let answer: Answer = self.call(Method::PUT, &path, "application/json", METADATA_OBJECT, body).await?;
+        Ok(answer.metadata)
+    }
+
+    /// Takes one finalizer from the object, whatever else has been changed about it. One that is gone needs no change.
+    pub async fn remove_finalizer(
+        &self,
+        target: &Target,
+        seen: &ObjectMeta,
+        finalizer: &str,
+    ) -> Result<(), kube::Error> {
+        let mut patch = json!({ "metadata": preconditions(seen, false) });
+        patch["metadata"]["$deleteFromPrimitiveList/finalizers"] = json!([finalizer]);
+        let path = target_path(target, "");
+        let kind = "application/strategic-merge-patch+json";
+        let body = patch.to_string().into_bytes();
+        match self.call::<IgnoredAny>(Method::PATCH, &path, kind, METADATA_OBJECT, body).await {
+            Err(error) if is_not_found(&error) => Ok(()),
+            result => result.map(|_| ()),
+        }
     }
 
     /// Patches by reading and sending all of an object. The version read is a precondition, unless the patch states another.
@@ -207,7 +227,7 @@ impl Executor {
         target: &Target,
         subresource: &str,
         patch: &Value,
-    ) -> Result<IgnoredAny, kube::Error> {
+    ) -> Result<ObjectMeta, kube::Error> {
         let mut object = self.get(target).await?;
         json_patch::merge(&mut object, patch);
         self.replace(target, subresource, &object).await

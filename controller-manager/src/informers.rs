@@ -5,9 +5,11 @@ use controller_manager_core::object_meta::controller;
 use coracle_client::informer::Informer;
 use coracle_client::store::{Index, index_by_namespace, index_by_node, index_by_owner_uid};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Container, Endpoints, Namespace, Node, Pod, PodSpec, Service, ServiceAccount,
+    ConfigMap, Container, ContainerState, ContainerStateTerminated, Endpoints, Namespace, Node, Pod, PodSpec,
+    Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Api, Client, Resource};
@@ -29,6 +31,8 @@ pub struct Informers {
     pub replica_sets: Informer<ReplicaSet>,
     /// All Deployments.
     pub deployments: Informer<Deployment>,
+    /// All Jobs.
+    pub jobs: Informer<Job>,
     /// All Services.
     pub services: Informer<Service>,
     /// All EndpointSlices.
@@ -72,6 +76,7 @@ impl Informers {
                 .index(orphans())
                 .start(shutdown),
             deployments: Informer::builder(Api::all(all())).index(index_by_namespace()).start(shutdown),
+            jobs: Informer::builder(Api::all(all())).index(index_by_namespace()).start(shutdown),
             services: Informer::builder(Api::all(all())).index(index_by_namespace()).start(shutdown),
             slices: Informer::builder(Api::all(all()))
                 .index(coracle_client::store::index_by_label(SLICES_OF, SERVICE_NAME))
@@ -117,10 +122,19 @@ fn trim_pod(pod: &mut Pod) {
         pod.spec = Some(kept);
     }
     if let Some(status) = &mut pod.status {
-        status.init_container_statuses = None;
         status.ephemeral_container_statuses = None;
-        for container in status.container_statuses.iter_mut().flatten() {
-            container.state = None;
+        let init = status.init_container_statuses.iter_mut().flatten();
+        for container in init.chain(status.container_statuses.iter_mut().flatten()) {
+            // How and when it ended: Jobs count and wait by it.
+            let ended = container.state.take().and_then(|state| state.terminated);
+            container.state = ended.map(|ended| ContainerState {
+                terminated: Some(ContainerStateTerminated {
+                    exit_code: ended.exit_code,
+                    finished_at: ended.finished_at,
+                    ..ContainerStateTerminated::default()
+                }),
+                ..ContainerState::default()
+            });
             container.last_state = None;
             container.resources = None;
             container.allocated_resources = None;

@@ -8,6 +8,7 @@ mod executor;
 mod identity;
 mod informers;
 mod options;
+mod pod_control;
 mod serving;
 mod settings;
 

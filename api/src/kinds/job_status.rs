@@ -255,9 +255,11 @@ fn transitions(change: &Change<'_>, path: &FieldPath, errors: &mut Vec<FieldErro
             "completionTime cannot be mutated",
         ));
     }
+    let resuming = change.had("Suspended") && !change.has("Suspended");
     if present(change.before, "startTime").is_some()
         && change.changed("startTime")
         && !boolean(change.spec, "suspend")
+        && !resuming
     {
         errors.push(field::required(
             path.child("startTime"),
@@ -310,6 +312,17 @@ mod tests {
                 "status.succeeded: Invalid value: 2: cannot decrease the succeeded counter",
                 "status.conditions: Invalid value: cannot disable the SuccessCriteriaMet=True condition",
             ]
+        );
+    }
+
+    #[test]
+    fn only_a_job_that_resumes_starts_anew() {
+        let running = |start: &str, suspended: &str| json!({"startTime": start, "conditions": [{"type": "Suspended", "status": suspended}]});
+        let (before, after) = ("2026-01-01T00:00:00Z", "2026-01-01T01:00:00Z");
+        assert_eq!(texts(running(after, "False"), running(before, "True")), Vec::<String>::new());
+        assert_eq!(
+            texts(running(after, "False"), running(before, "False")),
+            ["status.startTime: Required value: startTime cannot be removed for unsuspended job"]
         );
     }
 

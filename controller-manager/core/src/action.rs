@@ -64,6 +64,8 @@ pub const SERVICE_ACCOUNTS: ResourceId = ResourceId::known("", "ServiceAccount",
 pub const REPLICA_SETS: ResourceId = ResourceId::known("apps", "ReplicaSet", "replicasets", true);
 /// Deployments.
 pub const DEPLOYMENTS: ResourceId = ResourceId::known("apps", "Deployment", "deployments", true);
+/// Jobs.
+pub const JOBS: ResourceId = ResourceId::known("batch", "Job", "jobs", true);
 /// EndpointSlices.
 pub const ENDPOINT_SLICES: ResourceId =
     ResourceId::known("discovery.k8s.io", "EndpointSlice", "endpointslices", true);

@@ -34,15 +34,15 @@ impl Expectations {
         })
     }
 
-    /// This many objects are about to be created.
-    pub fn expect_creations(&mut self, key: &str, count: usize, now: Duration) {
-        let expected = Expected { creations: count, deletions: HashSet::new(), since: now };
-        self.by_key.insert(key.to_owned(), expected);
-    }
-
-    /// The objects with these uids are about to be deleted.
-    pub fn expect_deletions(&mut self, key: &str, uids: impl IntoIterator<Item = String>, now: Duration) {
-        let expected = Expected { creations: 0, deletions: uids.into_iter().collect(), since: now };
+    /// This many objects are about to be created, and those with these uids deleted.
+    pub fn expect(
+        &mut self,
+        key: &str,
+        creations: usize,
+        deletions: impl IntoIterator<Item = String>,
+        now: Duration,
+    ) {
+        let expected = Expected { creations, deletions: deletions.into_iter().collect(), since: now };
         self.by_key.insert(key.to_owned(), expected);
     }
 
@@ -78,14 +78,14 @@ mod tests {
     fn a_key_waits_for_all_it_asked_for_or_for_the_expiry() {
         let mut expectations = Expectations::new();
         assert!(expectations.satisfied("a", s(0)));
-        expectations.expect_creations("a", 2, s(0));
+        expectations.expect("a", 2, [], s(0));
         expectations.created("a", 1);
         assert!(!expectations.satisfied("a", s(1)));
         assert!(expectations.satisfied("a", s(301)), "expired");
         expectations.created("a", 1);
         assert!(expectations.satisfied("a", s(1)));
 
-        expectations.expect_deletions("a", ["u1".to_owned(), "u2".to_owned()], s(2));
+        expectations.expect("a", 0, ["u1".to_owned(), "u2".to_owned()], s(2));
         expectations.deleted("a", "u1");
         expectations.deleted("a", "u1");
         assert!(!expectations.satisfied("a", s(3)), "the same deletion seen twice counts once");

@@ -117,7 +117,7 @@ pub async fn run_slices(context: Context) {
                 let creations =
                     actions.iter().filter(|action| matches!(action, Action::Create { .. })).count();
                 if creations > 0 {
-                    expectations.lock().expect_creations(&key_text, creations, started.elapsed());
+                    expectations.lock().expect(&key_text, creations, [], started.elapsed());
                 } else if service.is_none() {
                     expectations.lock().forget(&key_text);
                 }

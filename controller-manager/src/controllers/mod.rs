@@ -4,6 +4,7 @@
 mod deployment;
 mod endpoints;
 mod garbage_collector;
+mod job;
 mod namespace;
 mod namespace_furniture;
 mod node_ipam;
@@ -11,6 +12,7 @@ mod node_lifecycle;
 mod pod_gc;
 mod replicaset;
 mod taint_eviction;
+mod ttl_after_finished;
 
 use controller_manager_core::action::{ResourceId, Target};
 use controller_manager_core::object_meta::{name, namespace as namespace_of};
@@ -44,6 +46,13 @@ macro_rules! controllers {
 controllers![
     ("deployment-controller", "deployment", "deployment-controller", deployment::run),
     ("replicaset-controller", "replicaset", "replicaset-controller", replicaset::run),
+    ("job-controller", "job", "job-controller", job::run),
+    (
+        "ttl-after-finished-controller",
+        "ttl-after-finished",
+        "ttl-after-finished-controller",
+        ttl_after_finished::run
+    ),
     ("endpointslice-controller", "endpointslice", "endpointslice-controller", endpoints::run_slices),
     ("endpoints-controller", "endpoint", "endpoint-controller", endpoints::run_legacy),
     ("namespace-controller", "namespace", "namespace-controller", namespace::run),
@@ -81,7 +90,7 @@ async fn still_there(
 }
 
 /// The server's text of an error, without our own words round it.
-fn message(error: &kube::Error) -> String {
+pub fn message(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.message.clone(),
         other => other.to_string(),

@@ -2,56 +2,43 @@
 
 use std::sync::Arc;
 
-use controller_manager_core::action::{Action, PODS, REPLICA_SETS, Target};
-use controller_manager_core::expectations::{EXPIRY, Expectations};
+use controller_manager_core::action::{PODS, REPLICA_SETS};
+use controller_manager_core::expectations::EXPIRY;
 use controller_manager_core::label_selector;
-use controller_manager_core::object_meta::{
-    Claim, claim, controller, name, namespace, object_reference, uid,
-};
+use controller_manager_core::object_meta::{Claim, claim, controller, namespace, object_reference, uid};
 use controller_manager_core::replicaset::status::{self, ReplicaFailure};
-use controller_manager_core::replicaset::{Scale, plan, pod_from_template, slow_start_batches};
+use controller_manager_core::replicaset::{Scale, plan, pod_from_template};
 use coracle_client::ObjectKey;
-use coracle_client::config::is_not_found;
 use coracle_client::controller::Outcome;
-use coracle_client::event_recorder::EventKind;
 use coracle_client::informer::Change;
-use coracle_client::store::controller_of_kind;
-use futures::stream::{self, StreamExt};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
-use parking_lot::Mutex;
-use tokio::time::Instant;
 
 use crate::context::{Context, outcome};
-use crate::executor::{Executor, body, is_namespace_terminating, retry_soon};
+use crate::executor::{Executor, body, retry_soon};
 use crate::informers::{Informers, ORPHANS};
+use crate::pod_control::{Owner, PodControl};
 
 const WORKERS: usize = 5;
-/// Pods being created or deleted at the same time for one set.
-const PODS_IN_FLIGHT: usize = 50;
 
 #[derive(Clone)]
 struct Shared {
     informers: Informers,
     executor: Executor,
-    expectations: Arc<Mutex<Expectations>>,
-    started: Instant,
+    pods: PodControl,
 }
 
 /// Runs until shutdown.
 pub async fn run(context: Context) {
-    let shared = Shared {
-        informers: context.informers.clone(),
-        executor: context.executor("replicaset-controller"),
-        expectations: Arc::default(),
-        started: Instant::now(),
-    };
-    let (for_pods, for_sets) = (shared.clone(), shared.expectations.clone());
+    let executor = context.executor("replicaset-controller");
+    let shared =
+        Shared { informers: context.informers.clone(), pods: PodControl::new(executor.clone()), executor };
+    let (for_pods, for_sets) = (shared.clone(), shared.pods.clone());
     context
         .controller("replicaset", WORKERS)
         .watch(&context.informers.replica_sets, move |change| {
             if change.is_deleted() {
-                for_sets.lock().forget(&change.key().to_string());
+                for_sets.forget(&change.key());
             }
             vec![change.key()]
         })
@@ -67,19 +54,7 @@ impl Shared {
     /// Tells the expectations what was seen, and which sets it concerns.
     fn pod_changed(&self, change: &Change<Pod>) -> Vec<ObjectKey> {
         let meta = &change.object().metadata;
-        let owner = controller_of_kind(meta, "ReplicaSet");
-        if let Some(owner) = &owner {
-            let mut expectations = self.expectations.lock();
-            let key = owner.to_string();
-            if change.is_deleted() || meta.deletion_timestamp.is_some() {
-                expectations.deleted(&key, uid(meta));
-            } else if change.old().is_none() {
-                expectations.created(&key, 1);
-            }
-        }
-        let before = change.old().and_then(|old| controller_of_kind(&old.metadata, "ReplicaSet"));
-        let mut keys: Vec<_> = owner.into_iter().chain(before).collect();
-        keys.dedup();
+        let mut keys = self.pods.observe(change, "ReplicaSet");
         if keys.is_empty() && controller(meta).is_none() && !change.is_deleted() {
             let sets = self.informers.replica_sets.store().indexed("namespace", namespace(meta));
             let fits = |set: &Arc<ReplicaSet>| {
@@ -94,10 +69,10 @@ impl Shared {
 
     async fn reconcile(&self, key: &ObjectKey) -> anyhow::Result<Outcome> {
         let Some(set) = self.informers.replica_sets.store().get(key) else {
-            self.expectations.lock().forget(&key.to_string());
+            self.pods.forget(key);
             return Ok(Outcome::Done);
         };
-        let satisfied = self.expectations.lock().satisfied(&key.to_string(), self.started.elapsed());
+        let satisfied = self.pods.satisfied(key);
         let owned = self.claim(&set).await?;
         let now = jiff::Timestamp::now();
         let (failure, error) = if satisfied {
@@ -160,99 +135,20 @@ impl Shared {
     }
 
     async fn create(&self, key: &ObjectKey, set: &ReplicaSet, count: usize) -> Result<(), kube::Error> {
-        let key_text = key.to_string();
-        self.expectations.lock().expect_creations(&key_text, count, self.started.elapsed());
-        let pods = PODS;
-        let pod = body(&pods, &pod_from_template(set));
-        let regarding = object_reference(&REPLICA_SETS, &set.metadata);
-        let mut tried = 0;
-        for size in slow_start_batches(count) {
-            let results: Vec<_> = stream::iter(0..size)
-                .map(|_| {
-                    let pod = pod.clone();
-                    self.executor.create_raw(&pods, &key.namespace, pod)
-                })
-                .buffer_unordered(PODS_IN_FLIGHT)
-                .collect()
-                .await;
-            tried += size;
-            let mut failure = None;
-            for result in results {
-                match result {
-                    Ok(pod) => self.executor.events().record(
-                        regarding.clone(),
-                        EventKind::Normal,
-                        "SuccessfulCreate",
-                        "Create",
-                        format!("Created pod: {}", name(&pod)),
-                    ),
-                    Err(error) => {
-                        self.expectations.lock().created(&key_text, 1);
-                        failure = Some(error);
-                    }
-                }
-            }
-            if let Some(error) = failure {
-                self.expectations.lock().created(&key_text, count - tried);
-                if is_namespace_terminating(&error) {
-                    return Ok(());
-                }
-                let message = format!("Error creating: {}", super::message(&error));
-                self.executor.events().record(
-                    regarding,
-                    EventKind::Warning,
-                    "FailedCreate",
-                    "Create",
-                    message,
-                );
-                return Err(error);
-            }
-        }
-        Ok(())
+        self.pods.expect(key, count, &[]);
+        let pod = body(&PODS, &pod_from_template(set));
+        let outcome = self.pods.create(&owner(key, set), vec![pod; count]).await;
+        outcome.error.map_or(Ok(()), Err)
     }
 
     async fn delete(&self, key: &ObjectKey, set: &ReplicaSet, pods: &[Arc<Pod>]) -> Result<(), kube::Error> {
-        let key_text = key.to_string();
-        let uids = pods.iter().map(|pod| uid(&pod.metadata).to_owned());
-        self.expectations.lock().expect_deletions(&key_text, uids, self.started.elapsed());
-        let results: Vec<_> = stream::iter(pods.to_vec())
-            .map(|pod| self.delete_one(key_text.clone(), pod))
-            .buffer_unordered(PODS_IN_FLIGHT)
-            .collect()
-            .await;
-        let regarding = object_reference(&REPLICA_SETS, &set.metadata);
-        let mut failure = None;
-        for result in results {
-            let (kind, reason, message) = match result {
-                Ok(pod) => (EventKind::Normal, "SuccessfulDelete", format!("Deleted pod: {pod}")),
-                Err(error) => {
-                    let message = format!("Error deleting: {}", super::message(&error));
-                    failure = Some(error);
-                    (EventKind::Warning, "FailedDelete", message)
-                }
-            };
-            self.executor.events().record(regarding.clone(), kind, reason, "Delete", message);
-        }
-        failure.map_or(Ok(()), Err)
+        self.pods.expect(key, 0, pods);
+        self.pods.delete(&owner(key, set), pods, None).await.error.map_or(Ok(()), Err)
     }
+}
 
-    async fn delete_one(&self, key: String, pod: Arc<Pod>) -> Result<String, kube::Error> {
-        let meta = &pod.metadata;
-        let action = Action::Delete {
-            target: Target::new(&PODS, namespace(meta), name(meta)),
-            uid: meta.uid.clone(),
-            resource_version: None,
-            propagation: None,
-            grace_seconds: None,
-        };
-        let result = self.executor.execute(&action).await;
-        if let Err(error) = &result
-            && !is_not_found(error)
-        {
-            self.expectations.lock().deleted(&key, uid(meta));
-        }
-        result.map(|()| name(meta).to_owned())
-    }
+fn owner<'a>(key: &'a ObjectKey, set: &ReplicaSet) -> Owner<'a> {
+    Owner { key, regarding: object_reference(&REPLICA_SETS, &set.metadata) }
 }
 
 fn failed(

@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::action::REPLICA_SETS;
 use crate::object_meta::{controller_reference, name};
 use crate::pod_state::is_active;
+use crate::pod_template;
 
 /// At most this many pods are created or deleted in one go.
 pub const BURST_REPLICAS: usize = 500;
@@ -49,22 +50,9 @@ pub fn plan(set: &ReplicaSet, owned: &[Arc<Pod>], related: &[Arc<Pod>], now: jif
 
 /// The pod to create, as often as needed: the server makes the name.
 pub fn pod_from_template(set: &ReplicaSet) -> Value {
-    let template = set.spec.as_ref().and_then(|spec| spec.template.as_ref());
-    let meta = template.and_then(|template| template.metadata.as_ref());
-    let mut metadata = json!({
-        "generateName": format!("{}-", name(&set.metadata)),
-        "ownerReferences": [controller_reference(&REPLICA_SETS, &set.metadata)],
-    });
-    for (field, value) in [
-        ("labels", json!(meta.and_then(|meta| meta.labels.as_ref()))),
-        ("annotations", json!(meta.and_then(|meta| meta.annotations.as_ref()))),
-        ("finalizers", json!(meta.and_then(|meta| meta.finalizers.as_ref()))),
-    ] {
-        if !value.is_null() {
-            metadata[field] = value;
-        }
-    }
-    json!({ "metadata": metadata, "spec": template.and_then(|template| template.spec.as_ref()) })
+    let template = set.spec.as_ref().and_then(|spec| spec.template.as_ref()).cloned().unwrap_or_default();
+    let prefix = format!("{}-", name(&set.metadata));
+    pod_template::pod_from_template(&template, &prefix, &controller_reference(&REPLICA_SETS, &set.metadata))
 }
 
 /// Sizes of the batches in which `count` creations are tried: 1, 2, 4, ... so that a request that always fails fails once
@@ -144,7 +132,7 @@ mod tests {
                 } else if expectations.satisfied("k", now)
                     && let Scale::Create(count) = plan(&set, &pods(seen), &[], jiff::Timestamp::UNIX_EPOCH)
                 {
-                    expectations.expect_creations("k", count, now);
+                    expectations.expect("k", count, [], now);
                     // Every third creation fails and is given back at once.
                     let failed = count / 3;
                     expectations.created("k", failed);

@@ -31,6 +31,16 @@ pub fn first_to_go(
     pods
 }
 
+/// The order in which active pods are dispensable, where neither crowding nor cost counts: the least advanced first.
+pub fn active_order(a: &Pod, b: &Pod) -> Ordering {
+    let mut order = node_name(b).is_empty().cmp(&node_name(a).is_empty());
+    order = order.then(phase_rank(a).cmp(&phase_rank(b)));
+    order = order.then(ready_since(a).is_some().cmp(&ready_since(b).is_some()));
+    order = order.then(ready_since(b).cmp(&ready_since(a)));
+    order = order.then(restarts_max(b).cmp(&restarts_max(a)));
+    order.then(created(&b.metadata).cmp(&created(&a.metadata)))
+}
+
 fn compare(a: &Pod, b: &Pod, on_node: &HashMap<&str, usize>, now: Timestamp) -> Ordering {
     let crowd = |pod: &Pod| on_node.get(node_name(pod)).copied().unwrap_or(0);
     let by = |a: Ordering, next: Ordering| a.then(next);

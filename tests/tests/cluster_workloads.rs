@@ -1,0 +1,166 @@
+//! The workload controllers end to end on hollow nodes. Hollow containers never end by themselves, so pods whose end matters
+//! are given to no scheduler, and the test says how they ended.
+
+use std::time::Duration;
+
+use coracle_tests::cluster::Cluster;
+use coracle_tests::wait::wait_for;
+use serde_json::{Value, json};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+fn get(cluster: &Cluster, what: &str) -> Value {
+    let text = cluster.kubectl(&format!("get {what} -o json")).ok();
+    serde_json::from_str(&text).expect("JSON")
+}
+
+/// Waits until `check` finds what it looks for in `kubectl get WHAT -o json`.
+fn until<T>(cluster: &Cluster, what: &str, wanted: &str, check: impl Fn(&Value) -> Option<T>) -> T {
+    wait_for(wanted, DEADLINE, || {
+        let text = cluster.kubectl(&format!("get {what} -o json")).result()?;
+        let seen: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        check(&seen).ok_or_else(|| {
+            let shown = if seen["kind"] == "List" { &seen } else { &seen["status"] };
+            shown.to_string()
+        })
+    })
+}
+
+fn items(list: &Value) -> &[Value] {
+    list["items"].as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+fn name(object: &Value) -> &str {
+    object["metadata"]["name"].as_str().unwrap_or_default()
+}
+
+fn names(list: &Value) -> Vec<String> {
+    let mut names: Vec<_> = items(list).iter().map(|object| name(object).to_owned()).collect();
+    names.sort();
+    names
+}
+
+fn condition_types(object: &Value) -> Vec<String> {
+    let all = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let holding = all.iter().filter(|condition| condition["status"] == "True");
+    holding.map(|condition| condition["type"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+fn has_condition(object: &Value, kind: &str, reason: &str) -> bool {
+    let all = object["status"]["conditions"].as_array();
+    all.into_iter().flatten().any(|condition| {
+        condition["type"] == kind && condition["status"] == "True" && condition["reason"] == reason
+    })
+}
+
+/// Plays the kubelet for a pod that no scheduler takes.
+fn end_pod(cluster: &Cluster, pod: &str, exit_code: i32) {
+    let phase = if exit_code == 0 { "Succeeded" } else { "Failed" };
+    let status = json!({ "status": { "phase": phase, "containerStatuses": [{
+        "name": "c", "image": "x", "imageID": "", "ready": false, "restartCount": 0,
+        "state": { "terminated": { "exitCode": exit_code, "reason": "Ended", "startedAt": "2020-01-01T00:00:00Z",
+            "finishedAt": "2020-01-01T00:00:01Z" } },
+    }] } });
+    cluster.kubectl(&format!("patch pod {pod} --subresource=status --type=merge -p '{status}'")).ok();
+}
+
+fn unscheduled_job(cluster: &Cluster, name: &str, spec: Value) {
+    let mut job =
+        json!({ "apiVersion": "batch/v1", "kind": "Job", "metadata": { "name": name }, "spec": spec });
+    job["spec"]["template"] = json!({ "spec": {
+        "restartPolicy": "Never", "schedulerName": "nobody", "containers": [{ "name": "c", "image": "x" }],
+    } });
+    cluster.kubectl_stdin("create -f -", &job.to_string()).ok();
+}
+
+fn active_pods(cluster: &Cluster, job: &str, count: usize) -> Vec<String> {
+    let what = format!("pods -l job-name={job} --field-selector=status.phase=Pending");
+    until(cluster, &what, "the Job's pods", |list| (items(list).len() == count).then(|| names(list)))
+}
+
+/// Whether the Job controller has counted the pod, or will never count it.
+fn is_free(pod: &Value) -> bool {
+    pod["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty)
+}
+
+fn event_reasons(cluster: &Cluster, about: &str) -> Vec<String> {
+    let events = get(cluster, &format!("events --field-selector=involvedObject.name={about}"));
+    items(&events).iter().map(|event| event["reason"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+fn jobs_count_each_pod_once_and_end_as_asked() {
+    let cluster = Cluster::up(&["--runtime", "hollow", "--nodes", "1"]);
+
+    unscheduled_job(
+        &cluster,
+        "indexed",
+        json!({ "completions": 3, "parallelism": 2, "completionMode": "Indexed" }),
+    );
+    let first = active_pods(&cluster, "indexed", 2);
+    let pod = get(&cluster, &format!("pod {}", first[0]));
+    assert!(first[0].starts_with("indexed-0-"), "{first:?}");
+    assert_eq!(pod["spec"]["hostname"], "indexed-0");
+    assert_eq!(pod["metadata"]["finalizers"], json!(["batch.kubernetes.io/job-tracking"]));
+    assert_eq!(pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"], "0");
+    assert_eq!(pod["spec"]["containers"][0]["env"][0]["name"], "JOB_COMPLETION_INDEX");
+    first.iter().for_each(|pod| end_pod(&cluster, pod, 0));
+    let last = active_pods(&cluster, "indexed", 1);
+    assert!(last[0].starts_with("indexed-2-"), "{last:?}");
+    end_pod(&cluster, &last[0], 0);
+    cluster.kubectl("wait --for=condition=Complete job/indexed --timeout=60s").ok();
+    let job = get(&cluster, "job indexed");
+    assert_eq!(job["status"]["succeeded"], 3);
+    assert_eq!(job["status"]["completedIndexes"], "0-2");
+    assert_eq!(job["status"]["uncountedTerminatedPods"], json!({}));
+    assert_eq!(condition_types(&job), ["SuccessCriteriaMet", "Complete"]);
+    let pods = get(&cluster, "pods -l job-name=indexed");
+    assert!(items(&pods).iter().all(is_free), "{pods}");
+    wait_for("the Job's events", DEADLINE, || {
+        let reasons = event_reasons(&cluster, "indexed");
+        let told = reasons.iter().filter(|reason| *reason == "SuccessfulCreate").count() == 3
+            && reasons.contains(&"Completed".to_owned());
+        if told { Ok(()) } else { Err(format!("{reasons:?}")) }
+    });
+
+    unscheduled_job(&cluster, "failing", json!({ "backoffLimit": 0, "ttlSecondsAfterFinished": 3600 }));
+    end_pod(&cluster, &active_pods(&cluster, "failing", 1)[0], 7);
+    cluster.kubectl("wait --for=condition=Failed job/failing --timeout=60s").ok();
+    let job = get(&cluster, "job failing");
+    assert!(has_condition(&job, "Failed", "BackoffLimitExceeded"), "{job}");
+    assert_eq!((&job["status"]["failed"], &job["status"]["succeeded"]), (&json!(1), &Value::Null));
+    cluster.kubectl("patch job failing --type=merge -p '{\"spec\":{\"ttlSecondsAfterFinished\":0}}'").ok();
+    cluster.kubectl("wait --for=delete job/failing --timeout=60s").ok();
+    cluster.kubectl("wait --for=delete pod -l job-name=failing --timeout=60s").ok();
+
+    let rule = json!({ "action": "FailJob", "onExitCodes": { "operator": "In", "values": [42] } });
+    unscheduled_job(
+        &cluster,
+        "policy",
+        json!({ "completions": 2, "parallelism": 2, "podFailurePolicy": { "rules": [rule] } }),
+    );
+    end_pod(&cluster, &active_pods(&cluster, "policy", 2)[0], 42);
+    until(&cluster, "job policy", "the policy to fail the Job", |job| {
+        has_condition(job, "Failed", "PodFailurePolicy").then_some(())
+    });
+    assert_eq!(items(&get(&cluster, "pods -l job-name=policy")).len(), 1, "the other pod was deleted");
+
+    // On a node: what runs is taken away and given back, and goes with its Job.
+    cluster.kubectl("create job running --image=anything:v1").ok();
+    cluster.kubectl("wait --for=jsonpath={.status.ready}=1 job/running --timeout=60s").ok();
+    cluster.kubectl("patch job running --type=merge -p '{\"spec\":{\"suspend\":true}}'").ok();
+    cluster.kubectl("wait --for=condition=Suspended job/running --timeout=60s").ok();
+    cluster.kubectl("wait --for=delete pod -l job-name=running --timeout=60s").ok();
+    let job = get(&cluster, "job running");
+    assert_eq!((&job["status"]["failed"], &job["status"]["active"]), (&Value::Null, &Value::Null), "{job}");
+    cluster.kubectl("patch job running --type=merge -p '{\"spec\":{\"suspend\":false}}'").ok();
+    cluster.kubectl("wait --for=jsonpath={.status.ready}=1 job/running --timeout=60s").ok();
+    cluster.kubectl("delete job running --timeout=60s").ok();
+    cluster.kubectl("wait --for=delete pod -l job-name=running --timeout=60s").ok();
+
+    // Pods of a Job that is deleted without them are free of its finalizer.
+    unscheduled_job(&cluster, "leaving", json!({}));
+    let left = active_pods(&cluster, "leaving", 1);
+    cluster.kubectl("delete job leaving --cascade=orphan --timeout=60s").ok();
+    until(&cluster, &format!("pod {}", left[0]), "the pod to be free", |pod| is_free(pod).then_some(()));
+}
