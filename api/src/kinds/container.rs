@@ -8,6 +8,8 @@ use super::{resources, security_context};
 use crate::field::{self, FieldError, FieldPath};
 use crate::names;
 
+const NOT_EPHEMERAL: &str = "cannot be set for an Ephemeral Container";
+
 /// Which list of a pod's spec a container is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -39,6 +41,8 @@ pub fn validate_all<'a>(
     if containers.is_empty() && role == Role::Main {
         errors.push(field::required(path, ""));
     }
+    // Ephemeral containers aim at the others, not at one another.
+    let application: Vec<&str> = taken.clone();
     for (index, container) in containers.iter().enumerate() {
         let at = path.index(index);
         let name = text(container, "name");
@@ -54,9 +58,33 @@ pub fn validate_all<'a>(
             taken.push(name);
         }
         validate(container, role, surroundings, &at, errors);
+        if role == Role::Ephemeral {
+            ephemeral(container, &application, &at, errors);
+        }
     }
     if role != Role::Ephemeral {
         host_ports(containers, path, errors);
+    }
+}
+
+/// What an ephemeral container may not have, besides what no init container may have either.
+fn ephemeral(container: &Value, application: &[&str], path: &FieldPath, errors: &mut Vec<FieldError>) {
+    let target = text(container, "targetContainerName");
+    if !target.is_empty() && !application.contains(&target) {
+        errors.push(field::not_found(path.child("targetContainerName"), target));
+    }
+    let mut forbid = |at: FieldPath| errors.push(field::forbidden(at, NOT_EPHEMERAL));
+    for name in ["ports", "resources", "resizePolicy"] {
+        if !super::access::same(container.get(name), None) {
+            forbid(path.child(name));
+        }
+    }
+    for (index, mount) in items(container, "volumeMounts").iter().enumerate() {
+        for name in ["subPath", "subPathExpr"] {
+            if !text(mount, name).is_empty() {
+                forbid(path.child("volumeMounts").index(index).child(name));
+            }
+        }
     }
 }
 
@@ -134,13 +162,6 @@ fn validate(
             &["Always", "IfNotPresent", "Never"],
         )),
     }
-    if role == Role::Ephemeral {
-        for name in ["ports", "resources"] {
-            if !super::access::same(container.get(name), None) {
-                errors.push(field::forbidden(path.child(name), "cannot be set for an Ephemeral Container"));
-            }
-        }
-    }
     ports(container, surroundings, &path.child("ports"), errors);
     environment(container, path, errors);
     mounts(container, surroundings, &path.child("volumeMounts"), errors);
@@ -162,13 +183,13 @@ fn restart_policy(container: &Value, role: Role, path: &FieldPath, errors: &mut 
         (_, "") | (Role::Init, "Always") => {}
         (Role::Init, other) => errors.push(field::not_supported(at, other, &["Always"])),
         (Role::Main, _) => errors.push(field::forbidden(at, "may not be set for non-init containers")),
-        (Role::Ephemeral, _) => errors.push(field::forbidden(at, "cannot be set for an Ephemeral Container")),
+        (Role::Ephemeral, _) => errors.push(field::forbidden(at, NOT_EPHEMERAL)),
     }
 }
 
 fn not_for_others(container: &Value, role: Role, path: &FieldPath, errors: &mut Vec<FieldError>) {
     let reason = match role {
-        Role::Ephemeral => "cannot be set for an Ephemeral Container",
+        Role::Ephemeral => NOT_EPHEMERAL,
         _ => "may not be set for init containers without restartPolicy=Always",
     };
     for name in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"] {

@@ -178,6 +178,18 @@ pub fn check_immutable(
     }
 }
 
+/// Takes over who manages which fields, for a write that leaves the rest of the metadata alone.
+pub fn keep_managers(object: &mut Value, from: &Value) {
+    let managers = from.get("metadata").and_then(|metadata| metadata.get("managedFields")).cloned();
+    let Some(metadata) = object.get_mut("metadata") else { return };
+    match managers {
+        Some(managers) => super::access::set(metadata, "managedFields", managers),
+        None => {
+            super::access::remove(metadata, "managedFields");
+        }
+    }
+}
+
 /// Everything wrong with changed metadata.
 pub fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
     let path = FieldPath::new("metadata");

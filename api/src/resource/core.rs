@@ -47,9 +47,11 @@ pub(super) const ROWS: &[Resource] = &[
             sub("attach", "", "v1", "PodAttachOptions", CONNECT),
             sub("binding", "", "v1", "Binding", CREATE),
             sub("eviction", "policy", "v1", "Eviction", CREATE),
+            sub("ephemeralcontainers", "", "v1", "Pod", READ_AND_WRITE),
             sub("exec", "", "v1", "PodExecOptions", CONNECT),
             sub("log", "", "v1", "Pod", GET),
             sub("portforward", "", "v1", "PodPortForwardOptions", CONNECT),
+            sub("resize", "", "v1", "Pod", READ_AND_WRITE),
             sub("status", "", "v1", "Pod", READ_AND_WRITE),
         ],
         ..core("Pod", "pods", "pod", &["po"], "pods")

@@ -8,7 +8,7 @@ use coracle_api::status::ApiError;
 use futures::future::BoxFuture;
 use serde_json::{Map, Value};
 
-use super::{Plugin, creates_pod, is_core};
+use super::{Plugin, creates_pod, is_core, resizes_pod};
 use crate::registry::{Registry, meta as object_meta};
 use crate::server::request_info::RequestInfo;
 
@@ -48,7 +48,7 @@ impl Plugin for LimitRanger {
         Box::pin(async move {
             let Some(object) = object else { return Ok(()) };
             let is_claim = is_core(request, "persistentvolumeclaims");
-            if !is_claim && !creates_pod(request, old) {
+            if !is_claim && !creates_pod(request, old) && !resizes_pod(request) {
                 return Ok(());
             }
             for range in ranges(registry, request.namespace()).await? {

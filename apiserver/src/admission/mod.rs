@@ -213,6 +213,13 @@ fn is_core(request: &RequestInfo, plural: &str) -> bool {
     request.resource.group.is_empty() && request.resource.plural == plural && request.subresource.is_none()
 }
 
+/// Whether the request gives a pod's containers other resources.
+fn resizes_pod(request: &RequestInfo) -> bool {
+    request.resource.group.is_empty()
+        && request.resource.plural == "pods"
+        && request.subresource() == Some("resize")
+}
+
 /// Whether the request makes a pod.
 fn creates_pod(request: &RequestInfo, old: Option<&Value>) -> bool {
     is_core(request, "pods")

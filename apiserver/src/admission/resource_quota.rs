@@ -49,11 +49,13 @@ impl Plugin for ResourceQuota {
         Box::pin(async move {
             let row = request.resource;
             let Some(object) = object else { return Ok(()) };
-            if request.subresource.is_some() || !row.namespaced || !row.is_stored() {
+            let is_resize = super::resizes_pod(request);
+            if (request.subresource.is_some() && !is_resize) || !row.namespaced || !row.is_stored() {
                 return Ok(());
             }
-            // Of changes, only those of Services and claims can ask for more.
+            // Of changes, only those of Services, claims and the resources of pods can ask for more.
             if old.is_some()
+                && !is_resize
                 && !(row.group.is_empty() && matches!(row.plural, "services" | "persistentvolumeclaims"))
             {
                 return Ok(());

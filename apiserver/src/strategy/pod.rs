@@ -1,7 +1,7 @@
 //! Pods: a status that only `pods/status` writes, and deletions that wait for the node.
 
 use coracle_api::field::FieldError;
-use coracle_api::kinds::{access, pod};
+use coracle_api::kinds::{access, pod, pod_ephemeral, pod_resize};
 use serde_json::Value;
 
 use super::Strategy;
@@ -55,6 +55,15 @@ impl Strategy for Pod {
                     access::set(status, "qosClass", class);
                 }
             }
+            Some(part @ ("ephemeralcontainers" | "resize")) => {
+                *new = match part {
+                    "resize" => pod_resize::only_resources(new, old),
+                    _ => pod_ephemeral::only_ephemeral_containers(new, old),
+                };
+                if differs(new, old, "spec") {
+                    next_generation(new, old);
+                }
+            }
             // The scheduler's word changes the node and a condition.
             Some("binding" | "eviction") => {}
             _ => {
@@ -69,6 +78,8 @@ impl Strategy for Pod {
     fn validate_update(&self, request: &RequestInfo, new: &Value, old: &Value) -> Vec<FieldError> {
         match request.subresource() {
             Some("status") => pod::validate_status_update(new, old),
+            Some("ephemeralcontainers") => pod_ephemeral::validate_update(new, old),
+            Some("resize") => pod_resize::validate_update(new, old),
             Some("binding" | "eviction") => coracle_api::kinds::object_meta::validate_update(new, old),
             _ => pod::validate_update(new, old),
         }
