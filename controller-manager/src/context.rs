@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use coracle_client::controller::{Controller, Outcome};
 use coracle_client::event_recorder::{EventRecorder, EventStyle};
+use coracle_client::informer::{Informer, InformerBuilder, Watchable};
 use coracle_client::metrics::WorkQueueMetrics;
-use kube::Client;
+use kube::{Api, Client};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +31,8 @@ pub struct Context {
     pub settings: Arc<Settings>,
     /// Ends everything.
     pub shutdown: CancellationToken,
+    /// The process's own connection, which watches for all.
+    watching: Client,
     metrics: WorkQueueMetrics,
     calls: Arc<Semaphore>,
     recorders: Arc<Mutex<HashMap<&'static str, EventRecorder>>>,
@@ -46,6 +49,7 @@ impl Context {
         Self {
             informers: Informers::start(&client, &shutdown),
             discovery: Discovery::new(client.clone()),
+            watching: client.clone(),
             client,
             settings,
             shutdown,
@@ -59,6 +63,14 @@ impl Context {
     #[must_use]
     pub fn acting_as(&self, client: Client) -> Self {
         Self { client, recorders: Arc::default(), ..self.clone() }
+    }
+
+    /// A watch of what one controller alone needs; what several need is in [`Context::informers`].
+    pub fn informer<K>(&self) -> InformerBuilder<K>
+    where
+        K: Watchable + kube::Resource<DynamicType = ()>,
+    {
+        Informer::builder(Api::all(self.watching.clone()))
     }
 
     /// An executor whose events come from `component`.

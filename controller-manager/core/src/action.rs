@@ -66,6 +66,9 @@ pub const REPLICA_SETS: ResourceId = ResourceId::known("apps", "ReplicaSet", "re
 pub const DEPLOYMENTS: ResourceId = ResourceId::known("apps", "Deployment", "deployments", true);
 /// Jobs.
 pub const JOBS: ResourceId = ResourceId::known("batch", "Job", "jobs", true);
+/// PodDisruptionBudgets.
+pub const POD_DISRUPTION_BUDGETS: ResourceId =
+    ResourceId::known("policy", "PodDisruptionBudget", "poddisruptionbudgets", true);
 /// EndpointSlices.
 pub const ENDPOINT_SLICES: ResourceId =
     ResourceId::known("discovery.k8s.io", "EndpointSlice", "endpointslices", true);

@@ -3,6 +3,7 @@
 
 pub mod action;
 pub mod deployment;
+pub mod disruption;
 pub mod endpoints;
 pub mod expectations;
 pub mod garbage_collector;

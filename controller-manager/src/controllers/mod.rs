@@ -2,6 +2,7 @@
 //! helpers that several controllers share.
 
 mod deployment;
+mod disruption;
 mod endpoints;
 mod garbage_collector;
 mod job;
@@ -68,6 +69,7 @@ controllers![
         "root-ca-cert-publisher",
         namespace_furniture::run_root_ca
     ),
+    ("disruption-controller", "disruption", "disruption-controller", disruption::run),
     ("garbage-collector-controller", "garbagecollector", "generic-garbage-collector", garbage_collector::run),
     ("node-lifecycle-controller", "nodelifecycle", "node-controller", node_lifecycle::run),
     ("taint-eviction-controller", "taint-eviction", "node-controller", taint_eviction::run),

@@ -13,7 +13,7 @@ fn replicas(spec: &DeploymentSpec) -> i32 {
 }
 
 /// A number or percentage of `total`; an unreadable one, which validation never lets through, is 0.
-fn scaled(value: Option<&IntOrString>, total: i32, round_up: bool) -> i32 {
+pub(crate) fn scaled(value: Option<&IntOrString>, total: i32, round_up: bool) -> i32 {
     let percent = |percent: i64| {
         let product = percent * i64::from(total);
         let rounded = if round_up { (product + 99).div_euclid(100) } else { product.div_euclid(100) };
