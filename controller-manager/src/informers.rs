@@ -10,6 +10,8 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Container, ContainerState, ContainerStateTerminated, Endpoints, Namespace, Node, Pod, PodSpec,
     Service, ServiceAccount,
+    Affinity, ConfigMap, Container, Endpoints, Namespace, Node, PersistentVolumeClaim, Pod, PodAffinityTerm,
+    PodSpec, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Api, Client, Resource};
@@ -39,6 +41,8 @@ pub struct Informers {
     pub slices: Informer<EndpointSlice>,
     /// All Endpoints.
     pub endpoints: Informer<Endpoints>,
+    /// All claims of volumes.
+    pub claims: Informer<PersistentVolumeClaim>,
     /// All nodes.
     pub nodes: Informer<Node>,
     /// All Leases.
@@ -82,6 +86,7 @@ impl Informers {
                 .index(coracle_client::store::index_by_label(SLICES_OF, SERVICE_NAME))
                 .start(shutdown),
             endpoints: Informer::builder(Api::all(all())).start(shutdown),
+            claims: Informer::builder(Api::all(all())).index(index_by_namespace()).start(shutdown),
             nodes: Informer::builder(Api::all(all())).trim(trim_node).start(shutdown),
             leases: Informer::builder(Api::all(all())).start(shutdown),
             namespaces: Informer::builder(Api::all(all())).start(shutdown),
@@ -100,10 +105,27 @@ fn trim_containers(containers: &mut [Container]) {
         *container = Container {
             name: std::mem::take(&mut container.name),
             ports: container.ports.take(),
+            resources: container.resources.take(),
             restart_policy: container.restart_policy.take(),
             ..Container::default()
         };
     }
+}
+
+/// Whether pods of other namespaces matter to the pod.
+fn crosses_namespaces(affinity: &Affinity) -> bool {
+    let crosses = |term: &PodAffinityTerm| term.namespaces.is_some() || term.namespace_selector.is_some();
+    let near = affinity.pod_affinity.iter().flat_map(|all| {
+        let preferred = all.preferred_during_scheduling_ignored_during_execution.iter().flatten();
+        let required = all.required_during_scheduling_ignored_during_execution.iter().flatten();
+        required.chain(preferred.map(|weighted| &weighted.pod_affinity_term))
+    });
+    let apart = affinity.pod_anti_affinity.iter().flat_map(|all| {
+        let preferred = all.preferred_during_scheduling_ignored_during_execution.iter().flatten();
+        let required = all.required_during_scheduling_ignored_during_execution.iter().flatten();
+        required.chain(preferred.map(|weighted| &weighted.pod_affinity_term))
+    });
+    near.chain(apart).any(crosses)
 }
 
 fn trim_pod(pod: &mut Pod) {
@@ -115,6 +137,12 @@ fn trim_pod(pod: &mut Pod) {
             hostname: spec.hostname,
             subdomain: spec.subdomain,
             tolerations: spec.tolerations,
+            // What quotas count, and by what they choose.
+            overhead: spec.overhead,
+            resources: spec.resources,
+            priority_class_name: spec.priority_class_name,
+            active_deadline_seconds: spec.active_deadline_seconds,
+            affinity: spec.affinity.filter(crosses_namespaces),
             ..PodSpec::default()
         };
         trim_containers(&mut kept.containers);

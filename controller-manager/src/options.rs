@@ -103,7 +103,6 @@ pub const NOT_IMPLEMENTED: &[&str] = &[
     "requestheader-group-headers",
     "requestheader-uid-headers",
     "requestheader-username-headers",
-    "resource-quota-sync-period",
     "route-reconciliation-period",
     "show-hidden-metrics-for-version",
     "tls-cipher-suites",
@@ -183,6 +182,9 @@ pub struct Options {
     /// Its key.
     #[arg(long)]
     pub cluster_signing_key_file: Option<PathBuf>,
+    /// How often quotas are counted anew even if nothing was freed.
+    #[arg(long, default_value = "5m0s")]
+    pub resource_quota_sync_period: GoDuration,
     /// Certificates published to each namespace as kube-root-ca.crt.
     #[arg(long)]
     pub root_ca_file: Option<PathBuf>,

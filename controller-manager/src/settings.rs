@@ -36,6 +36,8 @@ pub struct Settings {
     pub patience: Patience,
     /// How fast they are emptied.
     pub eviction_rates: Rates,
+    /// How often quotas are counted anew.
+    pub quota_resync: Duration,
     /// Ended pods that may stay.
     pub terminated_pods_max: usize,
 }
@@ -79,6 +81,7 @@ impl Settings {
                 unhealthy_share: options.unhealthy_zone_threshold,
                 large: options.large_cluster_size_threshold,
             },
+            quota_resync: options.resource_quota_sync_period.get(),
             terminated_pods_max: options.terminated_pod_gc_threshold,
         })
     }

@@ -53,6 +53,7 @@ pub mod pod_template;
 pub mod pod_update;
 pub mod priority_class;
 pub mod probe;
+pub mod quota_usage;
 pub mod rbac;
 pub mod replica_set;
 pub mod replication_controller;

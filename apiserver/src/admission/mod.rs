@@ -8,7 +8,6 @@ mod namespace_lifecycle;
 mod node_restriction;
 mod pod_security;
 mod priority;
-mod quota_usage;
 mod resource_quota;
 mod runtime_class;
 mod service_account;

@@ -5,13 +5,14 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use coracle_api::kinds::pod_resources::{self, Amounts};
+use coracle_api::kinds::quota_usage;
 use coracle_api::resource::{self, Resource};
 use coracle_api::status::ApiError;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use super::{Plugin, quota_usage};
+use super::Plugin;
 use crate::registry::{Registry, meta};
 use crate::server::request_info::RequestInfo;
 
@@ -60,7 +61,7 @@ impl Plugin for ResourceQuota {
             {
                 return Ok(());
             }
-            let delta = quota_usage::difference(row, object, old);
+            let delta = quota_usage::difference(row.group_resource(), object, old);
             if delta.is_empty() {
                 return Ok(());
             }
@@ -82,7 +83,7 @@ async fn charge(
 ) -> Result<(), ApiError> {
     let mut charged: Vec<String> = Vec::new();
     for quota in registry.all_known(quotas()?, request.namespace()).await? {
-        if !quota_usage::in_scope(&quota, request.resource, object) {
+        if !quota_usage::in_scope(&quota, request.resource.group_resource(), object) {
             continue;
         }
         let name = meta::text(&quota, "name").to_owned();

@@ -69,6 +69,8 @@ pub const JOBS: ResourceId = ResourceId::known("batch", "Job", "jobs", true);
 /// PodDisruptionBudgets.
 pub const POD_DISRUPTION_BUDGETS: ResourceId =
     ResourceId::known("policy", "PodDisruptionBudget", "poddisruptionbudgets", true);
+/// ResourceQuotas.
+pub const RESOURCE_QUOTAS: ResourceId = ResourceId::known("", "ResourceQuota", "resourcequotas", true);
 /// EndpointSlices.
 pub const ENDPOINT_SLICES: ResourceId =
     ResourceId::known("discovery.k8s.io", "EndpointSlice", "endpointslices", true);

@@ -19,6 +19,7 @@ pub mod pod_gc;
 pub mod pod_state;
 pub mod pod_template;
 pub mod replicaset;
+pub mod resource_quota;
 pub mod taint_eviction;
 #[cfg(test)]
 mod test_objects;

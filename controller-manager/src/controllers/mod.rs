@@ -12,6 +12,7 @@ mod node_ipam;
 mod node_lifecycle;
 mod pod_gc;
 mod replicaset;
+mod resource_quota;
 mod taint_eviction;
 mod ttl_after_finished;
 
@@ -70,6 +71,7 @@ controllers![
         namespace_furniture::run_root_ca
     ),
     ("disruption-controller", "disruption", "disruption-controller", disruption::run),
+    ("resourcequota-controller", "resourcequota", "resourcequota-controller", resource_quota::run),
     ("garbage-collector-controller", "garbagecollector", "generic-garbage-collector", garbage_collector::run),
     ("node-lifecycle-controller", "nodelifecycle", "node-controller", node_lifecycle::run),
     ("taint-eviction-controller", "taint-eviction", "node-controller", taint_eviction::run),

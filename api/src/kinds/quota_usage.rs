@@ -1,12 +1,14 @@
 //! What an object counts for in quotas, and which quotas it counts in. Pure.
 
-use coracle_api::kinds::access::{items, map, present, text};
-use coracle_api::kinds::pod_resources::{self, Amounts};
-use coracle_api::kinds::{persistent_volume_claim, pod_qos, resources};
-use coracle_api::meta;
-use coracle_api::quantity::{Format, Quantity};
-use coracle_api::resource::Resource;
+use jiff::Timestamp;
 use serde_json::Value;
+
+use super::access::{items, map, present, text};
+use super::pod_resources::{self, Amounts};
+use super::{persistent_volume_claim, pod_qos, resources};
+use crate::meta;
+use crate::quantity::{Format, Quantity};
+use crate::status::GroupResource;
 
 /// What a quota may demand of every container.
 const DEMANDED: &[&str] =
@@ -17,14 +19,13 @@ fn number(count: i64) -> Quantity {
 }
 
 /// What an object counts for.
-pub(super) fn usage(resource: &Resource, object: &Value) -> Amounts {
-    let group_resource = resource.group_resource();
-    let mut used = Amounts::from([(format!("count/{group_resource}"), number(1))]);
+pub fn usage(resource: GroupResource<'_>, object: &Value) -> Amounts {
+    let mut used = Amounts::from([(format!("count/{resource}"), number(1))]);
     if !resource.group.is_empty() {
         return used;
     }
     let spec = &object["spec"];
-    match resource.plural {
+    match resource.resource {
         "pods" => pod(spec, &mut used),
         "services" => service(spec, &mut used),
         "persistentvolumeclaims" => claim(object, &mut used),
@@ -88,8 +89,25 @@ fn claim(claim: &Value, used: &mut Amounts) {
     }
 }
 
+/// The same for an object that has been stored: a pod that has ended, or that should be gone by now, holds nothing but its place.
+pub fn usage_of_stored(resource: GroupResource<'_>, object: &Value, now: Timestamp) -> Amounts {
+    let mut used = usage(resource, object);
+    let is_pod = resource.group.is_empty() && resource.resource == "pods";
+    if is_pod && (super::pod::is_finished(object) || is_overdue(object, now)) {
+        used.retain(|name, _| name.starts_with("count/"));
+    }
+    used
+}
+
+/// Whether the time a deleted pod was given is over: its node may be lost.
+fn is_overdue(pod: &Value, now: Timestamp) -> bool {
+    let since = pod["metadata"]["deletionTimestamp"].as_str().and_then(|time| time.parse::<Timestamp>().ok());
+    let given = pod["metadata"]["deletionGracePeriodSeconds"].as_i64();
+    since.zip(given).is_some_and(|(since, given)| now.as_second() > since.as_second().saturating_add(given))
+}
+
 /// What a write adds to what is used; nothing negative.
-pub(super) fn difference(resource: &Resource, new: &Value, old: Option<&Value>) -> Amounts {
+pub fn difference(resource: GroupResource<'_>, new: &Value, old: Option<&Value>) -> Amounts {
     let mut delta = usage(resource, new);
     if let Some(old) = old {
         for (name, before) in usage(resource, old) {
@@ -103,7 +121,7 @@ pub(super) fn difference(resource: &Resource, new: &Value, old: Option<&Value>) 
 }
 
 /// Whether an object is one of those that a quota is about.
-pub(super) fn in_scope(quota: &Value, resource: &Resource, object: &Value) -> bool {
+pub fn in_scope(quota: &Value, resource: GroupResource<'_>, object: &Value) -> bool {
     let spec = &quota["spec"];
     let plain = items(spec, "scopes").iter().filter_map(Value::as_str);
     let mut all = plain.map(|scope| (scope, "Exists", &[][..])).chain(
@@ -113,7 +131,7 @@ pub(super) fn in_scope(quota: &Value, resource: &Resource, object: &Value) -> bo
             .flatten()
             .map(|term| (text(term, "scopeName"), text(term, "operator"), items(term, "values"))),
     );
-    all.all(|(scope, operator, values)| match (resource.group, resource.plural) {
+    all.all(|(scope, operator, values)| match (resource.group, resource.resource) {
         ("", "pods") => pod_in_scope(&object["spec"], scope, operator, values),
         ("", "persistentvolumeclaims") if scope == "VolumeAttributesClass" => {
             selected(text(&object["spec"], "volumeAttributesClassName"), operator, values)
@@ -160,7 +178,7 @@ fn crosses_namespaces(spec: &Value) -> bool {
 }
 
 /// What containers have to say because a quota counts it, with the containers that do not.
-pub(super) fn missing(hard: &Amounts, pod: &Value) -> Option<String> {
+pub fn missing(hard: &Amounts, pod: &Value) -> Option<String> {
     let mut texts = Vec::new();
     for name in DEMANDED.iter().filter(|name| hard.contains_key(**name)) {
         let (key, resource) = name.split_once('.').unwrap_or(("requests", name));
@@ -183,17 +201,33 @@ pub(super) fn missing(hard: &Amounts, pod: &Value) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use coracle_api::resource::lookup;
     use serde_json::json;
 
     fn shown(amounts: &Amounts) -> String {
         amounts.iter().map(|(name, amount)| format!("{name}={amount}")).collect::<Vec<_>>().join(",")
     }
 
+    fn core(resource: &str) -> GroupResource<'_> {
+        GroupResource { group: "", resource }
+    }
+
+    #[test]
+    fn pods_that_have_ended_hold_their_place_only() {
+        let mut pod =
+            json!({"metadata": {}, "status": {"phase": "Running"}, "spec": {"containers": [{"name": "c"}]}});
+        let at = |second| Timestamp::from_second(second).expect("a time");
+        assert_eq!(shown(&usage_of_stored(core("pods"), &pod, at(100))), "count/pods=1,pods=1");
+        pod["metadata"] = json!({"deletionTimestamp": at(100).to_string(), "deletionGracePeriodSeconds": 30});
+        assert_eq!(shown(&usage_of_stored(core("pods"), &pod, at(130))), "count/pods=1,pods=1");
+        assert_eq!(shown(&usage_of_stored(core("pods"), &pod, at(131))), "count/pods=1");
+        pod["metadata"] = json!({});
+        pod["status"]["phase"] = json!("Failed");
+        assert_eq!(shown(&usage_of_stored(core("pods"), &pod, at(100))), "count/pods=1");
+    }
+
     #[test]
     fn objects_count_by_kind() {
-        let of =
-            |plural: &str, object: Value| shown(&usage(lookup("", "v1", plural).expect("a kind"), &object));
+        let of = |plural: &str, object: Value| shown(&usage(core(plural), &object));
         let pod = json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "1", "x.io/y": "2"}, "limits": {"cpu": "2"}}}]}});
         assert_eq!(
             of("pods", pod),
@@ -214,7 +248,7 @@ mod tests {
 
     #[test]
     fn scopes_narrow_a_quota_down() {
-        let pods = lookup("", "v1", "pods").expect("pods");
+        let pods = core("pods");
         let pod = json!({"spec": {"priorityClassName": "high", "containers": [{"name": "c"}]}});
         let with = |scopes: Value| json!({"spec": {"scopes": scopes}});
         assert!(in_scope(&with(json!(["BestEffort", "NotTerminating"])), pods, &pod));
@@ -225,7 +259,7 @@ mod tests {
         };
         assert!(in_scope(&selector("In"), pods, &pod));
         assert!(!in_scope(&selector("NotIn"), pods, &pod));
-        let services = lookup("", "v1", "services").expect("services");
+        let services = core("services");
         assert!(!in_scope(&with(json!(["BestEffort"])), services, &json!({})));
         assert!(in_scope(&with(json!([])), services, &json!({})));
     }
