@@ -250,7 +250,6 @@ fn is_update_only(target: &Target, subresource: &str) -> bool {
             | ("apps", "replicasets", "status")
             | ("", "endpoints", _)
             | ("", "namespaces", "status")
-            | ("", "resourcequotas", "status")
             | ("policy", "poddisruptionbudgets", "status")
             | ("discovery.k8s.io", "endpointslices", _)
     )

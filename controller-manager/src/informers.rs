@@ -8,10 +8,8 @@ use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Container, ContainerState, ContainerStateTerminated, Endpoints, Namespace, Node, Pod, PodSpec,
-    Service, ServiceAccount,
-    Affinity, ConfigMap, Container, Endpoints, Namespace, Node, PersistentVolumeClaim, Pod, PodAffinityTerm,
-    PodSpec, Service, ServiceAccount,
+    Affinity, ConfigMap, Container, ContainerState, ContainerStateTerminated, Endpoints, Namespace, Node,
+    PersistentVolumeClaim, Pod, PodAffinityTerm, PodSpec, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Api, Client, Resource};

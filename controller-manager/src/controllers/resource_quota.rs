@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use controller_manager_core::action::Action;
 use controller_manager_core::pod_state::is_finished;
 use controller_manager_core::resource_quota::charges::{Charges, SETTLE};
 use controller_manager_core::resource_quota::{Counted, count, kinds, plan};
@@ -35,14 +36,16 @@ const DISCOVERY_AGE_MAX: Duration = Duration::from_secs(30);
 
 type MetadataInformer = Informer<PartialObjectMeta<DynamicObject>>;
 
+/// The charges of a quota, with its version up to which they are known.
+type Followed = (Charges, Option<String>);
+
 #[derive(Clone)]
 struct Shared {
     context: Context,
     executor: Executor,
     quotas: Informer<ResourceQuota>,
     queue: WorkQueue<ObjectKey>,
-    /// With the version of the quota up to which they are known.
-    charges: Arc<Mutex<HashMap<ObjectKey, (Charges, Option<String>)>>>,
+    charges: Arc<Mutex<HashMap<ObjectKey, Followed>>>,
     /// Kinds of which only the number counts.
     numbers: Arc<Mutex<HashMap<Counted, MetadataInformer>>>,
     started: Instant,
@@ -138,8 +141,13 @@ impl Shared {
         let resync = self.context.settings.quota_resync.max(SETTLE);
         let action = plan(&quota, &counted, &pending);
         let soon = match &action {
-            Some(action) => retry_soon(self.executor.execute(action).await)?,
-            None => None,
+            Some(Action::Patch { target, subresource, patch }) => {
+                // The controller's role lets it write the status, not read quotas: what was seen is sent, changed.
+                let mut object = as_json;
+                json_patch::merge(&mut object, patch);
+                retry_soon(self.executor.replace(target, subresource, &object).await.map(|_| ()))?
+            }
+            _ => None,
         };
         // What a limit that is new did not count yet is counted when requests under way have come to their end.
         Ok(Outcome::RequeueAfter(soon.or(again).or(action.map(|_| SETTLE)).unwrap_or(resync)))
