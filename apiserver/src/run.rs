@@ -15,7 +15,9 @@ use crate::authz::Authorizer;
 use crate::authz::escalation::Guarded;
 use crate::bootstrap;
 use crate::cache::{Cache, feed};
+use crate::conversion::Converter;
 use crate::definitions;
+use crate::extension::client::Clients;
 use crate::openapi::Documents;
 use crate::options::Options;
 use crate::registry::Registry;
@@ -71,7 +73,9 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Vec<St
 
     let registry = Registry::new(storage, cache, Arc::clone(&options));
     let authorizer = Arc::new(Authorizer::new(&options.authorization_mode, &registry.cache));
-    let admission = Chain::new(Arc::clone(&registry), &options).map_err(one)?;
+    let webhooks = Arc::new(Clients::new(Arc::clone(&registry), None));
+    registry.set_converter(Arc::new(Converter::new(Arc::clone(&webhooks))));
+    let admission = Chain::new(Arc::clone(&registry), &options, webhooks).map_err(one)?;
     registry.set_admission(Guarded::new(admission, Arc::clone(&authorizer)));
     let definitions = tokio::spawn(definitions::run(Arc::clone(&registry), stop.clone()));
     let bootstrap = bootstrap::start(Arc::clone(&registry), stop.clone()).map_err(one)?;

@@ -36,6 +36,27 @@ pub struct Scale {
     pub selector: Vec<String>,
 }
 
+/// A webhook that converts between versions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conversion {
+    /// Where it is.
+    pub client_config: Value,
+    /// The forms of reviews that it takes, preferred first.
+    pub review_versions: Vec<String>,
+}
+
+impl Conversion {
+    fn of(spec: &Value) -> Option<Self> {
+        let conversion = spec.get("conversion").filter(|one| text(one, "strategy") == "Webhook")?;
+        let webhook = conversion.get("webhook")?;
+        let versions = items(webhook, "conversionReviewVersions");
+        Some(Self {
+            client_config: webhook.get("clientConfig")?.clone(),
+            review_versions: versions.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        })
+    }
+}
+
 /// One version of a custom resource.
 #[derive(Debug)]
 pub struct Definition {
@@ -61,6 +82,8 @@ pub struct Definition {
     pub selectable_names: &'static [&'static str],
     /// What writers and readers are warned of.
     pub deprecation: Option<String>,
+    /// The webhook that converts between versions; without one nothing but `apiVersion` differs.
+    pub conversion: Option<Conversion>,
     /// The version that is stored, when it is another one.
     pub stored_as: Option<&'static Resource>,
     /// The schemas of all versions by `apiVersion`: stored objects may be in any of them.
@@ -91,9 +114,9 @@ impl Definition {
         self.convert(object);
     }
 
-    /// An object of another version in this one.
+    /// An object of another version in this one, unless that takes a webhook: then it stays what it is.
     pub fn convert(&self, object: &mut Value) {
-        if text(object, "apiVersion") != self.api_version {
+        if self.conversion.is_none() && text(object, "apiVersion") != self.api_version {
             crate::kinds::access::set(object, "apiVersion", self.api_version.as_str());
             super::prune(object, &self.schema);
         }
@@ -248,6 +271,7 @@ fn definition(
         selectable_names: keep_list(selectable.iter().map(|(name, _)| *name).collect()),
         selectable,
         deprecation,
+        conversion: Conversion::of(spec),
         stored_as,
         siblings: items(spec, "versions")
             .iter()

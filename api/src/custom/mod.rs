@@ -19,7 +19,7 @@ use serde_json::Value;
 use crate::kinds::access::{items, text};
 use crate::schema;
 pub use default::default;
-pub use definition::{Column, Definition, Rows, Scale, established};
+pub use definition::{Column, Conversion, Definition, Rows, Scale, established};
 pub use json_path::JsonPath;
 pub use prune::prune;
 pub use structural::{Items, Kind, Structural, compile};

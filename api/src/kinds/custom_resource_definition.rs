@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::access::{boolean, default_to, items, present, set, text};
-use super::object_meta;
+use super::{object_meta, webhook};
 use crate::custom::{JsonPath, condition, schema_rules};
 use crate::field::{self, FieldError, FieldPath};
 use crate::{meta, names};
@@ -35,6 +35,11 @@ pub fn default(object: &mut Value) {
         }
     }
     default_to(spec, "conversion", json!({"strategy": "None"}));
+    if let Some(service) =
+        spec.pointer_mut("/conversion/webhook/clientConfig/service").filter(|service| service.is_object())
+    {
+        default_to(service, "port", 443);
+    }
     if spec.get("preserveUnknownFields") == Some(&Value::Bool(false)) {
         super::access::remove(spec, "preserveUnknownFields");
     }
@@ -401,15 +406,50 @@ fn check_selectable(version: &Value, path: &FieldPath, errors: &mut Vec<FieldErr
 
 fn check_conversion(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     let Some(conversion) = present(spec, "conversion") else { return };
-    let path = path.child("strategy");
     match text(conversion, "strategy") {
-        "" => errors.push(field::required(path, "")),
-        "None" => {}
-        "Webhook" => errors.push(field::forbidden(
-            path,
-            "conversion by webhook is not implemented by Coracle yet; only None is",
-        )),
-        other => errors.push(field::not_supported(path, other, &["None", "Webhook"])),
+        "" => errors.push(field::required(path.child("strategy"), "")),
+        "None" | "Webhook" => {}
+        other => errors.push(field::not_supported(path.child("strategy"), other, &["None", "Webhook"])),
+    }
+    let none = Value::Null;
+    let given = present(conversion, "webhook").unwrap_or(&none);
+    let (client, versions) = (present(given, "clientConfig"), items(given, "conversionReviewVersions"));
+    let (at, at_versions) = (path.child("webhookClientConfig"), path.child("conversionReviewVersions"));
+    if text(conversion, "strategy") != "Webhook" {
+        let text = "should not be set when strategy is not set to Webhook";
+        if client.is_some() {
+            errors.push(field::forbidden(&at, text));
+        }
+        if !versions.is_empty() {
+            errors.push(field::forbidden(&at_versions, text));
+        }
+        return;
+    }
+    match client {
+        None => errors.push(field::required(&at, "required when strategy is set to Webhook")),
+        Some(client) => webhook::client_config(client, &at, errors),
+    }
+    review_versions(versions, &at_versions, errors);
+}
+
+fn review_versions(versions: &[Value], path: &FieldPath, errors: &mut Vec<FieldError>) {
+    const KNOWN: [&str; 2] = ["v1", "v1beta1"];
+    if versions.is_empty() {
+        errors.push(field::required(path, ""));
+        return;
+    }
+    for (index, version) in versions.iter().enumerate() {
+        if versions[..index].contains(version) {
+            errors.push(field::duplicate(path.index(index), version.clone()));
+        }
+        let problems = names::dns1035_label(version.as_str().unwrap_or_default());
+        if !problems.is_empty() {
+            errors.push(field::invalid(path.index(index), version.clone(), problems.join(",")));
+        }
+    }
+    if !versions.iter().filter_map(Value::as_str).any(|version| KNOWN.contains(&version)) {
+        let text = format!("must include at least one of {}", KNOWN.join(", "));
+        errors.push(field::invalid(path, Value::Array(versions.to_vec()), text));
     }
 }
 
@@ -458,7 +498,8 @@ mod tests {
             "spec.group: Invalid value: \"example\": should be a domain with at least one dot",
             "spec.scope: Unsupported value: \"Galaxy\": supported values: \"Cluster\", \"Namespaced\"",
             "must have exactly one version marked as storage version",
-            "spec.conversion.strategy: Forbidden",
+            "spec.conversion.webhookClientConfig: Required value: required when strategy is set to Webhook",
+            "spec.conversion.conversionReviewVersions: Required value",
         ] {
             assert!(found.contains(wanted), "{wanted} in {found}");
         }

@@ -100,8 +100,11 @@ impl Chain {
     ///
     /// # Errors
     /// A flag names a plugin that is not here.
-    pub fn new(registry: Arc<Registry>, options: &Options) -> Result<Arc<Self>, String> {
-        let clients = Arc::new(Clients::new(Arc::clone(&registry), None));
+    pub fn new(
+        registry: Arc<Registry>,
+        options: &Options,
+        clients: Arc<Clients>,
+    ) -> Result<Arc<Self>, String> {
         let validating = Webhooks::validating(Arc::clone(&registry), Arc::clone(&clients));
         let all: Vec<(bool, Box<dyn Plugin>)> = vec![
             (true, Box::new(namespace_lifecycle::NamespaceLifecycle)),

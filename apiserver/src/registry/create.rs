@@ -8,7 +8,7 @@ use coracle_api::schema;
 use coracle_api::status::ApiError;
 use serde_json::Value;
 
-use super::{Registry, Written, answer, meta, stored_bytes};
+use super::{Registry, Written, meta};
 use crate::server::request_info::RequestInfo;
 use crate::storage::{Swap, keys};
 use crate::strategy::{self, Strategy};
@@ -111,7 +111,7 @@ impl Registry {
             let json = serde_json::to_vec(object).map_err(ApiError::internal)?;
             return Ok(Written { json: json.into(), created: true });
         }
-        let stored = stored_bytes(strategy, object.clone())?;
+        let stored = self.stored_bytes(resource, strategy, object.clone()).await?;
         let lease = match strategy.time_to_live_seconds(&self.options) {
             Some(seconds) if seconds > 0 => self.storage.lease_for(seconds).await?,
             _ => 0,
@@ -119,7 +119,7 @@ impl Registry {
         let key = self.key(resource, namespace, name);
         match self.storage.put_if(&key, stored.clone(), 0, lease).await? {
             Swap::Done { revision } => {
-                Ok(Written { json: answer(strategy, &stored, revision)?, created: true })
+                Ok(Written { json: self.answer(resource, &stored, revision).await?, created: true })
             }
             Swap::Conflict { .. } => Err(taken()),
         }

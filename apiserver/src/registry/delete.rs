@@ -10,7 +10,7 @@ use coracle_api::status::{ApiError, GroupKind};
 use serde_json::{Value, json};
 
 use super::update::is_finished;
-use super::{Registry, Written, answer, decode_stored, meta, served_value, stored_bytes};
+use super::{Registry, Written, decode_stored, meta};
 use crate::cache::object::{CachedObject, EventType};
 use crate::server::request_info::{Query, RequestInfo};
 use crate::storage::Swap;
@@ -272,7 +272,7 @@ impl Registry {
                 Some(known) => known,
                 None => self.fresh_or_not_found(resource, namespace, name).await?,
             };
-            let old = served_value(strategy, &known)?;
+            let old = self.served_value(resource, &known).await?;
             let planned = match check_preconditions(resource, &old, options) {
                 Ok(()) => self
                     .admit_validating(request, None, Some(&old))
@@ -287,10 +287,10 @@ impl Registry {
             }
             let result = match planned? {
                 Plan::Keep => {
-                    let json = super::served_json(strategy, &known)?;
+                    let json = self.served_json(resource, &known).await?;
                     return Ok(Deleted::Pending(Written { json, created: false }));
                 }
-                Plan::Remove => self.remove_now(request, strategy, &known, &old, options).await?,
+                Plan::Remove => self.remove_now(request, &known, &old, options).await?,
                 Plan::Mark(new) => self.mark(request, strategy, &known, new, options).await?,
             };
             match result {
@@ -307,22 +307,22 @@ impl Registry {
     async fn remove_now(
         self: &Arc<Self>,
         request: &RequestInfo,
-        strategy: &dyn Strategy,
         known: &CachedObject,
         old: &Value,
         options: &DeleteOptions,
     ) -> Result<Result<Deleted, Option<Arc<CachedObject>>>, ApiError> {
-        let last_state = |revision: i64| -> Result<Deleted, ApiError> {
+        let last_state = async |revision: i64| -> Result<Deleted, ApiError> {
             let last = known.at_revision(revision, EventType::Deleted).map_err(ApiError::internal)?;
-            Ok(Deleted::Gone(Written { json: super::served_json(strategy, &last)?, created: false }))
+            let json = self.served_json(request.resource, &last).await?;
+            Ok(Deleted::Gone(Written { json, created: false }))
         };
         if options.dry_run || request.dry_run {
-            return Ok(Ok(last_state(known.revision)?));
+            return Ok(Ok(last_state(known.revision).await?));
         }
         let removed =
             self.remove(request.resource, request.namespace(), request.name(), known.revision, old).await?;
         Ok(match removed {
-            Ok(revision) => Ok(last_state(revision)?),
+            Ok(revision) => Ok(last_state(revision).await?),
             Err(newest) => Err(newest),
         })
     }
@@ -335,17 +335,18 @@ impl Registry {
         new: Value,
         options: &DeleteOptions,
     ) -> Result<Result<Deleted, Option<Arc<CachedObject>>>, ApiError> {
-        let stored: Bytes = stored_bytes(strategy, new)?;
-        let pending = |revision: i64| -> Result<Deleted, ApiError> {
-            Ok(Deleted::Pending(Written { json: answer(strategy, &stored, revision)?, created: false }))
+        let stored: Bytes = self.stored_bytes(request.resource, strategy, new).await?;
+        let pending = async |revision: i64| -> Result<Deleted, ApiError> {
+            let json = self.answer(request.resource, &stored, revision).await?;
+            Ok(Deleted::Pending(Written { json, created: false }))
         };
         if options.dry_run || request.dry_run {
-            return Ok(Ok(pending(known.revision)?));
+            return Ok(Ok(pending(known.revision).await?));
         }
         let (resource, namespace, name) = (request.resource, request.namespace(), request.name());
         let key = self.key(resource, namespace, name);
         match self.storage.put_if(&key, stored.clone(), known.revision, 0).await? {
-            Swap::Done { revision } => Ok(Ok(pending(revision)?)),
+            Swap::Done { revision } => Ok(Ok(pending(revision).await?)),
             Swap::Conflict { current } => Ok(Err(current
                 .map(|kv| decode_stored(resource, namespace, name, &kv.value, kv.mod_revision))
                 .transpose()?)),

@@ -7,9 +7,8 @@ use serde_json::Value;
 
 use super::list::{ListOptions, too_large_version};
 use super::selection::Selection;
-use super::{Registry, meta, served_json};
+use super::{Registry, meta};
 use crate::cache::NotFresh;
-use crate::strategy;
 
 impl Registry {
     /// The object's JSON. `version` empty: the newest there is; `0`: whatever is at hand; else at least as new.
@@ -23,7 +22,6 @@ impl Registry {
         name: &str,
         version: &str,
     ) -> Result<Bytes, ApiError> {
-        let strategy = strategy::for_resource(resource);
         let object = if version.is_empty() {
             self.fresh(resource, namespace, name).await?
         } else {
@@ -40,7 +38,7 @@ impl Registry {
                 Err(_) => self.fresh(resource, namespace, name).await?,
             }
         };
-        served_json(strategy, &*object.ok_or_else(|| meta::not_found(resource, name))?)
+        self.served_json(resource, &*object.ok_or_else(|| meta::not_found(resource, name))?).await
     }
 
     /// The object as the cache has it, parsed; one that the cache has not heard of yet is read from the store. For decisions that tolerate a moment's

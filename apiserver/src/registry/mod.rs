@@ -13,6 +13,7 @@ pub mod meta;
 pub mod patch;
 pub mod selection;
 pub mod update;
+mod versions;
 pub mod watch;
 
 use std::sync::{Arc, OnceLock};
@@ -25,6 +26,7 @@ use serde_json::Value;
 
 use crate::cache::Cache;
 use crate::cache::object::{CachedObject, EventType};
+use crate::conversion::Converter;
 use crate::options::Options;
 use crate::server::request_info::RequestInfo;
 use crate::storage::{Storage, StorageError, keys};
@@ -58,6 +60,7 @@ pub struct Registry {
     /// The command line.
     pub options: Arc<Options>,
     admission: OnceLock<Arc<dyn Admission>>,
+    converter: OnceLock<Arc<Converter>>,
 }
 
 /// The result of a write.
@@ -100,7 +103,7 @@ impl Written {
 impl Registry {
     /// Over a store and its caches.
     pub fn new(storage: Arc<Storage>, cache: Arc<Cache>, options: Arc<Options>) -> Arc<Self> {
-        Arc::new(Self { storage, cache, options, admission: OnceLock::new() })
+        Arc::new(Self { storage, cache, options, admission: OnceLock::new(), converter: OnceLock::new() })
     }
 
     /// Installs the admission chain. Later calls change nothing.
@@ -212,17 +215,4 @@ pub(crate) fn served_json(strategy: &dyn Strategy, object: &CachedObject) -> Res
     }
     let value = served_value(strategy, object)?;
     serde_json::to_vec(&value).map(Bytes::from).map_err(ApiError::internal)
-}
-
-/// The bytes that are stored for an object in served form: in stored form and without resourceVersion.
-fn stored_bytes(strategy: &dyn Strategy, mut object: Value) -> Result<Bytes, ApiError> {
-    meta::remove_resource_version(&mut object);
-    let object = if strategy.stored_as().is_some() { strategy.to_stored(object) } else { object };
-    serde_json::to_vec(&object).map(Bytes::from).map_err(ApiError::internal)
-}
-
-/// The bytes answered for what was stored at `revision`.
-fn answer(strategy: &dyn Strategy, stored: &[u8], revision: i64) -> Result<Bytes, ApiError> {
-    let object = CachedObject::new("", stored, revision, EventType::Modified).map_err(ApiError::internal)?;
-    served_json(strategy, &object)
 }

@@ -12,7 +12,7 @@ use coracle_api::status::ApiError;
 use serde_json::Value;
 
 use super::patch::Patch;
-use super::{Registry, Written, answer, create, decode_stored, meta, served_value, stored_bytes};
+use super::{Registry, Written, create, decode_stored, meta};
 use crate::cache::object::CachedObject;
 use crate::server::request_info::RequestInfo;
 use crate::storage::Swap;
@@ -61,7 +61,7 @@ impl Registry {
             let Some(known) = current.take() else {
                 return self.create_instead(request, strategy, change).await;
             };
-            let old = served_value(strategy, &known)?;
+            let old = self.served_value(resource, &known).await?;
             let decided = self.attempt(request, strategy, &change, &old).await;
             if !fresh && !matches!(decided, Ok(Attempt::Store(_) | Attempt::Remove(_))) {
                 fresh = true;
@@ -72,7 +72,7 @@ impl Registry {
             }
             let stored = match decided? {
                 Attempt::Unchanged => {
-                    return Ok(Written { json: super::served_json(strategy, &known)?, created: false });
+                    return Ok(Written { json: self.served_json(resource, &known).await?, created: false });
                 }
                 Attempt::Store(new) => self.store_changed(request, strategy, &known, &old, new).await?,
                 Attempt::Remove(new) => self.remove_changed(request, strategy, &known, new).await?,
@@ -200,7 +200,7 @@ impl Registry {
             let json = serde_json::to_vec(&new).map_err(ApiError::internal)?;
             return Ok(Ok(Written { json: json.into(), created: false }));
         }
-        let stored = stored_bytes(strategy, new.clone())?;
+        let stored = self.stored_bytes(request.resource, strategy, new.clone()).await?;
         let swapped =
             self.swap(request.resource, strategy, request.namespace(), request.name(), known, stored).await;
         strategy.after_update(&dependencies, &new, old, matches!(swapped, Ok(Ok(_)))).await;
@@ -214,14 +214,18 @@ impl Registry {
         known: &CachedObject,
         new: Value,
     ) -> Result<Result<Written, Option<Arc<CachedObject>>>, ApiError> {
-        let stored = stored_bytes(strategy, new.clone())?;
+        let stored = self.stored_bytes(request.resource, strategy, new.clone()).await?;
+        let answer = async |revision: i64| -> Result<Written, ApiError> {
+            let json = self.answer(request.resource, &stored, revision).await?;
+            Ok(Written { json, created: false })
+        };
         if request.dry_run {
-            return Ok(Ok(Written { json: answer(strategy, &stored, known.revision)?, created: false }));
+            return Ok(Ok(answer(known.revision).await?));
         }
         let removed =
             self.remove(request.resource, request.namespace(), request.name(), known.revision, &new).await?;
         Ok(match removed {
-            Ok(revision) => Ok(Written { json: answer(strategy, &stored, revision)?, created: false }),
+            Ok(revision) => Ok(answer(revision).await?),
             Err(newest) => Err(newest),
         })
     }
@@ -243,7 +247,8 @@ impl Registry {
         let key = self.key(resource, namespace, name);
         match self.storage.put_if(&key, stored.clone(), known.revision, lease).await? {
             Swap::Done { revision } => {
-                Ok(Ok(Written { json: answer(strategy, &stored, revision)?, created: false }))
+                let json = self.answer(resource, &stored, revision).await?;
+                Ok(Ok(Written { json, created: false }))
             }
             Swap::Conflict { current } => Ok(Err(current
                 .map(|kv| decode_stored(resource, namespace, name, &kv.value, kv.mod_revision))
@@ -271,19 +276,22 @@ impl Registry {
                 Some(known) => known,
                 None => self.fresh_or_not_found(resource, namespace, name).await?,
             };
-            let old = served_value(strategy, &known)?;
+            let old = self.served_value(resource, &known).await?;
             let new = match change(&old) {
                 Ok(new) if new != old => new,
                 decided => {
                     if fresh {
                         decided?;
-                        return Ok(Written { json: super::served_json(strategy, &known)?, created: false });
+                        return Ok(Written {
+                            json: self.served_json(resource, &known).await?,
+                            created: false,
+                        });
                     }
                     fresh = true;
                     continue;
                 }
             };
-            let stored = stored_bytes(strategy, new)?;
+            let stored = self.stored_bytes(resource, strategy, new).await?;
             match self.swap(resource, strategy, namespace, name, &known, stored).await? {
                 Ok(written) => return Ok(written),
                 Err(newest) => {

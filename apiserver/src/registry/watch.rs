@@ -12,14 +12,15 @@ use serde_json::json;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::Registry;
 use super::frame::Frames;
 use super::get::parse_version;
 use super::list::ListOptions;
 use super::selection::Selection;
+use super::{Registry, versions};
 use crate::cache::Cache;
 use crate::cache::object::{CachedObject, EventType};
 use crate::cache::resource::{CacheEvent, Cursor, ResourceCache, Subscription, TooOld};
+use crate::conversion::Converter;
 use crate::strategy::{self, Strategy};
 
 /// How often a watch that allows it gets a bookmark.
@@ -30,6 +31,8 @@ const BATCH: usize = 128;
 /// A running watch.
 pub struct Watch {
     resource: &'static Resource,
+    /// Asked for other versions, where it takes a webhook.
+    converter: Option<Arc<Converter>>,
     strategy: &'static dyn Strategy,
     everything: Arc<Cache>,
     cache: Arc<ResourceCache>,
@@ -93,8 +96,13 @@ impl Registry {
             interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
             interval
         });
+        let converter = match versions::by_webhook(resource) {
+            None => None,
+            Some(_) => Some(Arc::clone(self.converter()?)),
+        };
         Ok(Watch {
             resource,
+            converter,
             strategy: strategy::for_resource(resource),
             everything: Arc::clone(&self.cache),
             cache,
@@ -135,7 +143,12 @@ impl Watch {
             return None;
         }
         let mut lines: Vec<Bytes> = Vec::new();
-        for object in self.initial.by_ref().take(BATCH) {
+        let initial: Vec<Arc<CachedObject>> = self.initial.by_ref().take(BATCH).collect();
+        let initial = match self.shown(initial).await {
+            Ok(initial) => initial,
+            Err(error) => return Some(vec![self.end(&error)]),
+        };
+        for object in initial {
             match self.frames.of(self.strategy, EventType::Added, &object) {
                 Ok(line) => lines.push(line),
                 Err(error) => {
@@ -160,6 +173,9 @@ impl Watch {
                 return Some(vec![self.frames.framing.error(&too_old(self.after, horizon))]);
             }
             let drained = events.len() < BATCH;
+            if let Err(error) = self.show(&mut events).await {
+                return Some(vec![self.end(&error)]);
+            }
             for event in events.drain(..) {
                 if event.revision <= self.after {
                     continue;
@@ -203,6 +219,38 @@ impl Watch {
     fn last_bookmark(&mut self) -> Option<Vec<Bytes>> {
         self.ended = true;
         self.bookmarks.is_some().then(|| vec![self.bookmark(self.after, false)])
+    }
+
+    /// The event that ends the watch with an error.
+    fn end(&mut self, error: &ApiError) -> Bytes {
+        self.ended = true;
+        self.frames.framing.error(error)
+    }
+
+    /// Objects in the version watched, as far as it takes a webhook.
+    async fn shown(&self, objects: Vec<Arc<CachedObject>>) -> Result<Vec<Arc<CachedObject>>, ApiError> {
+        match &self.converter {
+            None => Ok(objects),
+            Some(converter) => converter.objects(self.resource, objects).await,
+        }
+    }
+
+    /// The same for events: their objects before and after.
+    async fn show(&self, events: &mut [Arc<CacheEvent>]) -> Result<(), ApiError> {
+        if self.converter.is_none() {
+            return Ok(());
+        }
+        let objects = |event: &Arc<CacheEvent>| {
+            [Some(Arc::clone(&event.object)), event.previous.clone()].into_iter().flatten()
+        };
+        let mut shown = self.shown(events.iter().flat_map(objects).collect()).await?.into_iter();
+        for event in events {
+            let Some(object) = shown.next() else { break };
+            let previous = event.previous.as_ref().and_then(|_| shown.next());
+            let (revision, event_type) = (event.revision, event.event_type);
+            *event = Arc::new(CacheEvent { revision, event_type, object, previous });
+        }
+        Ok(())
     }
 
     /// What this watcher sees of an event: objects that come to match are added, those that cease to are deleted.

@@ -159,7 +159,8 @@ fn selection(info: &RequestInfo) -> Result<Selection, ApiError> {
 
 async fn list(app: &App, info: &RequestInfo, form: &Form) -> Result<Response, ApiError> {
     let options = ListOptions::from_query(&info.query, false)?;
-    let page = app.registry.list(info.resource, &selection(info)?, &options).await?;
+    let mut page = app.registry.list(info.resource, &selection(info)?, &options).await?;
+    page.objects = app.registry.shown(info.resource, page.objects).await?;
     if form.accepted == Accepted::PLAIN && !form.pretty {
         return respond::list(info.resource, page, form);
     }

@@ -12,7 +12,6 @@ use serde_json::Value;
 
 use crate::registry::Registry;
 use crate::server::request_info::RequestInfo;
-use crate::strategy;
 use rules::Rule;
 
 /// What happens to an object, as rules name it.
@@ -105,26 +104,22 @@ impl<'a> Attributes<'a> {
     }
 }
 
-/// An object of `from` as `to`, one of its equivalents, shows it. What a subresource takes is the same for all of them.
-pub fn in_version(object: &Value, request: &RequestInfo, to: &'static Resource) -> Value {
-    let from = request.resource;
-    let own_kind = request.subresource.is_none_or(|part| part.kind == from.kind);
-    if std::ptr::eq(from, to) || !own_kind {
-        return object.clone();
-    }
-    let stored = strategy::for_resource(from).to_stored(object.clone());
-    strategy::for_resource(to).from_stored(stored)
+/// Whether admission sees the resource's own kind, which has versions, and not what a subresource takes.
+pub fn has_versions(request: &RequestInfo) -> bool {
+    request.subresource.is_none_or(|part| part.kind == request.resource.kind)
 }
 
-/// The other way round: what an equivalent shows as the object of the request's resource.
-pub fn from_version(object: Value, request: &RequestInfo, from: &'static Resource) -> Value {
-    let to = request.resource;
-    let own_kind = request.subresource.is_none_or(|part| part.kind == to.kind);
-    if std::ptr::eq(from, to) || !own_kind {
-        return object;
-    }
-    let stored = strategy::for_resource(from).to_stored(object);
-    strategy::for_resource(to).from_stored(stored)
+/// An object of the request as `to`, one of its equivalents, shows it.
+///
+/// # Errors
+/// What a conversion webhook did wrong.
+pub async fn in_version(
+    registry: &Registry,
+    object: Value,
+    request: &RequestInfo,
+    to: &'static Resource,
+) -> Result<Value, ApiError> {
+    if has_versions(request) { registry.in_version(object, request.resource, to).await } else { Ok(object) }
 }
 
 /// What a webhook, a policy or a binding selects.

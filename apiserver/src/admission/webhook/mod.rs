@@ -117,15 +117,27 @@ fn is_scale(request: &RequestInfo) -> bool {
     request.subresource() == Some("scale")
 }
 
-/// An object of the request as a webhook that knows `known_as` sees it.
-fn shown(object: &Value, request: &RequestInfo, known_as: &'static Resource) -> Value {
-    if is_scale(request) {
-        return scale::scale_of(object, request.resource);
+/// The new and the old object as a webhook that knows `known_as` sees them.
+async fn shown(
+    registry: &Registry,
+    attributes: &Attributes<'_>,
+    known_as: &'static Resource,
+) -> Result<[Option<Value>; 2], ApiError> {
+    let request = attributes.request;
+    let mut shown = [None, None];
+    for (object, slot) in [attributes.object, attributes.old].into_iter().zip(&mut shown) {
+        let Some(object) = object else { continue };
+        if is_scale(request) {
+            *slot = Some(scale::scale_of(object, request.resource));
+            continue;
+        }
+        let mut object = matching::in_version(registry, object.clone(), request, known_as).await?;
+        if request.generated_name && object.get("metadata").is_some_and(|metadata| metadata["uid"].is_null())
+        {
+            // Not generated yet, as far as anyone outside is to know.
+            coracle_api::meta::remove(&mut object, "name");
+        }
+        *slot = Some(object);
     }
-    let mut object = matching::in_version(object, request, known_as);
-    if request.generated_name && object.get("metadata").is_some_and(|metadata| metadata["uid"].is_null()) {
-        // Not generated yet, as far as anyone outside is to know.
-        coracle_api::meta::remove(&mut object, "name");
-    }
-    object
+    Ok(shown)
 }

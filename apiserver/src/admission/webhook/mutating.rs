@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::configuration::Webhook;
 use super::{Refused, Webhooks, is_scale, settle, shown};
 use crate::admission::matching::{self, Attributes};
+use crate::registry::Registry;
 use crate::registry::decode::{check_kind, check_schema, expected_kind};
 use crate::server::request_info::{FieldValidation, RequestInfo};
 use crate::strategy;
@@ -117,8 +118,7 @@ impl Webhooks {
         known_as: &'static Resource,
     ) -> Result<Option<Value>, Refused> {
         let request = attributes.request;
-        let [new, old] =
-            [attributes.object, attributes.old].map(|one| one.map(|object| shown(object, request, known_as)));
+        let [new, old] = shown(&self.registry, attributes, known_as).await.map_err(Refused::Denied)?;
         let verdict = self.ask(hook, attributes, known_as, [new.as_ref(), old.as_ref()], true).await?;
         let Some(operations) =
             verdict.patch.filter(|patch| patch.as_array().is_none_or(|all| !all.is_empty()))
@@ -141,12 +141,14 @@ impl Webhooks {
                 error.message()
             )),
         })?;
-        accept(request, object, patched, known_as).map(Some).map_err(Refused::Denied)
+        let accepted = accept(&self.registry, request, object, patched, known_as).await;
+        accepted.map(Some).map_err(Refused::Denied)
     }
 }
 
 /// The request's object after a webhook's patch: of the right kind and types, what the schema does not know dropped, defaults filled in.
-fn accept(
+async fn accept(
+    registry: &Registry,
     request: &RequestInfo,
     object: &Value,
     mut patched: Value,
@@ -162,11 +164,14 @@ fn accept(
         return scale::scaled(object.clone(), &patched, request.resource);
     }
     check_schema(&seen_as, known_as, &mut patched, Vec::new()).map_err(internal)?;
-    if request.subresource.is_none_or(|part| part.kind == request.resource.kind) {
+    if matching::has_versions(request) {
         strategy::for_resource(known_as).default(&mut patched);
     }
     if request.generated_name && coracle_api::meta::name(&patched).is_empty() {
         coracle_api::meta::set(&mut patched, "name", coracle_api::meta::name(object));
     }
-    Ok(matching::from_version(patched, request, known_as))
+    match matching::has_versions(request) {
+        true => registry.in_version(patched, known_as, request.resource).await,
+        false => Ok(patched),
+    }
 }

@@ -28,7 +28,7 @@ impl Webhooks {
             }
         }
         let asked = meant.into_iter().map(|(hook, known_as)| async move {
-            let [new, old] = [object, old].map(|one| one.map(|object| shown(object, request, known_as)));
+            let [new, old] = shown(&self.registry, &attributes, known_as).await?;
             match self.ask(hook, &attributes, known_as, [new.as_ref(), old.as_ref()], false).await {
                 Ok(_) => Ok(()),
                 Err(refused) => settle(hook, refused),
