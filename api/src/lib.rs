@@ -5,6 +5,7 @@
 
 pub mod apply;
 pub mod autoscaler_versions;
+pub mod cel;
 pub mod custom;
 pub mod decode;
 pub mod event_versions;

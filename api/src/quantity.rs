@@ -176,6 +176,11 @@ impl Quantity {
         divide_up(self.nanos, NANOS_PER_UNIT / 1000)
     }
 
+    /// The nearest floating point number.
+    pub fn approximate(&self) -> f64 {
+        self.nanos as f64 / NANOS_PER_UNIT as f64
+    }
+
     /// The format it prints in.
     pub fn format(&self) -> Format {
         self.format
