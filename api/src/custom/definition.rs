@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::json_path::JsonPath;
 use super::merge;
+use super::rules::Rules;
 use super::structural::Structural;
 use crate::kinds::access::{boolean, items, text};
 use crate::meta;
@@ -89,6 +90,7 @@ pub struct Definition {
     /// The schemas of all versions by `apiVersion`: stored objects may be in any of them.
     siblings: HashMap<String, Structural>,
     merge: OnceLock<Schema>,
+    rules: OnceLock<Option<Rules>>,
 }
 
 impl PartialEq for Definition {
@@ -103,6 +105,11 @@ impl Definition {
     /// How objects merge under server-side apply.
     pub fn merge_schema(&self) -> &Schema {
         self.merge.get_or_init(|| merge::merge_schema(&self.schema))
+    }
+
+    /// The rules that objects are held to, compiled when they are first needed.
+    pub fn rules(&self) -> Option<&Rules> {
+        self.rules.get_or_init(|| Rules::of(&self.schema)).as_ref()
     }
 
     /// A stored object as the definition sees it now: pruned and with the defaults of the version it was stored in, in this version.
@@ -278,6 +285,7 @@ fn definition(
             .map(|version| (api_version(version), structural(version)))
             .collect(),
         merge: OnceLock::new(),
+        rules: OnceLock::new(),
     })
 }
 

@@ -3,12 +3,16 @@
 
 mod default;
 mod definition;
+mod field_path;
 mod formats;
 mod json_path;
 mod merge;
 pub mod naming;
 mod prune;
+mod rule_checks;
+mod rules;
 pub mod schema_rules;
+mod shapes;
 mod structural;
 mod validate;
 
@@ -22,6 +26,7 @@ pub use default::default;
 pub use definition::{Column, Conversion, Definition, Rows, Scale, established};
 pub use json_path::JsonPath;
 pub use prune::prune;
+pub use rules::{Rules, Verdict, blocked, judge};
 pub use structural::{Items, Kind, Structural, compile};
 pub use validate::validate;
 

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::rule_checks;
 use super::structural::{Structural, compile};
 use crate::field::{self, FieldError, FieldPath};
 use crate::kinds::access::{boolean, items, text};
@@ -14,7 +15,7 @@ enum Level {
 }
 
 /// What only the main structure may have, with what upstream says where it is nested in `allOf` and the like.
-const FORBIDDEN_NESTED: [(&str, &str); 13] = [
+const FORBIDDEN_NESTED: [(&str, &str); 14] = [
     ("type", "must be empty to be structural"),
     ("additionalProperties", "must be undefined to be structural"),
     ("default", "must be undefined to be structural"),
@@ -28,6 +29,7 @@ const FORBIDDEN_NESTED: [(&str, &str); 13] = [
     ("x-kubernetes-list-map-keys", "must be empty to be structural"),
     ("x-kubernetes-list-type", "must be undefined to be structural"),
     ("x-kubernetes-map-type", "must be undefined to be structural"),
+    ("x-kubernetes-validations", "must be empty to be structural"),
 ];
 /// Parts of JSON Schema that are not taken over.
 const NOT_SUPPORTED: [&str; 6] =
@@ -39,6 +41,10 @@ pub fn check(schema: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     let mut found = Vec::new();
     structure(schema, Level::Root, path, &mut found);
     complete(schema, schema, path, &mut found);
+    // Rules are about the fields that a schema has: its own errors come first.
+    if found.is_empty() {
+        rule_checks::check(schema, path, &mut found);
+    }
     found.sort_by_cached_key(ToString::to_string);
     errors.extend(found);
 }
@@ -150,12 +156,6 @@ fn not_supported(schema: &Value, path: &FieldPath, errors: &mut Vec<FieldError>)
     if boolean(schema, "uniqueItems") {
         let detail = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
         errors.push(field::forbidden(path.child("uniqueItems"), detail));
-    }
-    if !items(schema, "x-kubernetes-validations").is_empty() {
-        let rules: Vec<&str> =
-            items(schema, "x-kubernetes-validations").iter().map(|rule| text(rule, "rule")).collect();
-        let detail = format!("rules in CEL are not implemented by Coracle yet: {}", rules.join("; "));
-        errors.push(field::forbidden(path.child("x-kubernetes-validations"), detail));
     }
 }
 

@@ -128,6 +128,8 @@ pub struct Structural {
     pub one_of: Vec<Structural>,
     /// This may not hold.
     pub not: Option<Box<Structural>>,
+    /// The rules in CEL, as the definition has them.
+    pub rules: Vec<Value>,
 }
 
 /// A least and a greatest number of something.
@@ -203,6 +205,11 @@ impl Structural {
             all_of: list("allOf"),
             any_of: list("anyOf"),
             one_of: list("oneOf"),
+            rules: schema
+                .get("x-kubernetes-validations")
+                .and_then(Value::as_array)
+                .cloned()
+                .unwrap_or_default(),
             not: schema.get("not").filter(|not| not.is_object()).map(|not| Box::new(Structural::of(not))),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use coracle_api::custom::{self, Definition};
+use coracle_api::custom::{self, Definition, Verdict};
 use coracle_api::field::{FieldError, FieldPath};
 use coracle_api::kinds::{access, object_meta};
 use coracle_api::resource::Resource;
@@ -32,6 +32,7 @@ impl Strategy for Definition {
         let namespaced = !meta::namespace(object).is_empty();
         let mut errors = object_meta::validate(object, namespaced, names::dns1123_subdomain);
         errors.extend(custom::validate(object, &self.schema, &FieldPath::root()));
+        errors.extend(held_to_rules(self, object, None, &errors).errors);
         errors
     }
 
@@ -64,9 +65,14 @@ impl Strategy for Definition {
         }
     }
 
-    fn validate_update(&self, _request: &RequestInfo, new: &Value, old: &Value) -> Vec<FieldError> {
+    fn validate_update(&self, request: &RequestInfo, new: &Value, old: &Value) -> Vec<FieldError> {
         let mut errors = object_meta::validate_update(new, old);
         errors.extend(custom::validate(new, &self.schema, &FieldPath::root()));
+        let verdict = held_to_rules(self, new, Some(old), &errors);
+        for warning in verdict.warnings {
+            request.warnings.add(warning.to_string());
+        }
+        errors.extend(verdict.errors);
         errors
     }
 
@@ -134,5 +140,19 @@ impl Strategy for Definition {
 
     fn allow_unconditional_update(&self) -> bool {
         false
+    }
+}
+
+/// What the rules of a definition say of an object, unless its schema has refused it already.
+fn held_to_rules(
+    definition: &Definition,
+    object: &Value,
+    old: Option<&Value>,
+    errors: &[FieldError],
+) -> Verdict {
+    let Some(rules) = definition.rules() else { return Verdict::default() };
+    match custom::blocked(errors) {
+        Some(error) => Verdict { errors: vec![error], warnings: Vec::new() },
+        None => custom::judge(object, old, rules),
     }
 }
