@@ -187,6 +187,10 @@ impl Checker<'_> {
         if QUALIFIED_TYPE_NAMES.contains(&name.as_str()) {
             return Some(made(Expression::Literal(Value::Type(name.as_str().into())), Type::Type));
         }
+        let variables = &self.environment.variables;
+        if let Some(index) = variables.iter().position(|(known, _)| *known == name) {
+            return Some(made(Expression::Input(index), variables[index].1.ty.clone()));
+        }
         let (Expr::Select(select), Some(composed)) = (&expression.expr, &self.environment.composed) else {
             return None;
         };

@@ -262,7 +262,12 @@ fn call(name: &str, target: Option<&Type>, extents: &[Extent], result: &Type) ->
             let quoted = first.saturating_mul(2).saturating_add(2);
             (scaled(first, cost::TRAVERSAL), Extent::of(quoted))
         }
-        "format" => (scaled(first, cost::TRAVERSAL), Extent::of(u64::MAX)),
+        // What has no size of its own is short as text.
+        "string" => (1, Extent::of(SCALAR_TEXT_MAX)),
+        "format" => {
+            let item = extents.get(1).and_then(|list| list.items).unwrap_or(u64::MAX).max(SCALAR_TEXT_MAX);
+            (scaled(first, cost::TRAVERSAL), Extent::of(first.saturating_add(second.saturating_mul(item))))
+        }
         "dyn" => (1, extents[0].clone()),
         "@in" => (second, known),
         "_==_" | "_!=_" => (scaled(first.min(second), cost::TRAVERSAL), known),
@@ -285,5 +290,7 @@ fn call(name: &str, target: Option<&Type>, extents: &[Extent], result: &Type) ->
     }
 }
 
+/// The longest text of a number, a truth value or a time.
+const SCALAR_TEXT_MAX: u64 = 40;
 /// An address is never longer than this, whatever the text it is read from.
 const REQUEST_TEXT_MAX: u64 = 64;

@@ -3,6 +3,7 @@
 //!
 //! Parsing is the crate `cel`'s; types, functions, evaluation and cost are counted here (see `docs/decisions/cel.md`).
 
+pub mod admission;
 mod check;
 mod cost;
 mod estimate;
