@@ -343,7 +343,7 @@ impl Checker<'_> {
         let ty = match (flat, &body.ty) {
             (false, ty) => Type::Optional(Arc::new(ty.clone())),
             (true, ty @ (Type::Optional(_) | Type::Dyn)) => ty.clone(),
-            (true, ty) => return self.problem(id, no_overload(name, &[ty.clone()])),
+            (true, ty) => return self.problem(id, no_overload(name, std::slice::from_ref(ty))),
         };
         made(Expression::OptionalMap { target: boxed(target), body: boxed(body), flat }, ty)
     }
