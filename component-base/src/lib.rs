@@ -7,6 +7,7 @@ pub mod admin;
 pub mod duration;
 pub mod failpoint;
 pub mod flags;
+pub mod gathered_writes;
 pub mod health;
 pub mod logging;
 pub mod metrics;

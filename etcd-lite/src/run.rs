@@ -34,13 +34,9 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     let client_listeners = bind_all("--listen-client-urls", &urls.listen_client_urls, reuse_port).await?;
     let http_listeners =
         bind_all("--listen-client-http-urls", &urls.listen_client_http_urls, reuse_port).await?;
-    let peer_listeners = bind_all("--listen-peer-urls", &urls.listen_peer_urls, reuse_port).await?;
     let metrics_listeners = bind_all("--listen-metrics-urls", &urls.listen_metrics_urls, reuse_port).await?;
 
     let data_dir = options.data_dir();
-    std::fs::create_dir_all(data_dir.join("member")).with_context(|| {
-        format!("cannot create --data-dir {}; choose a writable directory", data_dir.display())
-    })?;
     let wal_dir = options.operations.wal_dir.clone().unwrap_or_else(|| data_dir.join("member/wal"));
     let beginning = bootstrap::begin(
         &wal_dir,
@@ -49,6 +45,11 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         tls.towards_peers.as_ref(),
     )
     .await?;
+    // Not before the others were asked: members that begin together would all connect to each other and wait for answers.
+    let peer_listeners = bind_all("--listen-peer-urls", &urls.listen_peer_urls, reuse_port).await?;
+    std::fs::create_dir_all(data_dir.join("member")).with_context(|| {
+        format!("cannot create --data-dir {}; choose a writable directory", data_dir.display())
+    })?;
     let (cluster_id, id) = (beginning.cluster_id, beginning.id);
     let own_peer_urls: Vec<String> = options.urls.initial_advertise_peer_urls.iter().map(plain).collect();
     // A thread of its own for consensus and the connections between members, see `raft::driver`.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use component_base::gathered_writes::GatheredWrites;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -38,7 +39,8 @@ where
         .initial_connection_window_size(4 * STREAM_WINDOW_BYTES)
         .keep_alive_interval((!config.keep_alive_interval.is_zero()).then_some(config.keep_alive_interval))
         .keep_alive_timeout(config.keep_alive_timeout);
-    let stream = LenientAuthority::new(PingPolicy::new(stream, config.keep_alive_min_time));
+    let stream = PingPolicy::new(GatheredWrites::new(stream), config.keep_alive_min_time);
+    let stream = LenientAuthority::new(stream);
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     let result = tokio::select! {
         result = connection.as_mut() => result,

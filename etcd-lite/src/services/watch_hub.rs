@@ -9,7 +9,7 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use coracle_proto::etcdserverpb::{ResponseHeader, WatchResponse};
@@ -48,15 +48,19 @@ pub(crate) struct StreamOut {
 #[derive(Default)]
 pub(crate) struct QueueState {
     queued_bytes: AtomicUsize,
-    /// A watcher left the hub, the connection took a frame, or the hub got on.
+    /// Whether the stream has something to send for which there may be no room.
+    waits_for_room: AtomicBool,
+    /// A watcher left the hub, the connection took a frame that the stream waited for, or the hub got on.
     changed: Notify,
 }
 
 impl QueueState {
     /// The connection took a frame.
     pub(crate) fn taken(&self, frame: &WatchFrame) {
-        self.queued_bytes.fetch_sub(frame.size_bytes(), Ordering::Relaxed);
-        self.changed.notify_one();
+        self.queued_bytes.fetch_sub(frame.size_bytes(), Ordering::SeqCst);
+        if self.waits_for_room.load(Ordering::SeqCst) {
+            self.changed.notify_one();
+        }
     }
 }
 
@@ -78,7 +82,13 @@ impl StreamOut {
 
     /// Whether the stream would take a frame now.
     pub(crate) fn has_room(&self) -> bool {
-        self.queue.queued_bytes.load(Ordering::Relaxed) < STREAM_BYTES_MAX && self.frames.capacity() > 0
+        self.queue.queued_bytes.load(Ordering::SeqCst) < STREAM_BYTES_MAX && self.frames.capacity() > 0
+    }
+
+    /// Says whether the stream is to be called when the connection takes a frame. Said before looking for room, so that no frame is taken in
+    /// between unheard; while it is not said, frames pass without waking the stream's task.
+    pub(crate) fn wait_for_room(&self, waits: bool) {
+        self.queue.waits_for_room.store(waits, Ordering::SeqCst);
     }
 
     /// Sends all frames or none. `false` when there is no room.
@@ -88,7 +98,7 @@ impl StreamOut {
         }
         let Ok(permits) = self.frames.try_reserve_many(frames.len()) else { return false };
         for (permit, frame) in permits.zip(frames) {
-            self.queue.queued_bytes.fetch_add(frame.size_bytes(), Ordering::Relaxed);
+            self.queue.queued_bytes.fetch_add(frame.size_bytes(), Ordering::SeqCst);
             permit.send(Ok(frame));
         }
         true
@@ -100,7 +110,7 @@ impl StreamOut {
         let _ = self.frames.try_send(Err(status));
     }
 
-    /// Waits until a watcher left the hub or the connection took a frame.
+    /// Waits until a watcher left the hub or the connection took a frame that was waited for.
     pub(crate) async fn changed(&self) {
         self.queue.changed.notified().await;
     }

@@ -157,6 +157,13 @@ impl<M: Member> WatchStream<M> {
 
     /// Sends what is pending and, as long as there is room, one step of history for each watcher that is behind.
     pub(crate) fn advance(&mut self) {
+        self.out.wait_for_room(true);
+        self.send_what_there_is_room_for();
+        let is_done = self.pending.is_empty() && self.behind.is_empty() && self.progress_wanted.is_none();
+        self.out.wait_for_room(!is_done);
+    }
+
+    fn send_what_there_is_room_for(&mut self) {
         for (watch_id, next_revision) in self.out.take_lagging() {
             if let Some(watcher) = self.watchers.get_mut(&watch_id) {
                 watcher.next_revision = next_revision;
