@@ -248,6 +248,7 @@ fn is_update_only(target: &Target, subresource: &str) -> bool {
         (&*target.resource.group, &*target.resource.plural, subresource),
         ("apps", "deployments", _)
             | ("apps", "replicasets", "status")
+            | ("apps", "daemonsets", "status")
             | ("", "endpoints", _)
             | ("", "namespaces", "status")
             | ("policy", "poddisruptionbudgets", "status")

@@ -4,7 +4,7 @@ use controller_manager_core::endpoints::slices::SERVICE_NAME;
 use controller_manager_core::object_meta::controller;
 use coracle_client::informer::Informer;
 use coracle_client::store::{Index, index_by_namespace, index_by_node, index_by_owner_uid};
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
@@ -31,6 +31,10 @@ pub struct Informers {
     pub replica_sets: Informer<ReplicaSet>,
     /// All Deployments.
     pub deployments: Informer<Deployment>,
+    /// All DaemonSets.
+    pub daemon_sets: Informer<DaemonSet>,
+    /// All ControllerRevisions.
+    pub revisions: Informer<ControllerRevision>,
     /// All Jobs.
     pub jobs: Informer<Job>,
     /// All Services.
@@ -78,6 +82,11 @@ impl Informers {
                 .index(orphans())
                 .start(shutdown),
             deployments: Informer::builder(Api::all(all())).index(index_by_namespace()).start(shutdown),
+            daemon_sets: Informer::builder(Api::all(all())).index(index_by_namespace()).start(shutdown),
+            revisions: Informer::builder(Api::all(all()))
+                .index(index_by_owner_uid())
+                .index(orphans())
+                .start(shutdown),
             jobs: Informer::builder(Api::all(all())).index(index_by_namespace()).start(shutdown),
             services: Informer::builder(Api::all(all())).index(index_by_namespace()).start(shutdown),
             slices: Informer::builder(Api::all(all()))
@@ -126,6 +135,14 @@ fn crosses_namespaces(affinity: &Affinity) -> bool {
     near.chain(apart).any(crosses)
 }
 
+/// Whether the pod names its node: DaemonSets find by it what waits for a node.
+fn names_node(affinity: &Affinity) -> bool {
+    let node = affinity.node_affinity.as_ref();
+    let required = node.and_then(|node| node.required_during_scheduling_ignored_during_execution.as_ref());
+    required
+        .is_some_and(|required| required.node_selector_terms.iter().any(|term| term.match_fields.is_some()))
+}
+
 fn trim_pod(pod: &mut Pod) {
     if let Some(spec) = pod.spec.take() {
         let mut kept = PodSpec {
@@ -140,7 +157,7 @@ fn trim_pod(pod: &mut Pod) {
             resources: spec.resources,
             priority_class_name: spec.priority_class_name,
             active_deadline_seconds: spec.active_deadline_seconds,
-            affinity: spec.affinity.filter(crosses_namespaces),
+            affinity: spec.affinity.filter(|affinity| crosses_namespaces(affinity) || names_node(affinity)),
             ..PodSpec::default()
         };
         trim_containers(&mut kept.containers);

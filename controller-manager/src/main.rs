@@ -1,6 +1,7 @@
 //! The controller-manager's process: flags in, shared watches and one task a controller until told to stop. Owns the wiring
 //! only: decisions are `controller-manager-core`'s, the API is reached through `coracle-client`.
 
+mod claims;
 mod context;
 mod controllers;
 mod discovery;
@@ -9,6 +10,7 @@ mod identity;
 mod informers;
 mod options;
 mod pod_control;
+mod revisions;
 mod serving;
 mod settings;
 

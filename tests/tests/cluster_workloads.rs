@@ -164,3 +164,63 @@ fn jobs_count_each_pod_once_and_end_as_asked() {
     cluster.kubectl("delete job leaving --cascade=orphan --timeout=60s").ok();
     until(&cluster, &format!("pod {}", left[0]), "the pod to be free", |pod| is_free(pod).then_some(()));
 }
+
+fn hosts(pods: &Value) -> Vec<String> {
+    let node = |pod: &Value| pod["spec"]["nodeName"].as_str().unwrap_or_default().to_owned();
+    let mut hosts: Vec<_> = items(pods).iter().map(node).collect();
+    hosts.sort();
+    hosts
+}
+
+fn image(object: &Value) -> &Value {
+    &object["spec"]["containers"][0]["image"]
+}
+
+#[test]
+fn a_daemon_set_runs_on_every_node_and_rolls_back() {
+    let cluster = Cluster::up(&["--runtime", "hollow", "--nodes", "3"]);
+    cluster.kubectl("cordon node-c").ok();
+    let template = json!({ "metadata": { "labels": { "app": "agent" } },
+        "spec": { "containers": [{ "name": "c", "image": "agent:v1" }] } });
+    let spec = json!({ "selector": { "matchLabels": { "app": "agent" } }, "template": template });
+    let set = json!({ "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": { "name": "agent" }, "spec": spec });
+    cluster.kubectl_stdin("create -f -", &set.to_string()).ok();
+    cluster.kubectl("rollout status daemonset/agent --timeout=60s").ok();
+    let pods = get(&cluster, "pods -l app=agent");
+    assert_eq!(hosts(&pods), ["node-a", "node-b", "node-c"], "cordoned nodes are tolerated");
+    let hash = &items(&pods)[0]["metadata"]["labels"]["controller-revision-hash"];
+    let revisions = get(&cluster, "controllerrevisions -l app=agent");
+    assert_eq!(names(&revisions), [format!("agent-{}", hash.as_str().unwrap_or_default())]);
+
+    cluster.kubectl("set image daemonset/agent c=agent:v2").ok();
+    cluster.kubectl("rollout status daemonset/agent --timeout=90s").ok();
+    let pods = get(&cluster, "pods -l app=agent --field-selector=status.phase=Running");
+    assert!(items(&pods).iter().all(|pod| *image(pod) == "agent:v2"), "{pods}");
+    let history = cluster.kubectl("rollout history daemonset/agent").ok();
+    assert_eq!(history.lines().filter(|line| line.starts_with(['1', '2'])).count(), 2, "{history}");
+
+    let surge =
+        json!({ "spec": { "updateStrategy": { "rollingUpdate": { "maxSurge": 2, "maxUnavailable": 0 } } } });
+    cluster.kubectl(&format!("patch daemonset agent -p '{surge}'")).ok();
+    cluster.kubectl("rollout undo daemonset/agent").ok();
+    cluster.kubectl("rollout status daemonset/agent --timeout=90s").ok();
+    let set = until(&cluster, "daemonset agent", "the old template everywhere", |set| {
+        (set["status"]["updatedNumberScheduled"] == 3 && set["status"]["numberAvailable"] == 3)
+            .then(|| set.clone())
+    });
+    assert_eq!(image(&set["spec"]["template"]), "agent:v1");
+    assert_eq!(set["status"]["observedGeneration"], set["metadata"]["generation"]);
+    let history = cluster.kubectl("rollout history daemonset/agent").ok();
+    assert!(
+        history.lines().any(|line| line.starts_with('3')),
+        "the first revision is the third now: {history}"
+    );
+
+    cluster.kubectl("label node node-b zone=b").ok();
+    cluster.kubectl("patch daemonset agent -p '{\"spec\":{\"template\":{\"spec\":{\"nodeSelector\":{\"zone\":\"b\"}}}}}'").ok();
+    until(&cluster, "pods -l app=agent", "a pod on the selected node only", |pods| {
+        (hosts(pods) == ["node-b"]).then_some(())
+    });
+    cluster.kubectl("delete daemonset agent --timeout=60s").ok();
+    cluster.kubectl("wait --for=delete pod -l app=agent --timeout=60s").ok();
+}

@@ -2,6 +2,8 @@
 //! [`action::Action`]s. Nothing here does IO, reads a clock or draws random numbers: `now` is an argument.
 
 pub mod action;
+pub mod controller_revision;
+pub mod daemonset;
 pub mod deployment;
 pub mod disruption;
 pub mod endpoints;
@@ -13,6 +15,7 @@ pub mod merge_diff;
 pub mod namespace;
 pub mod node_ipam;
 pub mod node_lifecycle;
+pub mod node_matching;
 pub mod object_meta;
 pub mod own_writes;
 pub mod pod_gc;

@@ -12,9 +12,7 @@ use controller_manager_core::job::{
     Done, Observed, PodStep, Sync, TRACKING_FINALIZER, begin, is_orphaned, is_ours,
 };
 use controller_manager_core::label_selector;
-use controller_manager_core::object_meta::{
-    Claim, claim, controller, name, namespace, object_reference, uid,
-};
+use controller_manager_core::object_meta::{controller, name, namespace, object_reference, uid};
 use controller_manager_core::own_writes::OwnWrites;
 use controller_manager_core::pod_state::is_ready;
 use coracle_client::ObjectKey;
@@ -30,9 +28,10 @@ use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 use serde_json::json;
 
+use crate::claims::{Claimer, claim_all};
 use crate::context::{Context, outcome};
 use crate::executor::{Executor, body, retry_soon};
-use crate::informers::{Informers, ORPHANS};
+use crate::informers::Informers;
 use crate::pod_control::{Owner, PodControl};
 
 const WORKERS: usize = 5;
@@ -244,31 +243,14 @@ impl Shared {
         let Some(selector) = job.spec.as_ref().and_then(|spec| spec.selector.as_ref()) else {
             return Ok(Vec::new());
         };
-        let store = self.informers.pods.store();
-        let candidates = store.indexed("ownerUid", uid(&job.metadata));
-        let orphans = store.indexed(ORPHANS, namespace(&job.metadata));
-        let mut owned = Vec::new();
-        let mut checked = false;
-        for pod in candidates.into_iter().chain(orphans) {
-            match claim(&JOBS, &job.metadata, selector, &PODS, &pod.metadata) {
-                Claim::Keep => owned.push(pod),
-                Claim::Release(action) => {
-                    self.executor.execute(&with_finalizer(action, &pod, false)).await?;
-                }
-                Claim::Adopt(action) => {
-                    if !checked && !super::still_there(&self.executor, &JOBS, &job.metadata).await? {
-                        return Ok(owned);
-                    }
-                    checked = true;
-                    self.executor.execute(&with_finalizer(action, &pod, true)).await?;
-                    let mut adopted = Pod::clone(&pod);
-                    if !is_tracked(&pod) {
-                        let finalizers = adopted.metadata.finalizers.get_or_insert_default();
-                        finalizers.push(TRACKING_FINALIZER.to_owned());
-                    }
-                    owned.push(Arc::new(adopted));
-                }
-                Claim::Ignore => {}
+        let claimer = Claimer { resource: &JOBS, meta: &job.metadata, selector };
+        let mut owned =
+            claim_all(&self.executor, claimer, &PODS, &self.informers.pods, with_finalizer).await?;
+        for pod in &mut owned {
+            let adopted = controller(&pod.metadata).is_none();
+            if adopted && !is_tracked(pod) {
+                let finalizers = Arc::make_mut(pod).metadata.finalizers.get_or_insert_default();
+                finalizers.push(TRACKING_FINALIZER.to_owned());
             }
         }
         Ok(owned)

@@ -1,6 +1,7 @@
 //! The registration list: one line a controller, under upstream's name and the older one that some flags still use. Also the few
 //! helpers that several controllers share.
 
+mod daemonset;
 mod deployment;
 mod disruption;
 mod endpoints;
@@ -48,6 +49,7 @@ macro_rules! controllers {
 controllers![
     ("deployment-controller", "deployment", "deployment-controller", deployment::run),
     ("replicaset-controller", "replicaset", "replicaset-controller", replicaset::run),
+    ("daemonset-controller", "daemonset", "daemon-set-controller", daemonset::run),
     ("job-controller", "job", "job-controller", job::run),
     (
         "ttl-after-finished-controller",
@@ -84,7 +86,7 @@ pub const ACCEPTED_BUT_ABSENT: [(&str, &str); 2] =
     [("bootstrap-signer-controller", "bootstrapsigner"), ("token-cleaner-controller", "tokencleaner")];
 
 /// Whether an object that adopts others is still the one we know and not being deleted, by the server's word.
-async fn still_there(
+pub async fn still_there(
     executor: &Executor,
     resource: &ResourceId,
     meta: &ObjectMeta,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use controller_manager_core::action::{PODS, REPLICA_SETS};
 use controller_manager_core::expectations::EXPIRY;
 use controller_manager_core::label_selector;
-use controller_manager_core::object_meta::{Claim, claim, controller, namespace, object_reference, uid};
+use controller_manager_core::object_meta::{controller, namespace, object_reference, uid};
 use controller_manager_core::replicaset::status::{self, ReplicaFailure};
 use controller_manager_core::replicaset::{Scale, plan, pod_from_template};
 use coracle_client::ObjectKey;
@@ -14,9 +14,10 @@ use coracle_client::informer::Change;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
 
+use crate::claims::{Claimer, as_is, claim_all};
 use crate::context::{Context, outcome};
 use crate::executor::{Executor, body, retry_soon};
-use crate::informers::{Informers, ORPHANS};
+use crate::informers::Informers;
 use crate::pod_control::{Owner, PodControl};
 
 const WORKERS: usize = 5;
@@ -101,27 +102,8 @@ impl Shared {
     /// The pods that are the set's, after adopting and releasing.
     async fn claim(&self, set: &ReplicaSet) -> anyhow::Result<Vec<Arc<Pod>>> {
         let Some(spec) = &set.spec else { return Ok(Vec::new()) };
-        let store = self.informers.pods.store();
-        let candidates = store.indexed("ownerUid", uid(&set.metadata));
-        let orphans = store.indexed(ORPHANS, namespace(&set.metadata));
-        let mut owned = Vec::new();
-        let mut checked = false;
-        for pod in candidates.into_iter().chain(orphans) {
-            match claim(&REPLICA_SETS, &set.metadata, &spec.selector, &PODS, &pod.metadata) {
-                Claim::Keep => owned.push(pod),
-                Claim::Release(action) => self.executor.execute(&action).await?,
-                Claim::Adopt(action) => {
-                    if !checked && !super::still_there(&self.executor, &REPLICA_SETS, &set.metadata).await? {
-                        return Ok(owned);
-                    }
-                    checked = true;
-                    self.executor.execute(&action).await?;
-                    owned.push(pod);
-                }
-                Claim::Ignore => {}
-            }
-        }
-        Ok(owned)
+        let claimer = Claimer { resource: &REPLICA_SETS, meta: &set.metadata, selector: &spec.selector };
+        Ok(claim_all(&self.executor, claimer, &PODS, &self.informers.pods, as_is).await?)
     }
 
     /// The pods of all sets with the same owner.

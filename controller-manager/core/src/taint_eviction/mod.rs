@@ -32,7 +32,8 @@ pub fn due(pod: &Pod, node: &Node, now: Timestamp) -> Option<Timestamp> {
     first
 }
 
-fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
+/// Whether the toleration covers the taint.
+pub fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     let (effect, key) = (text(&toleration.effect), text(&toleration.key));
     if (!effect.is_empty() && effect != taint.effect) || (!key.is_empty() && key != taint.key) {

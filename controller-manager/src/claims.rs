@@ -1,0 +1,62 @@
+//! Carries out what a controller with a selector claims: adopts what is nobody's, releases what does not fit any more. The
+//! rules are the core's.
+
+use std::sync::Arc;
+
+use controller_manager_core::action::{Action, ResourceId};
+use controller_manager_core::object_meta::{Claim, claim, namespace, uid};
+use coracle_client::informer::{Informer, Watchable};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+
+use crate::controllers::still_there;
+use crate::executor::Executor;
+use crate::informers::ORPHANS;
+
+/// Who claims.
+#[derive(Clone, Copy)]
+pub struct Claimer<'a> {
+    /// Its resource.
+    pub resource: &'a ResourceId,
+    /// Its metadata.
+    pub meta: &'a ObjectMeta,
+    /// What it selects.
+    pub selector: &'a LabelSelector,
+}
+
+/// The objects that are the claimer's, after adopting and releasing. `adapt` may add to the patch that adopts (`true`) or
+/// releases. The informer needs the indexes by owner and of orphans.
+pub async fn claim_all<K: Watchable<DynamicType = ()>>(
+    executor: &Executor,
+    claimer: Claimer<'_>,
+    resource: &ResourceId,
+    informer: &Informer<K>,
+    adapt: impl Fn(Action, &K, bool) -> Action,
+) -> Result<Vec<Arc<K>>, kube::Error> {
+    let Claimer { resource: of, meta, selector } = claimer;
+    let candidates = informer.store().indexed("ownerUid", uid(meta));
+    let orphans = informer.store().indexed(ORPHANS, namespace(meta));
+    let mut owned = Vec::new();
+    let mut checked = false;
+    for object in candidates.into_iter().chain(orphans) {
+        match claim(of, meta, selector, resource, object.meta()) {
+            Claim::Keep => owned.push(object),
+            Claim::Release(action) => executor.execute(&adapt(action, &object, false)).await?,
+            Claim::Adopt(action) => {
+                // Only the server knows whether the claimer may still adopt.
+                if !checked && !still_there(executor, of, meta).await? {
+                    return Ok(owned);
+                }
+                checked = true;
+                executor.execute(&adapt(action, &object, true)).await?;
+                owned.push(object);
+            }
+            Claim::Ignore => {}
+        }
+    }
+    Ok(owned)
+}
+
+/// Changes nothing about a claim's patch.
+pub fn as_is<K>(action: Action, _: &K, _: bool) -> Action {
+    action
+}
