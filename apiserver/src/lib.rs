@@ -2,6 +2,7 @@
 //! beyond caches, so any number of instances serve side by side.
 
 pub mod admission;
+pub mod aggregation;
 pub mod allocator;
 pub mod authn;
 pub mod authz;

@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Chain;
+use crate::aggregation::{Aggregator, availability, registration};
 use crate::authn::Authenticator;
 use crate::authz::Authorizer;
 use crate::authz::escalation::Guarded;
@@ -90,8 +91,12 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Vec<St
             Err("the default roles are still being made".into())
         }
     });
+    let aggregator = Aggregator::new(Arc::clone(&registry));
+    let registration = tokio::spawn(registration::run(Arc::clone(&registry), stop.clone()));
+    let availability = tokio::spawn(availability::run(Arc::clone(&aggregator), stop.clone()));
     let app = Arc::new(App {
         registry,
+        aggregator,
         authenticator,
         authorizer,
         health,
@@ -114,7 +119,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Vec<St
     draining.cancel();
     accepting.cancel();
     let _ = server.await;
-    for task in [bootstrap, default_roles, aggregation, definitions] {
+    for task in [bootstrap, default_roles, aggregation, definitions, registration, availability] {
         let _ = task.await;
     }
     background.cancel();

@@ -96,8 +96,19 @@ async fn ensure_all(registry: &Arc<Registry>, first_service_ip: Ipv4Addr) -> Res
     });
     ensure(registry, "", "v1", "services", Some("default"), service).await?;
     let data = authentication_data(&registry.options)?;
-    let config = json!({"metadata": {"name": "extension-apiserver-authentication"}, "data": data});
-    ensure(registry, "", "v1", "configmaps", Some("kube-system"), config).await
+    let name = "extension-apiserver-authentication";
+    let config = json!({"metadata": {"name": name}, "data": data});
+    ensure(registry, "", "v1", "configmaps", Some("kube-system"), config).await?;
+    // One of an earlier start may be there, with other certificates.
+    let renew = |current: &Value| {
+        let mut renewed = current.clone();
+        for (key, value) in data.as_object().into_iter().flatten() {
+            renewed["data"][key] = value.clone();
+        }
+        Ok(renewed)
+    };
+    let resource = of("", "v1", "configmaps")?;
+    registry.guaranteed_update(resource, "kube-system", name, &renew).await.map(|_| ())
 }
 
 /// What servers behind the aggregation layer need to tell real front-proxy requests.

@@ -1,6 +1,7 @@
 //! The watch caches of all resources, fed by one watch over the whole store, so that all of them know at every moment up to which revision they
 //! are complete. Reads of the API come from here; the store is asked only for its revision and for what is older.
 
+pub mod derived;
 pub mod feed;
 pub mod layout;
 pub mod object;

@@ -3,6 +3,8 @@
 use coracle_api::resource::{Resource, Served};
 use serde_json::{Map, Value, json};
 
+use crate::aggregation::Group;
+
 /// The versions of apidiscovery.k8s.io in which the document is served; they differ in name only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
@@ -54,27 +56,32 @@ pub fn wanted(header: Option<&str>) -> Option<Version> {
     None
 }
 
-/// The document of the core group alone (`/api`) or of all named groups (`/apis`).
-pub fn document(served: &Served, core: bool, version: Version) -> Value {
-    let items: Vec<Value> = served
-        .groups()
-        .into_iter()
-        .filter(|(group, _)| group.is_empty() == core)
-        .map(|(group, versions)| {
-            let versions: Vec<Value> = versions
-                .into_iter()
-                .map(|version| {
-                    let resources: Vec<Value> = served
-                        .rows()
-                        .filter(|row| row.group == group && row.version == version)
-                        .map(entry)
-                        .collect();
-                    json!({"version": version, "resources": resources, "freshness": "Current"})
-                })
-                .collect();
+/// The document of the core group alone (`/api`) or of all named groups (`/apis`). `foreign` gives the entry of a version that another server has.
+pub fn document(
+    served: &Served,
+    groups: &[Group],
+    foreign: &dyn Fn(&str, &str) -> Option<Value>,
+    core: bool,
+    version: Version,
+) -> Value {
+    let of_version = |group: &str, version: &str, is_foreign: bool| {
+        if is_foreign {
+            let unknown = || json!({"version": version, "resources": [], "freshness": "Stale"});
+            return foreign(group, version).unwrap_or_else(unknown);
+        }
+        let rows = served.rows().filter(|row| row.group == group && row.version == version);
+        json!({"version": version, "resources": rows.map(entry).collect::<Vec<_>>(), "freshness": "Current"})
+    };
+    let items: Vec<Value> = groups
+        .iter()
+        .filter(|group| group.name.is_empty() == core)
+        .map(|group| {
+            let versions = group.versions.iter();
+            let versions: Vec<Value> =
+                versions.map(|(version, foreign)| of_version(&group.name, version, *foreign)).collect();
             let mut metadata = json!({"creationTimestamp": null});
-            if !group.is_empty() {
-                metadata["name"] = group.into();
+            if !group.name.is_empty() {
+                metadata["name"] = group.name.as_str().into();
             }
             json!({"metadata": metadata, "versions": versions})
         })
@@ -137,9 +144,14 @@ mod tests {
         }
     }
 
+    fn built_in(core: bool, version: Version) -> Value {
+        let groups = crate::aggregation::groups(&Served::default(), &[]);
+        document(&Served::default(), &groups, &|_, _| None, core, version)
+    }
+
     #[test]
     fn groups_hold_resources_and_their_parts() {
-        let core = document(&Served::default(), true, Version::V2);
+        let core = built_in(true, Version::V2);
         assert_eq!(core["apiVersion"], "apidiscovery.k8s.io/v2");
         let resources = core["items"][0]["versions"][0]["resources"].as_array().expect("resources");
         let pods = resources.iter().find(|r| r["resource"] == "pods").expect("pods");
@@ -149,17 +161,13 @@ mod tests {
                 .as_array()
                 .is_some_and(|parts| parts.iter().any(|p| p["subresource"] == "log"))
         );
-        let named = document(&Served::default(), false, Version::V2);
+        let named = built_in(false, Version::V2);
         let groups = named["items"].as_array().expect("groups");
         let autoscaling: Vec<_> =
             groups.iter().filter(|group| group["metadata"]["name"] == "autoscaling").collect();
         assert_eq!(autoscaling.len(), 1);
         assert_eq!(autoscaling[0]["versions"][0]["version"], "v2");
         assert_eq!(autoscaling[0]["versions"][1]["version"], "v1");
-        assert!(
-            document(&Served::default(), false, Version::V2beta1)["items"]
-                .as_array()
-                .is_some_and(|items| items.len() > 4)
-        );
+        assert!(built_in(false, Version::V2beta1)["items"].as_array().is_some_and(|items| items.len() > 4));
     }
 }

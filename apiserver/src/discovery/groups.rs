@@ -5,6 +5,8 @@ use coracle_api::resource::{Resource, Served, Subresource};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::aggregation::Group;
+
 /// `/api`.
 pub fn core_versions(server_address: &str) -> Value {
     json!({
@@ -14,30 +16,24 @@ pub fn core_versions(server_address: &str) -> Value {
     })
 }
 
-fn group_entry(group: &str, versions: &[&str]) -> Value {
-    let versions: Vec<Value> = versions
+fn group_entry(group: &Group) -> Value {
+    let versions: Vec<Value> = group
+        .versions
         .iter()
-        .map(|version| json!({"groupVersion": format!("{group}/{version}"), "version": version}))
+        .map(|(version, _)| json!({"groupVersion": format!("{}/{version}", group.name), "version": version}))
         .collect();
-    json!({"name": group, "preferredVersion": versions.first(), "versions": versions})
+    json!({"name": group.name, "preferredVersion": versions.first(), "versions": versions})
 }
 
 /// `/apis`.
-pub fn group_list(served: &Served) -> Value {
-    let groups: Vec<Value> = served
-        .groups()
-        .into_iter()
-        .filter(|(group, _)| !group.is_empty())
-        .map(|(group, versions)| group_entry(group, &versions))
-        .collect();
+pub fn group_list(groups: &[Group]) -> Value {
+    let groups: Vec<Value> = groups.iter().filter(|group| !group.name.is_empty()).map(group_entry).collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
 /// `/apis/GROUP`.
-pub fn group(served: &Served, name: &str) -> Option<Value> {
-    let (group, versions) =
-        served.groups().into_iter().find(|(group, _)| !group.is_empty() && *group == name)?;
-    let mut entry = group_entry(group, &versions);
+pub fn group(groups: &[Group], name: &str) -> Option<Value> {
+    let mut entry = group_entry(groups.iter().find(|group| !group.name.is_empty() && group.name == name)?);
     entry["kind"] = "APIGroup".into();
     entry["apiVersion"] = "v1".into();
     Some(entry)
@@ -104,6 +100,10 @@ fn part(row: &Resource, subresource: &Subresource) -> Value {
 mod tests {
     use super::*;
 
+    fn built_in() -> Vec<Group> {
+        crate::aggregation::groups(&Served::default(), &[])
+    }
+
     fn named<'a>(list: &'a Value, name: &str) -> &'a Value {
         let found = list["resources"].as_array().and_then(|all| all.iter().find(|r| r["name"] == name));
         found.unwrap_or_else(|| panic!("{name} is listed"))
@@ -122,20 +122,19 @@ mod tests {
         assert_eq!(apps["groupVersion"], "apps/v1");
         assert_eq!(named(&apps, "deployments/scale")["group"], "autoscaling");
         assert!(
-            resource_list(&Served::default(), "apps", "v2").is_none()
-                && group(&Served::default(), "").is_none()
+            resource_list(&Served::default(), "apps", "v2").is_none() && group(&built_in(), "").is_none()
         );
     }
 
     #[test]
     fn groups_prefer_their_version() {
-        let apps = group(&Served::default(), "apps").expect("apps");
+        let apps = group(&built_in(), "apps").expect("apps");
         assert_eq!(apps["preferredVersion"]["groupVersion"], "apps/v1");
-        let autoscaling = group(&Served::default(), "autoscaling").expect("autoscaling");
+        let autoscaling = group(&built_in(), "autoscaling").expect("autoscaling");
         assert_eq!(autoscaling["preferredVersion"]["version"], "v2");
         assert_eq!(autoscaling["versions"][1]["groupVersion"], "autoscaling/v1");
         assert!(
-            group_list(&Served::default())["groups"]
+            group_list(&built_in())["groups"]
                 .as_array()
                 .is_some_and(|groups| groups.iter().all(|g| g["name"] != ""))
         );

@@ -1,5 +1,5 @@
-//! Discovery: which groups, versions and resources this server has, in the old form (one document a group and version) and the aggregated one. All of it
-//! follows from the resource table; nothing here looks at objects.
+//! Discovery: which groups, versions and resources there are, in the old form (one document a group and version) and the aggregated one. All of it
+//! follows from the resource table and from what other API servers say they have; nothing here looks at objects.
 
 mod aggregated;
 mod groups;
@@ -11,6 +11,7 @@ use http::header::{ACCEPT, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use sha2::{Digest, Sha256};
 
+use crate::aggregation::Aggregator;
 use crate::options::Options;
 use crate::server::body::{self, Response};
 use crate::server::negotiate::{self, Offers};
@@ -23,6 +24,7 @@ use crate::server::respond::{self, Form};
 pub fn handle<B>(
     options: &Options,
     served: &Served,
+    aggregator: &Aggregator,
     request: &Request<B>,
 ) -> Option<Result<Response, ApiError>> {
     let path = request.uri().path();
@@ -31,13 +33,17 @@ pub fn handle<B>(
         ["api"] | ["apis"] => {
             let core = parts == ["api"];
             if let Some(version) = aggregated::wanted(accept_header(request.headers())) {
-                return Some(Ok(aggregated_response(served, request.headers(), core, version)));
+                return Some(Ok(aggregated_response(served, aggregator, request.headers(), core, version)));
             }
             let address = server_address(options, request);
-            Some(if core { groups::core_versions(&address) } else { groups::group_list(served) })
+            Some(if core {
+                groups::core_versions(&address)
+            } else {
+                groups::group_list(&aggregator.groups())
+            })
         }
         ["api", version] => groups::resource_list(served, "", version),
-        ["apis", group] => groups::group(served, group),
+        ["apis", group] => groups::group(&aggregator.groups(), group),
         ["apis", group, version] => groups::resource_list(served, group, version),
         _ => return None,
     };
@@ -68,11 +74,13 @@ fn server_address<B>(options: &Options, request: &Request<B>) -> String {
 
 fn aggregated_response(
     served: &Served,
+    aggregator: &Aggregator,
     headers: &HeaderMap,
     core: bool,
     version: aggregated::Version,
 ) -> Response {
-    let document = aggregated::document(served, core, version);
+    let foreign = |group: &str, version: &str| aggregator.discovered(group, version);
+    let document = aggregated::document(served, &aggregator.groups(), &foreign, core, version);
     let bytes = Bytes::from(serde_json::to_vec(&document).unwrap_or_default());
     let tag = entity_tag(&bytes);
     let mut response = if matches_tag(headers, &tag) {

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
@@ -29,23 +29,27 @@ const IDLE_MAX: Duration = Duration::from_secs(90);
 pub const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 type Pooled = Client<Connector, Body>;
+/// Where to, whom to trust, and since when the certificate to show is what it is.
+type Key = (Target, Trust, Option<SystemTime>);
 
 /// The clients of all extension servers.
 pub struct Clients {
     registry: Arc<Registry>,
     /// Certificate and key to show, where asked for.
     identity: Option<(PathBuf, PathBuf)>,
-    kept: Mutex<HashMap<(Target, Trust), Pooled>>,
+    kept: Mutex<HashMap<Key, Pooled>>,
 }
 
 impl Clients {
-    /// Clients that show a certificate, or none. Its files are read when an endpoint is first called.
+    /// Clients that show a certificate, or none. A renewed one is shown from then on.
     pub fn new(registry: Arc<Registry>, identity: Option<(PathBuf, PathBuf)>) -> Self {
         Self { registry, identity, kept: Mutex::default() }
     }
 
     fn of(&self, endpoint: &Endpoint) -> Result<Pooled, String> {
-        let key = (endpoint.target.clone(), endpoint.trust.clone());
+        let shown =
+            self.identity.as_ref().and_then(|(cert, _)| std::fs::metadata(cert).ok()?.modified().ok());
+        let key = (endpoint.target.clone(), endpoint.trust.clone(), shown);
         if let Some(client) = self.kept.lock().get(&key) {
             return Ok(client.clone());
         }
@@ -66,11 +70,6 @@ impl Clients {
         }
         kept.insert(key, client.clone());
         Ok(client)
-    }
-
-    /// Forgets all connections: the certificate to show has changed, say.
-    pub fn forget(&self) {
-        self.kept.lock().clear();
     }
 
     /// Sends a request, whose URI is a path, and waits for the head of the answer.

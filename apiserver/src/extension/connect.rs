@@ -4,6 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use http::Uri;
@@ -18,6 +19,9 @@ use tokio_rustls::client::TlsStream;
 
 use super::{Target, service, tls};
 use crate::registry::Registry;
+
+/// How long each step of opening a connection may take.
+const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Opens connections to one extension server.
 #[derive(Clone)]
@@ -40,17 +44,19 @@ impl Connector {
                     .map_err(io::Error::other)?
             }
         };
-        let stream = TcpStream::connect((host.as_str(), port)).await.map_err(|error| {
-            let reason = match error.kind() {
-                io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
-                _ => error.to_string(),
-            };
-            io::Error::other(format!("dial tcp {}: {reason}", authority(&host, port)))
+        let failed =
+            |reason: &str| io::Error::other(format!("dial tcp {}: {reason}", authority(&host, port)));
+        let dialled = tokio::time::timeout(DEADLINE, TcpStream::connect((host.as_str(), port))).await;
+        let stream = dialled.map_err(|_| failed("i/o timeout"))?.map_err(|error| match error.kind() {
+            io::ErrorKind::ConnectionRefused => failed("connect: connection refused"),
+            _ => failed(&error.to_string()),
         })?;
         stream.set_nodelay(true)?;
         let server_name = self.target.server_name();
         let name = ServerName::try_from(server_name.clone()).map_err(io::Error::other)?;
-        let stream = TlsConnector::from(self.config).connect(name, stream).await;
+        let shaken =
+            tokio::time::timeout(DEADLINE, TlsConnector::from(self.config).connect(name, stream)).await;
+        let stream = shaken.map_err(|_| io::Error::other("net/http: TLS handshake timeout"))?;
         let stream = stream.map_err(|error| io::Error::other(tls::failure(&error, &server_name)))?;
         Ok(Stream(TokioIo::new(stream)))
     }

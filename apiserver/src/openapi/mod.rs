@@ -18,6 +18,7 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
+use crate::aggregation::Aggregator;
 use crate::discovery::{content_hash, matches_tag};
 use crate::server::body::{self, Response};
 use crate::server::request_info::Query;
@@ -123,6 +124,7 @@ impl Made {
 pub async fn handle<B>(
     documents: &Documents,
     served: &Arc<Served>,
+    aggregator: &Aggregator,
     request: &Request<B>,
     query: &Query,
 ) -> Option<Result<Response, ApiError>> {
@@ -160,7 +162,7 @@ pub async fn handle<B>(
     }
     let answer = match path.as_str() {
         "v2" => document(made.v2(), headers),
-        "v3" => document(&index(&made), headers),
+        "v3" => document(&index(&made, aggregator.schemas()), headers),
         _ => {
             let wanted = path.strip_prefix("v3/").unwrap_or_default();
             let Some((_, found)) = made.v3().iter().find(|(path, _)| path == wanted) else {
@@ -181,8 +183,9 @@ pub async fn handle<B>(
     Some(Ok(answer))
 }
 
-fn index(made: &Made) -> Document {
-    let paths: Map<String, Value> = made
+/// The index of all documents; `foreign` are those of other servers, which answer for them themselves.
+fn index(made: &Made, foreign: Vec<(String, Value)>) -> Document {
+    let mut paths: Map<String, Value> = made
         .v3()
         .iter()
         .map(|(path, document)| {
@@ -190,6 +193,7 @@ fn index(made: &Made) -> Document {
             (path.clone(), json!({"serverRelativeURL": url}))
         })
         .collect();
+    paths.extend(foreign);
     Document::of(&json!({"paths": paths}))
 }
 

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::metrics::RequestMetrics;
 use super::respond::TablePrinter;
+use crate::aggregation::Aggregator;
 use crate::authn::Authenticator;
 use crate::authz::Authorizer;
 use crate::openapi::Documents;
@@ -47,6 +48,8 @@ pub struct App {
     pub health: Health,
     /// All metrics.
     pub metrics: SharedRegistry,
+    /// Other API servers, and who answers for what.
+    pub aggregator: Arc<Aggregator>,
     /// Counters of requests.
     pub requests: RequestMetrics,
     /// The OpenAPI documents.

@@ -46,24 +46,19 @@ pub async fn handle(
 ) -> Result<Response, ApiError> {
     match target {
         Target::Resource(info) => resource(app, *info, request).await,
-        Target::Path => path(&app, &user, &request, &query).await,
+        Target::Path => path(&app, &request, &query).await,
+        Target::Remote(service) => app.aggregator.forward(&app, &service, &user, request).await,
     }
 }
 
 /// Paths that are no resources.
-async fn path(
-    app: &App,
-    _user: &UserInfo,
-    request: &Request<Incoming>,
-    query: &Query,
-) -> Result<Response, ApiError> {
+async fn path(app: &App, request: &Request<Incoming>, query: &Query) -> Result<Response, ApiError> {
     if matches!(*request.method(), Method::GET | Method::HEAD) {
-        if let Some(answer) = discovery::handle(&app.options, &app.registry.cache.served(), request) {
+        let served = app.registry.cache.served();
+        if let Some(answer) = discovery::handle(&app.options, &served, &app.aggregator, request) {
             return answer;
         }
-        if let Some(answer) =
-            openapi::handle(&app.openapi, &app.registry.cache.served(), request, query).await
-        {
+        if let Some(answer) = openapi::handle(&app.openapi, &served, &app.aggregator, request, query).await {
             return answer;
         }
     }

@@ -10,7 +10,7 @@ use coracle_api::resource::Resource;
 use coracle_api::status::ApiError;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use http::header::{ACCEPT, CACHE_CONTROL, USER_AGENT, WARNING, WWW_AUTHENTICATE};
+use http::header::{ACCEPT, CACHE_CONTROL, UPGRADE, USER_AGENT, WARNING, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use hyper::body::Incoming;
 
@@ -21,6 +21,7 @@ use super::metrics::RequestLabels;
 use super::negotiate::{self, Accepted, Offers};
 use super::request_info::{FieldValidation, Query, RequestInfo, ResourcePath, UserInfo, Verb, Warnings};
 use super::respond::{self, Form};
+use crate::aggregation::Service;
 use crate::authn::{Connection, impersonation};
 use crate::authz::{Attributes, ResourceAttributes};
 
@@ -32,6 +33,8 @@ pub enum Target {
     Resource(Box<RequestInfo>),
     /// For any other path.
     Path,
+    /// For another API server.
+    Remote(Arc<Service>),
 }
 
 /// Answers one request.
@@ -108,6 +111,10 @@ async fn answer(
         fill_labels(labels, info);
         *long_running = is_long_running(info, &query);
     }
+    if let Ok(Some(Understood::Unknown { verb, subresource, remote: Some(_), .. })) = &understood {
+        let streams = matches!(subresource.as_str(), "exec" | "attach" | "portforward" | "proxy" | "log");
+        *long_running = *verb == Verb::Watch || streams || request.headers().contains_key(UPGRADE);
+    }
     let mutating = !matches!(*request.method(), Method::GET | Method::HEAD);
     let limit = if mutating { &app.mutating } else { &app.read_only };
     let place = if *long_running { Some(None) } else { limit.try_enter() };
@@ -134,7 +141,7 @@ async fn answer(
     };
     let warnings = match &target {
         Target::Resource(info) => info.warnings.clone(),
-        Target::Path => Warnings::default(),
+        Target::Path | Target::Remote(_) => Warnings::default(),
     };
     let deadline = deadline(app, &query);
     let handled = handlers::handle(Arc::clone(app), target, user, request, query);
@@ -236,8 +243,9 @@ fn fill_labels(labels: &mut RequestLabels, info: &RequestInfo) {
 /// A path under `/api` or `/apis` that speaks of objects.
 enum Understood {
     Known(Box<RequestInfo>),
-    /// Nothing is served there; whether the user may know that is for authorization.
+    /// Nothing is served there, or another server has to say; whether the user may know that is for authorization.
     Unknown {
+        remote: Option<Arc<Service>>,
         verb: Verb,
         group: String,
         resource: String,
@@ -267,7 +275,10 @@ fn understand(
         ("DELETE", false) => Some(Verb::DeleteCollection),
         _ => None,
     };
-    let unknown = |verb: Verb| Understood::Unknown {
+    let remote = app.aggregator.remote(path.group, path.version);
+    let is_remote = remote.is_some();
+    let unknown = move |verb: Verb| Understood::Unknown {
+        remote,
         verb,
         group: path.group.to_owned(),
         resource: path.resource.to_owned(),
@@ -275,7 +286,8 @@ fn understand(
         namespace: path.namespace.unwrap_or_default().to_owned(),
         name: path.name.unwrap_or_default().to_owned(),
     };
-    let Some(resource) = app.registry.cache.lookup(path.group, path.version, path.resource) else {
+    let known = app.registry.cache.lookup(path.group, path.version, path.resource);
+    let Some(resource) = known.filter(|_| !is_remote) else {
         return Ok(Some(unknown(verb.unwrap_or(Verb::Get))));
     };
     let Some(verb) = verb else {
@@ -400,7 +412,7 @@ fn authorize(
             info.user = user.clone();
             Ok(Target::Resource(info))
         }
-        Some(Understood::Unknown { verb, group, resource, subresource, namespace, name }) => {
+        Some(Understood::Unknown { remote, verb, group, resource, subresource, namespace, name }) => {
             let attributes = Attributes::Resource(ResourceAttributes {
                 verb: verb.as_str(),
                 group: &group,
@@ -411,15 +423,23 @@ fn authorize(
                 ..ResourceAttributes::default()
             });
             app.authorizer.authorize(user, &attributes)?;
-            Err(ApiError::path_not_found())
+            remote.map(Target::Remote).ok_or_else(ApiError::path_not_found)
         }
         None => {
             let verb = request.method().as_str().to_lowercase();
             let attributes = Attributes::Path { verb: &verb, path: request.uri().path() };
             app.authorizer.authorize(user, &attributes)?;
-            Ok(Target::Path)
+            Ok(remote_document(app, request.uri().path()).map_or(Target::Path, Target::Remote))
         }
     }
+}
+
+/// The server that has the discovery or the schema of a group and version, if that is what the path asks for.
+fn remote_document(app: &App, path: &str) -> Option<Arc<Service>> {
+    let path = path.trim_matches('/');
+    let (group, version) =
+        path.strip_prefix("openapi/v3/").unwrap_or(path).strip_prefix("apis/")?.split_once('/')?;
+    app.aggregator.remote(group, version)
 }
 
 /// Whether a resource can be shown as a table by somebody.

@@ -9,8 +9,6 @@ use super::standard::{Generation, Standard, Status, standard};
 
 const NO_POLICIES: &str = "this server does not evaluate admission policies yet: the policy has no effect";
 const NO_FLOW_CONTROL: &str = "this server does not order requests by priority yet: the object has no effect";
-const NO_AGGREGATION: &str =
-    "this server does not pass requests on to other API servers yet: the APIService has no effect";
 
 /// `validatingwebhookconfigurations.admissionregistration.k8s.io`.
 pub(super) static VALIDATING_WEBHOOKS: Standard = Standard {
@@ -65,7 +63,6 @@ pub(super) static PRIORITY_LEVEL: Standard = Standard {
 };
 /// `apiservices.apiregistration.k8s.io`.
 pub(super) static API_SERVICE: Standard = Standard {
-    warning: Some(NO_AGGREGATION),
     default: api_service::default,
     status: Some(Status {
         initial: || Value::Null,

@@ -85,20 +85,21 @@ fn switched(headers: &HeaderMap) -> HeaderMap {
         .collect()
 }
 
-async fn copy(
+/// Copies both ways until one side ends or `stop` fires.
+pub(crate) async fn copy(
     client: hyper::upgrade::OnUpgrade,
-    kubelet: hyper::upgrade::OnUpgrade,
+    server: hyper::upgrade::OnUpgrade,
     stop: CancellationToken,
 ) {
     let both = async {
-        let (client, kubelet) = tokio::try_join!(client, kubelet).map_err(std::io::Error::other)?;
-        tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(kubelet)).await
+        let (client, server) = tokio::try_join!(client, server).map_err(std::io::Error::other)?;
+        tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(server)).await
     };
     tokio::select! {
         () = stop.cancelled() => {}
         result = both => match result {
-            Ok((sent, received)) => tracing::debug!(sent, received, "a stream to a kubelet ended"),
-            Err(error) => tracing::debug!(%error, "a stream to a kubelet broke off"),
+            Ok((sent, received)) => tracing::debug!(sent, received, "an upgraded connection ended"),
+            Err(error) => tracing::debug!(%error, "an upgraded connection broke off"),
         },
     }
 }

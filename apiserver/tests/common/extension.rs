@@ -69,8 +69,13 @@ impl Extension {
         answer: impl Fn(&Seen) -> (u16, Value) + Send + Sync + 'static,
     ) -> Self {
         let (cert, key) = cluster.pki.issue_for("extension", "extension", &[], &["localhost", SERVICE_HOST]);
-        let config =
-            ServerTls { cert, key, client_ca: None, require_client_cert: false, alpn: &["http/1.1"] };
+        let config = ServerTls {
+            cert,
+            key,
+            client_ca: Some(cluster.dir.path().join("ca.crt")),
+            require_client_cert: false,
+            alpn: &["http/1.1"],
+        };
         let acceptor = TlsAcceptor::from(tls::server_config(&config).expect("TLS"));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
@@ -84,6 +89,9 @@ impl Extension {
                     let service = service_fn(move |request: Request<Incoming>| {
                         let (list, answer) = (Arc::clone(&list), Arc::clone(&answer));
                         async move {
+                            if request.headers().contains_key("upgrade") {
+                                return Ok(echo(request, &list));
+                            }
                             let (head, body) = request.into_parts();
                             let bytes = body.collect().await?.to_bytes();
                             let seen = Seen {
@@ -103,6 +111,7 @@ impl Extension {
                     });
                     let _ = hyper::server::conn::http1::Builder::new()
                         .serve_connection(TokioIo::new(stream), service)
+                        .with_upgrades()
                         .await;
                 });
             }
@@ -119,6 +128,26 @@ impl Extension {
     pub fn by_url(&self, cluster: &Cluster, path: &str) -> Value {
         json!({"url": format!("https://localhost:{}{path}", self.port), "caBundle": ca_bundle(cluster)})
     }
+}
+
+/// Upgrades the connection and sends back what comes.
+fn echo(mut request: Request<Incoming>, seen: &Mutex<Vec<Seen>>) -> Response<Full<Bytes>> {
+    let upgraded = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        let Ok(upgraded) = upgraded.await else { return };
+        let (mut read, mut write) = tokio::io::split(TokioIo::new(upgraded));
+        let _ = tokio::io::copy(&mut read, &mut write).await;
+    });
+    let protocol = request.headers()["upgrade"].clone();
+    seen.lock().push(Seen {
+        method: request.method().to_string(),
+        uri: request.uri().to_string(),
+        headers: request.headers().clone(),
+        body: Value::Null,
+    });
+    let response =
+        Response::builder().status(101).header("connection", "Upgrade").header("upgrade", protocol);
+    response.body(Full::new(Bytes::new())).expect("a response")
 }
 
 /// The test's authority as `caBundle`.

@@ -306,6 +306,26 @@ impl Client {
         self.request("DELETE", path, "", Bytes::new()).await.expect("an answer")
     }
 
+    /// Upgrades a connection to `protocol`.
+    pub async fn upgrade(&self, path: &str, protocol: &str) -> TokioIo<hyper::upgrade::Upgraded> {
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).await.expect("connects");
+        let name = rustls::pki_types::ServerName::try_from("localhost").expect("a name");
+        let connector = tokio_rustls::TlsConnector::from(Arc::clone(&self.config));
+        let stream = TokioIo::new(connector.connect(name, stream).await.expect("TLS"));
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(stream).await.expect("a handshake");
+        tokio::spawn(connection.with_upgrades());
+        let request = Request::get(path)
+            .header("host", "localhost")
+            .header("connection", "Upgrade")
+            .header("upgrade", protocol)
+            .body(Full::new(Bytes::new()))
+            .expect("a request");
+        let answer = sender.send_request(request).await.expect("an answer");
+        assert_eq!(answer.status(), StatusCode::SWITCHING_PROTOCOLS, "{path}");
+        TokioIo::new(hyper::upgrade::on(answer).await.expect("an upgraded connection"))
+    }
+
     /// Opens a watch.
     pub async fn watch(&self, path: &str) -> Watch {
         let response = self.send("GET", path, "", Bytes::new()).await.expect("an answer");

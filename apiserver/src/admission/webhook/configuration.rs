@@ -1,18 +1,16 @@
 //! The webhooks of all configurations of one kind, read once a change.
 
-use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_api::kinds::access::{integer, items, text};
 use coracle_api::meta;
-use coracle_api::resource;
-use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::review::Version;
 use crate::admission::matching::Criteria;
 use crate::cache::Cache;
+use crate::cache::derived::Derived;
 use crate::extension::Endpoint;
 
 const TIMEOUT_SECONDS_DEFAULT: i64 = 10;
@@ -55,38 +53,21 @@ impl Webhook {
     }
 }
 
-/// The names and revisions of what was read.
-type Seen = Vec<(Box<str>, i64)>;
-
 /// The configurations of one kind.
-pub(super) struct Configurations {
-    plural: &'static str,
-    read: Mutex<(Seen, Arc<[Webhook]>)>,
-}
+pub(super) struct Configurations(Derived<[Webhook]>);
 
 impl Configurations {
     pub(super) fn of(plural: &'static str) -> Self {
-        Self { plural, read: Mutex::new((Vec::new(), Arc::from([]))) }
+        Self(Derived::of("admissionregistration.k8s.io", "v1", plural))
     }
 
     /// All webhooks as the cache has them now, in the order of their configurations' names.
     pub(super) fn current(&self, cache: &Cache) -> Arc<[Webhook]> {
-        let row = resource::lookup("admissionregistration.k8s.io", "v1", self.plural);
-        let Some(cache) = row.and_then(|row| cache.of(row)) else { return Arc::from([]) };
-        if cache.is_empty() {
-            return Arc::from([]);
-        }
-        let objects = cache.list("", Bound::Unbounded).objects;
-        let seen: Seen = objects.iter().map(|object| (object.suffix.clone(), object.revision)).collect();
-        let mut read = self.read.lock();
-        if read.0 != seen {
-            let configurations: Vec<Value> =
-                objects.iter().filter_map(|object| object.value().ok()).collect();
-            let webhooks = configurations.iter().flat_map(|configuration| {
-                items(configuration, "webhooks").iter().map(|one| Webhook::of(configuration, one))
-            });
-            *read = (seen, webhooks.collect());
-        }
-        Arc::clone(&read.1)
+        self.0.current(cache, |configurations| {
+            let of = |configuration| {
+                items(configuration, "webhooks").iter().map(move |one| Webhook::of(configuration, one))
+            };
+            configurations.iter().flat_map(of).collect()
+        })
     }
 }

@@ -1,0 +1,219 @@
+//! Passes a request on to the server that answers for its group: as the same user, whom the headers name and the client certificate vouches for.
+//! Bodies and watches are streamed, upgraded connections copied.
+
+use bytes::Bytes;
+use coracle_api::status::ApiError;
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Version};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use super::{Aggregator, Service};
+use crate::server::app::App;
+use crate::server::body::{self, Response};
+use crate::server::request_info::UserInfo;
+use crate::subresource::stream;
+
+const USER: HeaderName = HeaderName::from_static("x-remote-user");
+const UID: HeaderName = HeaderName::from_static("x-remote-uid");
+const GROUP: HeaderName = HeaderName::from_static("x-remote-group");
+const EXTRA: &str = "x-remote-extra-";
+
+/// Says whom a request comes from, whatever it said before.
+pub(super) fn name_user(headers: &mut HeaderMap, user: &UserInfo) {
+    let ours = |name: &HeaderName| {
+        [&USER, &UID, &GROUP].contains(&name)
+            || name.as_str().starts_with(EXTRA)
+            || name.as_str().starts_with("impersonate-")
+            || *name == AUTHORIZATION
+    };
+    let stale: Vec<HeaderName> = headers.keys().filter(|name| ours(name)).cloned().collect();
+    for name in stale {
+        headers.remove(name);
+    }
+    let mut add = |name: HeaderName, value: &str| {
+        if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
+            headers.append(name, value);
+        }
+    };
+    add(USER, &user.name);
+    if !user.uid.is_empty() {
+        add(UID, &user.uid);
+    }
+    for group in &user.groups {
+        add(GROUP, group);
+    }
+    for (key, values) in &user.extra {
+        let Ok(name) = HeaderName::try_from(format!("{EXTRA}{}", escaped(key))) else { continue };
+        for value in values {
+            add(name.clone(), value);
+        }
+    }
+}
+
+/// A key as a part of a header's name: lower case, everything else percent-encoded.
+fn escaped(key: &str) -> String {
+    let mut out = String::with_capacity(key.len());
+    for byte in key.to_lowercase().bytes() {
+        match byte {
+            b'a'..=b'z'
+            | b'0'..=b'9'
+            | b'-'
+            | b'_'
+            | b'.'
+            | b'!'
+            | b'#'
+            | b'$'
+            | b'&'
+            | b'\''
+            | b'*'
+            | b'+'
+            | b'^'
+            | b'`'
+            | b'|'
+            | b'~' => out.push(char::from(byte)),
+            other => out.push_str(&format!("%{other:02X}")),
+        }
+    }
+    out
+}
+
+/// Headers that are about one connection only.
+fn drop_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    for name in [CONNECTION, UPGRADE, TE, TRANSFER_ENCODING] {
+        headers.remove(name);
+    }
+    for name in ["keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "trailer"] {
+        headers.remove(name);
+    }
+}
+
+/// Upstream's plain text, which its clients turn into their own words.
+fn unavailable(text: &str) -> Response {
+    let mut response = Response::new(body::full(Bytes::from(format!("{text}\n"))));
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    let text = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, text);
+    response
+}
+
+impl Aggregator {
+    /// Passes the request on and gives the answer back as it comes.
+    ///
+    /// # Errors
+    /// The APIService makes no sense. That the server cannot be reached is an answer too.
+    pub async fn forward(
+        &self,
+        app: &App,
+        service: &Service,
+        user: &UserInfo,
+        mut request: Request<Incoming>,
+    ) -> Result<Response, ApiError> {
+        let Some(remote) = service.remote.as_ref().filter(|remote| remote.available) else {
+            return Ok(unavailable("service unavailable"));
+        };
+        let endpoint = remote.endpoint.as_ref().map_err(ApiError::internal)?;
+        let upgrade = request.headers().get(UPGRADE).cloned();
+        let client = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
+        let (mut head, incoming) = request.into_parts();
+        let path = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned();
+        head.uri = path.parse().map_err(ApiError::internal)?;
+        head.version = Version::HTTP_11;
+        drop_hop_by_hop(&mut head.headers);
+        head.headers.remove(HOST);
+        if let Some(upgrade) = upgrade {
+            head.headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+            head.headers.insert(UPGRADE, upgrade);
+        }
+        name_user(&mut head.headers, user);
+        let onward = Request::from_parts(head, incoming.map_err(Into::into).boxed_unsync());
+        let mut answer = match self.clients.send(endpoint, onward).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::info!(service = service.name, error, "a request could not be passed on");
+                return Ok(unavailable(&format!("error trying to reach service: {error}")));
+            }
+        };
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS
+            && let Some(client) = client
+        {
+            let server = hyper::upgrade::on(&mut answer);
+            tokio::spawn(stream::copy(client, server, app.draining.clone()));
+            let mut response = Response::new(body::empty());
+            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+            *response.headers_mut() = answer.headers().clone();
+            return Ok(response);
+        }
+        let (mut head, incoming) = answer.into_parts();
+        drop_hop_by_hop(&mut head.headers);
+        // The client's connection may speak another version.
+        head.version = Version::default();
+        Ok(Response::from_parts(head, incoming.map_err(Into::into).boxed_unsync()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_user_is_who_was_authenticated_and_nobody_else() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("x-remote-user", "root"),
+            ("x-remote-group", "system:masters"),
+            ("x-remote-extra-scopes", "all"),
+            ("authorization", "Bearer secret"),
+            ("impersonate-user", "me"),
+            ("accept", "application/json"),
+        ] {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        let user = UserInfo {
+            name: "me".into(),
+            groups: vec!["a".into(), "b".into()],
+            extra: [("Example.com/Key".to_owned(), vec!["1".to_owned()])].into(),
+            ..UserInfo::default()
+        };
+        name_user(&mut headers, &user);
+        let values = |name: &str| {
+            headers
+                .get_all(name)
+                .iter()
+                .filter_map(|v| v.to_str().ok())
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            (values("x-remote-user"), values("x-remote-group")),
+            (vec!["me".into()], vec!["a".into(), "b".into()])
+        );
+        assert_eq!(values("x-remote-extra-example.com%2fkey"), ["1"]);
+        assert_eq!(values("accept").len(), 1);
+        for gone in ["authorization", "impersonate-user", "x-remote-extra-scopes"] {
+            assert!(values(gone).is_empty(), "{gone}");
+        }
+    }
+
+    #[test]
+    fn headers_of_one_connection_stay_on_it() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in
+            [("connection", "keep-alive, x-mine"), ("x-mine", "1"), ("te", "trailers"), ("accept", "a")]
+        {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        drop_hop_by_hop(&mut headers);
+        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["accept"]);
+    }
+}
