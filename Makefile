@@ -7,7 +7,7 @@ RUN_PACKAGES := containerd runc containernetworking-plugins nftables iproute2 km
 TEST_PACKAGES := etcd-client etcd-server python3 python3-venv procps openssl
 
 .DEFAULT_GOAL := help
-.PHONY: help run test build release image bench-store chaos-store compare-store mutants sim deps-build deps-run deps-test tools lint fmt down
+.PHONY: help run test build release image bench-store bench-api chaos-store compare-store mutants sim deps-build deps-run deps-test tools lint fmt down
 
 help: ## Show the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,10 @@ image: ## Build the static program of the demo image.
 bench-store: deps-build deps-test ## Measure etcd and etcd-lite in turn; more with ARGS, as ARGS="--only put,get,data --clients 1,10,100,1000 --keys 10000,1000000".
 	$(CARGO) build --release -p etcd-lite -p coracle-bench --bins
 	target/release/bench-store $(ARGS)
+
+bench-api: deps-build deps-test ## Measure the API server on etcd and on etcd-lite in turn; beside a peer with PEER_APISERVER=path; more with ARGS.
+	$(CARGO) build --release -p etcd-lite -p apiserver -p coracle-bench --bins
+	target/release/bench-api $(ARGS)
 
 chaos-store: deps-build deps-run ## Strike three members of etcd-lite under load for 30 minutes; more with ARGS, as ARGS=--help.
 	$(CARGO) build --release -p etcd-lite -p store-chaos --bins

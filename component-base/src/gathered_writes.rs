@@ -5,7 +5,8 @@
 //! one; what is written until then goes out with it. Where that gathers nothing, as with a client that has one request at a time, it is hardly ever
 //! tried.
 //!
-//! Never here: timers, and bytes kept back without the task being woken again.
+//! For HTTP servers, which read and flush whenever they are woken. Not for a stream whose owner flushes once and then waits for something else: the
+//! last bytes would wait with it. Never here: timers.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -37,7 +38,7 @@ enum Turn {
     Come { gathered: usize },
 }
 
-/// The stream. Reading marks the turns of its task, since HTTP servers read first whenever they are woken.
+/// The stream. Reading marks the turns of its task.
 #[derive(Debug)]
 pub struct GatheredWrites<S> {
     inner: S,

@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use component_base::gathered_writes::GatheredWrites;
 use component_base::tls::{self, ServerTls};
 use http::Request;
 use hyper::body::Incoming;
@@ -23,6 +24,7 @@ use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -119,6 +121,9 @@ async fn connection(
         .peer_certificates()
         .map(|chain| chain.iter().map(|cert| cert.clone().into_owned()).collect())
         .unwrap_or_default();
+    // Not for HTTP/1.1, whose connections may be upgraded to streams that flush once and then wait.
+    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let stream = if is_http2 { Either::Left(GatheredWrites::new(stream)) } else { Either::Right(stream) };
     let identity = Arc::new(Connection::new(Some(peer), chain));
     let service = service_fn(move |request: Request<Incoming>| {
         let answered = pipeline::serve(Arc::clone(&app), Arc::clone(&identity), request);

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::store::load::Rate;
+use crate::load::Rate;
 
 /// What was measured of one program in one run.
 #[derive(Clone, Debug)]
@@ -13,12 +13,28 @@ pub enum Measured {
     Amount(f64, &'static str),
 }
 
+/// A figure that is better when smaller.
+#[derive(Clone, Debug)]
+pub struct Figure {
+    /// What it is.
+    pub what: String,
+    /// How much of it.
+    pub amount: f64,
+    /// `s` or `MB`.
+    pub unit: &'static str,
+}
+
+/// Makes one.
+pub fn figure(what: impl Into<String>, amount: f64, unit: &'static str) -> Figure {
+    Figure { what: what.into(), amount, unit }
+}
+
 /// All runs of one row.
 pub struct Row {
     /// What was done.
     pub work: String,
-    /// With how many members.
-    pub members: usize,
+    /// With how many members, objects or watchers.
+    pub size: usize,
     /// The peer's runs; empty when only ours ran.
     pub peer: Vec<Measured>,
     /// Our runs, in the same order.
@@ -36,8 +52,9 @@ pub fn median(mut numbers: Vec<f64>) -> f64 {
 }
 
 /// All rows of a run.
-#[derive(Default)]
 pub struct Report {
+    /// What the sizes of rows count.
+    pub sizes: &'static str,
     /// In the order they were measured in.
     pub rows: Vec<Row>,
 }
@@ -45,11 +62,16 @@ pub struct Report {
 type Column = fn(&Rate) -> f64;
 
 impl Report {
+    /// Without rows; `sizes` says what their sizes count.
+    pub fn new(sizes: &'static str) -> Self {
+        Self { sizes, rows: Vec::new() }
+    }
+
     /// Adds a run of one program.
-    pub fn add(&mut self, work: &str, members: usize, ours: bool, measured: Measured) {
-        let index = self.rows.iter().position(|row| row.work == work && row.members == members);
+    pub fn add(&mut self, work: &str, size: usize, ours: bool, measured: Measured) {
+        let index = self.rows.iter().position(|row| row.work == work && row.size == size);
         let index = index.unwrap_or_else(|| {
-            self.rows.push(Row { work: work.to_owned(), members, peer: Vec::new(), ours: Vec::new() });
+            self.rows.push(Row { work: work.to_owned(), size, peer: Vec::new(), ours: Vec::new() });
             self.rows.len() - 1
         });
         let row = &mut self.rows[index];
@@ -59,14 +81,14 @@ impl Report {
     /// Tables for people.
     pub fn text(&self, peer_name: &str) -> String {
         let mut rates = vec![
-            ["work", "members", "a second: peer", "ours", "ratio", "CPU s/1,000: peer", "ours", "ratio"]
+            ["work", self.sizes, "a second: peer", "ours", "ratio", "CPU s/1,000: peer", "ours", "ratio"]
                 .into_iter()
                 .chain(["p50/p99 ms: peer", "ours", "MB: peer", "ours", "load's cores", "errors"])
                 .map(str::to_owned)
                 .collect::<Vec<_>>(),
         ];
         let mut amounts =
-            vec![["work", "members", "peer", "ours", "peer / ours"].map(str::to_owned).to_vec()];
+            vec![["work", self.sizes, "peer", "ours", "peer / ours"].map(str::to_owned).to_vec()];
         for row in &self.rows {
             match row.ours.first() {
                 Some(Measured::Rate(_)) => rates.push(row.rate_cells()),
@@ -102,7 +124,7 @@ impl Report {
             .map(|row| {
                 json!({
                     "work": row.work,
-                    "members": row.members,
+                    (self.sizes): row.size,
                     "peer": row.peer.iter().map(measured).collect::<Vec<_>>(),
                     "ours": row.ours.iter().map(measured).collect::<Vec<_>>(),
                 })
@@ -144,7 +166,7 @@ impl Row {
             .sum();
         vec![
             self.work.clone(),
-            self.members.to_string(),
+            self.size.to_string(),
             number(peer),
             number(ours),
             format!("{:.2}", self.ratio(per_second)),
@@ -170,7 +192,7 @@ impl Row {
         let ratios = peer.iter().zip(&ours).map(|(peer, ours)| peer / ours).collect();
         vec![
             self.work.clone(),
-            self.members.to_string(),
+            self.size.to_string(),
             format!("{} {unit}", number(median(peer))),
             format!("{} {unit}", number(median(ours))),
             format!("{:.2}", median(ratios)),
@@ -229,7 +251,7 @@ mod tests {
 
     #[test]
     fn ratios_are_those_of_pairs_not_of_medians() {
-        let mut report = Report::default();
+        let mut report = Report::new("members");
         for (peer, ours) in [(1.0, 2.0), (10.0, 20.0), (100.0, 300.0)] {
             for (own, per_second) in [(false, peer), (true, ours)] {
                 report.add("w", 1, own, Measured::Rate(Rate { per_second, ..Rate::default() }));

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use anyhow::{bail, ensure};
 use clap::{Parser, ValueEnum};
+use coracle_bench::load::Timing;
 use coracle_bench::processes::find_program;
 use coracle_bench::report::{Measured, Report};
 use coracle_bench::store::cluster::{Cluster, Program};
-use coracle_bench::store::load::Timing;
 use coracle_bench::store::operations;
 use coracle_bench::store::workloads::Workload;
 use tokio::signal::unix::{SignalKind, signal};
@@ -114,7 +114,7 @@ async fn run(mut options: Options) -> anyhow::Result<()> {
     let ours = Program { name: "ours".into(), path: find_program(&options.ours)? };
     let seconds = Duration::try_from_secs_f64(options.seconds)?;
     let timing = Timing { warm_up: seconds / 4, measured: seconds };
-    let mut report = Report::default();
+    let mut report = Report::new("members");
     for members in &options.members {
         for work in selected(&options, *members) {
             for pair in 0..options.pairs {

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use super::requests::Methods;
 use crate::grpc::Connection;
+use crate::load::UnderLoad;
 use crate::processes::{Process, disk_bytes};
 
 /// A cluster that does not serve within this time has failed.
@@ -193,28 +194,6 @@ impl Cluster {
         Connection::open(self.members[self.leader().await?].client_port).await
     }
 
-    /// CPU seconds of all members so far.
-    ///
-    /// # Errors
-    /// When a member is gone.
-    pub fn cpu_seconds(&self) -> anyhow::Result<f64> {
-        self.members.iter().filter_map(|m| m.process.as_ref()).map(Process::cpu_seconds).sum()
-    }
-
-    /// Resident bytes of a member, the mean of all.
-    ///
-    /// # Errors
-    /// When a member is gone.
-    pub fn resident_bytes(&self) -> anyhow::Result<u64> {
-        let total: u64 = self
-            .members
-            .iter()
-            .filter_map(|m| m.process.as_ref())
-            .map(Process::resident_bytes)
-            .sum::<anyhow::Result<u64>>()?;
-        Ok(total / self.members.len() as u64)
-    }
-
     /// Bytes on disk of a member, the mean of all.
     pub fn disk_bytes(&self) -> u64 {
         self.members.iter().map(|m| disk_bytes(&m.data)).sum::<u64>() / self.members.len() as u64
@@ -227,7 +206,27 @@ impl Cluster {
     }
 }
 
-fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
+impl UnderLoad for Cluster {
+    fn cpu_seconds(&self) -> anyhow::Result<f64> {
+        self.members.iter().filter_map(|m| m.process.as_ref()).map(Process::cpu_seconds).sum()
+    }
+
+    fn resident_bytes(&self) -> anyhow::Result<u64> {
+        let total: u64 = self
+            .members
+            .iter()
+            .filter_map(|m| m.process.as_ref())
+            .map(Process::resident_bytes)
+            .sum::<anyhow::Result<u64>>()?;
+        Ok(total / self.members.len() as u64)
+    }
+}
+
+/// Ports of loopback that nobody listens on now.
+///
+/// # Errors
+/// When there are not as many.
+pub fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
     let listeners: Vec<TcpListener> =
         (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
     Ok(listeners.iter().map(|l| l.local_addr().map(|a| a.port())).collect::<Result<_, _>>()?)

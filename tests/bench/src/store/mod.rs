@@ -1,7 +1,6 @@
 //! The store: real etcd and etcd-lite under the same load.
 
 pub mod cluster;
-pub mod load;
 pub mod operations;
 pub mod requests;
 pub mod workloads;

@@ -8,9 +8,10 @@ use anyhow::{Context, ensure};
 use coracle_proto::etcdserverpb as pb;
 
 use super::cluster::{Cluster, Program};
-use super::load::{Outcome, Timing, closed_loop};
 use super::requests::{self, Methods, key, value};
 use crate::grpc::{Connection, decode};
+use crate::load::{Outcome, Timing, UnderLoad, closed_loop};
+use crate::report::{Figure, figure};
 
 /// Memory is read when a member has had this long to come to rest.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -19,21 +20,6 @@ const WRITE_INTERVAL: Duration = Duration::from_millis(5);
 /// How long writes run before the leader dies, and after.
 const BEFORE_KILL: Duration = Duration::from_secs(1);
 const AFTER_KILL: Duration = Duration::from_secs(6);
-
-/// A figure that is better when smaller.
-#[derive(Clone, Debug)]
-pub struct Figure {
-    /// What it is.
-    pub what: String,
-    /// How much of it.
-    pub amount: f64,
-    /// `s` or `MB`.
-    pub unit: &'static str,
-}
-
-fn figure(what: impl Into<String>, amount: f64, unit: &'static str) -> Figure {
-    Figure { what: what.into(), amount, unit }
-}
 
 /// From nothing to every member answering a linearizable read.
 ///

@@ -12,10 +12,10 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use tokio::task::JoinSet;
 
 use super::cluster::Cluster;
-use super::load::{Outcome, Rate, Timing, Usage, closed_loop};
 use super::requests::{self, Methods, key, value};
 use crate::grpc::{Connection, RpcError, decode, frame};
 use crate::latency::Latencies;
+use crate::load::{Outcome, Rate, Timing, Usage, closed_loop};
 
 /// Connections of a workload with many clients. With more than [`CLIENTS`] each has one of its own.
 const CONNECTIONS: usize = 10;
