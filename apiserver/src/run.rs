@@ -76,7 +76,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Vec<St
     let authorizer = Arc::new(Authorizer::new(&options.authorization_mode, &registry.cache));
     let webhooks = Arc::new(Clients::new(Arc::clone(&registry), None));
     registry.set_converter(Arc::new(Converter::new(Arc::clone(&webhooks))));
-    let admission = Chain::new(Arc::clone(&registry), &options, webhooks).map_err(one)?;
+    let admission = Chain::new(Arc::clone(&registry), &authorizer, &options, webhooks).map_err(one)?;
     registry.set_admission(Guarded::new(admission, Arc::clone(&authorizer)));
     let definitions = tokio::spawn(definitions::run(Arc::clone(&registry), stop.clone()));
     let bootstrap = bootstrap::start(Arc::clone(&registry), stop.clone()).map_err(one)?;

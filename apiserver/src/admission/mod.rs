@@ -1,5 +1,6 @@
 //! Policy on writes: a fixed chain of plugins, mutating ones first, each in a file of its own. Which ones run follows from the flags.
 
+mod certificates;
 mod default_class;
 mod default_tolerations;
 mod limit_ranger;
@@ -11,6 +12,7 @@ mod priority;
 mod resource_quota;
 mod runtime_class;
 mod service_account;
+mod storage_protection;
 mod taint_nodes;
 mod webhook;
 
@@ -20,6 +22,7 @@ use coracle_api::status::ApiError;
 use futures::future::BoxFuture;
 use serde_json::Value;
 
+use crate::authz::Authorizer;
 use crate::extension::client::Clients;
 use crate::options::Options;
 use crate::registry::{Admission, Registry};
@@ -55,15 +58,8 @@ trait Plugin: Send + Sync {
 }
 
 /// Plugins that upstream runs by default and that are not here yet: what they guard is not guarded.
-const DEFAULT_BUT_MISSING: &[&str] = &[
-    "CertificateApproval",
-    "CertificateSigning",
-    "CertificateSubjectRestriction",
-    "MutatingAdmissionPolicy",
-    "PersistentVolumeClaimResize",
-    "StorageObjectInUseProtection",
-    "ValidatingAdmissionPolicy",
-];
+const DEFAULT_BUT_MISSING: &[&str] =
+    &["MutatingAdmissionPolicy", "PersistentVolumeClaimResize", "ValidatingAdmissionPolicy"];
 
 /// The name of what calls webhooks that change objects. It is no [`Plugin`]: what it changes goes through all of them once more.
 const MUTATING_WEBHOOKS: &str = "MutatingAdmissionWebhook";
@@ -102,6 +98,7 @@ impl Chain {
     /// A flag names a plugin that is not here.
     pub fn new(
         registry: Arc<Registry>,
+        authorizer: &Arc<Authorizer>,
         options: &Options,
         clients: Arc<Clients>,
     ) -> Result<Arc<Self>, String> {
@@ -117,6 +114,10 @@ impl Chain {
             (true, Box::new(default_class::DefaultStorageClass)),
             (true, Box::new(default_class::DefaultIngressClass)),
             (true, Box::new(runtime_class::RuntimeClass)),
+            (true, Box::new(storage_protection::StorageObjectInUseProtection)),
+            (true, Box::new(certificates::CertificateApproval(Arc::clone(authorizer)))),
+            (true, Box::new(certificates::CertificateSigning(Arc::clone(authorizer)))),
+            (true, Box::new(certificates::CertificateSubjectRestriction)),
             (false, Box::new(node_restriction::NodeRestriction)),
             (true, Box::new(ValidatingWebhooks(validating))),
             // Last: what another plugin refuses is not charged.
