@@ -9,11 +9,13 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     Affinity, ConfigMap, Container, ContainerState, ContainerStateTerminated, Endpoints, Namespace, Node,
-    PersistentVolumeClaim, Pod, PodAffinityTerm, PodSpec, Service, ServiceAccount,
+    PersistentVolume, PersistentVolumeClaim, Pod, PodAffinityTerm, PodSpec, Service, ServiceAccount, Volume,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Api, Client, Resource};
 use tokio_util::sync::CancellationToken;
+
+use crate::controllers::volume_binder::index_by_claim;
 
 /// Index of objects that nobody controls, by namespace.
 pub const ORPHANS: &str = "orphans";
@@ -45,6 +47,8 @@ pub struct Informers {
     pub endpoints: Informer<Endpoints>,
     /// All claims of volumes.
     pub claims: Informer<PersistentVolumeClaim>,
+    /// All volumes.
+    pub volumes: Informer<PersistentVolume>,
     /// All nodes.
     pub nodes: Informer<Node>,
     /// All Leases.
@@ -94,6 +98,7 @@ impl Informers {
                 .start(shutdown),
             endpoints: Informer::builder(Api::all(all())).start(shutdown),
             claims: Informer::builder(Api::all(all())).index(index_by_namespace()).start(shutdown),
+            volumes: Informer::builder(Api::all(all())).index(index_by_claim()).start(shutdown),
             nodes: Informer::builder(Api::all(all())).trim(trim_node).start(shutdown),
             leases: Informer::builder(Api::all(all())).start(shutdown),
             namespaces: Informer::builder(Api::all(all())).start(shutdown),
@@ -117,6 +122,11 @@ fn trim_containers(containers: &mut [Container]) {
             ..Container::default()
         };
     }
+}
+
+/// Whether a volume is a claim's, now or when it is made.
+fn has_claim(volume: &Volume) -> bool {
+    volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some()
 }
 
 /// Whether pods of other namespaces matter to the pod.
@@ -152,6 +162,7 @@ fn trim_pod(pod: &mut Pod) {
             hostname: spec.hostname,
             subdomain: spec.subdomain,
             tolerations: spec.tolerations,
+            volumes: spec.volumes.map(|all| all.into_iter().filter(has_claim).collect()),
             // What quotas count, and by what they choose.
             overhead: spec.overhead,
             resources: spec.resources,

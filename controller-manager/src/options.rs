@@ -23,15 +23,6 @@ pub const NOT_IMPLEMENTED: &[&str] = &[
     "cidr-allocator-type",
     "cloud-config",
     "cloud-provider",
-    "cluster-signing-duration",
-    "cluster-signing-kube-apiserver-client-cert-file",
-    "cluster-signing-kube-apiserver-client-key-file",
-    "cluster-signing-kubelet-client-cert-file",
-    "cluster-signing-kubelet-client-key-file",
-    "cluster-signing-kubelet-serving-cert-file",
-    "cluster-signing-kubelet-serving-key-file",
-    "cluster-signing-legacy-unknown-cert-file",
-    "cluster-signing-legacy-unknown-key-file",
     "concurrent-cron-job-syncs",
     "concurrent-daemonset-syncs",
     "concurrent-deployment-syncs",
@@ -176,12 +167,39 @@ pub struct Options {
     /// The cluster's name, for cloud resources; nothing uses it yet.
     #[arg(long, default_value = "kubernetes")]
     pub cluster_name: String,
-    /// Certificate that signs certificate requests; the signing controllers are not there yet.
+    /// Certificate of the CA that signs certificate requests, for all signers.
     #[arg(long)]
     pub cluster_signing_cert_file: Option<PathBuf>,
     /// Its key.
     #[arg(long)]
     pub cluster_signing_key_file: Option<PathBuf>,
+    /// Certificate of the CA that signs only for clients of the API server.
+    #[arg(long)]
+    pub cluster_signing_kube_apiserver_client_cert_file: Option<PathBuf>,
+    /// Its key.
+    #[arg(long)]
+    pub cluster_signing_kube_apiserver_client_key_file: Option<PathBuf>,
+    /// Certificate of the CA that signs only for kubelets as clients.
+    #[arg(long)]
+    pub cluster_signing_kubelet_client_cert_file: Option<PathBuf>,
+    /// Its key.
+    #[arg(long)]
+    pub cluster_signing_kubelet_client_key_file: Option<PathBuf>,
+    /// Certificate of the CA that signs only for kubelets as servers.
+    #[arg(long)]
+    pub cluster_signing_kubelet_serving_cert_file: Option<PathBuf>,
+    /// Its key.
+    #[arg(long)]
+    pub cluster_signing_kubelet_serving_key_file: Option<PathBuf>,
+    /// Certificate of the CA that signs only for requests of no known kind.
+    #[arg(long)]
+    pub cluster_signing_legacy_unknown_cert_file: Option<PathBuf>,
+    /// Its key.
+    #[arg(long)]
+    pub cluster_signing_legacy_unknown_key_file: Option<PathBuf>,
+    /// The longest that a signed certificate lasts, and how long it does when the request does not say.
+    #[arg(long, default_value = "8760h0m0s")]
+    pub cluster_signing_duration: GoDuration,
     /// How often quotas are counted anew even if nothing was freed.
     #[arg(long, default_value = "5m0s")]
     pub resource_quota_sync_period: GoDuration,

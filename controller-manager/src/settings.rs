@@ -1,15 +1,18 @@
 //! What the flags mean together: checked once at the start, with errors that say what to change.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use controller_manager_core::certificates::rules;
 use controller_manager_core::node_ipam::Cidr;
 use controller_manager_core::node_lifecycle::Patience;
 use controller_manager_core::node_lifecycle::zones::Rates;
 use coracle_client::leader_election::LeaderElectionConfig;
 
-use crate::controllers::{ACCEPTED_BUT_ABSENT, ALL};
+use crate::controllers::certificates::CaFiles;
+use crate::controllers::{ALL, OFF_BY_DEFAULT};
 use crate::options::Options;
 
 /// Upstream's name of the Lease.
@@ -36,6 +39,10 @@ pub struct Settings {
     pub patience: Patience,
     /// How fast they are emptied.
     pub eviction_rates: Rates,
+    /// The CAs that sign, by signer.
+    pub signing_cas: HashMap<&'static str, CaFiles>,
+    /// The longest that a signed certificate lasts.
+    pub signing_duration: Duration,
     /// How often quotas are counted anew.
     pub quota_resync: Duration,
     /// Ended pods that may stay.
@@ -81,10 +88,70 @@ impl Settings {
                 unhealthy_share: options.unhealthy_zone_threshold,
                 large: options.large_cluster_size_threshold,
             },
+            signing_cas: signing_cas(options)?,
+            signing_duration: options.cluster_signing_duration.get(),
             quota_resync: options.resource_quota_sync_period.get(),
             terminated_pods_max: options.terminated_pod_gc_threshold,
         })
     }
+}
+
+/// The CA of each signer: one for all, or one each.
+fn signing_cas(options: &Options) -> anyhow::Result<HashMap<&'static str, CaFiles>> {
+    let all = (&options.cluster_signing_cert_file, &options.cluster_signing_key_file);
+    let each = [
+        (
+            rules::CLIENT,
+            "kube-apiserver-client",
+            (
+                &options.cluster_signing_kube_apiserver_client_cert_file,
+                &options.cluster_signing_kube_apiserver_client_key_file,
+            ),
+        ),
+        (
+            rules::KUBELET_CLIENT,
+            "kubelet-client",
+            (
+                &options.cluster_signing_kubelet_client_cert_file,
+                &options.cluster_signing_kubelet_client_key_file,
+            ),
+        ),
+        (
+            rules::KUBELET_SERVING,
+            "kubelet-serving",
+            (
+                &options.cluster_signing_kubelet_serving_cert_file,
+                &options.cluster_signing_kubelet_serving_key_file,
+            ),
+        ),
+        (
+            rules::LEGACY_UNKNOWN,
+            "legacy-unknown",
+            (
+                &options.cluster_signing_legacy_unknown_cert_file,
+                &options.cluster_signing_legacy_unknown_key_file,
+            ),
+        ),
+    ];
+    let given = |files: (&Option<PathBuf>, &Option<PathBuf>)| files.0.is_some() || files.1.is_some();
+    ensure!(
+        !given(all) || !each.iter().any(|(_, _, files)| given(*files)),
+        "cannot specify default and per controller certs at the same time: give --cluster-signing-cert-file and --cluster-signing-key-file, or those of the single signers"
+    );
+    let mut cas = HashMap::new();
+    for (signer, flag, own) in each {
+        let flag = if given(all) { String::new() } else { format!("{flag}-") };
+        match if given(all) { all } else { own } {
+            (Some(certificate), Some(key)) => {
+                cas.insert(signer, CaFiles { certificate: certificate.clone(), key: key.clone() });
+            }
+            (None, None) => {}
+            _ => bail!(
+                "--cluster-signing-{flag}cert-file and --cluster-signing-{flag}key-file go together: give both"
+            ),
+        }
+    }
+    Ok(cas)
 }
 
 fn ranges(flag: &str, texts: &[String]) -> anyhow::Result<Vec<Cidr>> {
@@ -133,16 +200,15 @@ fn enabled(wanted: &[String]) -> anyhow::Result<HashSet<&'static str>> {
         let (wanted_name, on) = text.strip_prefix('-').map_or((text, true), |rest| (rest, false));
         if let Some(found) = ALL.iter().find(|c| c.name == wanted_name || c.alias == wanted_name) {
             named.push((found.name, on));
-        } else if ACCEPTED_BUT_ABSENT.iter().any(|(new, old)| [*new, *old].contains(&wanted_name)) {
-            if on {
-                tracing::warn!("--controllers: {wanted_name} does not exist yet and is not run");
-            }
         } else {
             let known: Vec<_> = ALL.iter().map(|controller| controller.name).collect();
             bail!("--controllers: {wanted_name:?} does not exist; there are {}", known.join(", "));
         }
     }
-    let asked = |name: &str| named.iter().rev().find(|(named, _)| *named == name).map_or(all, |(_, on)| *on);
+    let by_default = |name: &str| all && !OFF_BY_DEFAULT.contains(&name);
+    let asked = |name: &str| {
+        named.iter().rev().find(|(named, _)| *named == name).map_or_else(|| by_default(name), |(_, on)| *on)
+    };
     Ok(ALL.iter().map(|controller| controller.name).filter(|name| asked(name)).collect())
 }
 
@@ -158,7 +224,8 @@ mod tests {
     fn controllers_are_chosen_as_upstream_does() {
         assert_eq!(names(&["*", "bootstrapsigner", "tokencleaner"]).expect("kubeadm's").len(), ALL.len());
         let without = names(&["*", "-podgc"]).expect("valid");
-        assert!(!without.contains("pod-garbage-collector-controller") && without.len() == ALL.len() - 1);
+        assert!(!without.contains("pod-garbage-collector-controller") && without.len() == ALL.len() - 3);
+        assert!(!without.contains("token-cleaner-controller"));
         assert_eq!(names(&["deployment"]).expect("valid"), HashSet::from(["deployment-controller"]));
         let error = names(&["*", "cronjob-controller"]).expect_err("refused").to_string();
         assert!(error.contains("\"cronjob-controller\" does not exist"), "{error}");

@@ -58,6 +58,8 @@ pub const SERVICES: ResourceId = ResourceId::known("", "Service", "services", tr
 pub const ENDPOINTS: ResourceId = ResourceId::known("", "Endpoints", "endpoints", true);
 /// ConfigMaps.
 pub const CONFIG_MAPS: ResourceId = ResourceId::known("", "ConfigMap", "configmaps", true);
+/// Secrets.
+pub const SECRETS: ResourceId = ResourceId::known("", "Secret", "secrets", true);
 /// ServiceAccounts.
 pub const SERVICE_ACCOUNTS: ResourceId = ResourceId::known("", "ServiceAccount", "serviceaccounts", true);
 /// ReplicaSets.
@@ -76,6 +78,19 @@ pub const POD_DISRUPTION_BUDGETS: ResourceId =
     ResourceId::known("policy", "PodDisruptionBudget", "poddisruptionbudgets", true);
 /// ResourceQuotas.
 pub const RESOURCE_QUOTAS: ResourceId = ResourceId::known("", "ResourceQuota", "resourcequotas", true);
+/// CertificateSigningRequests.
+pub const CERTIFICATE_SIGNING_REQUESTS: ResourceId = ResourceId::known(
+    "certificates.k8s.io",
+    "CertificateSigningRequest",
+    "certificatesigningrequests",
+    false,
+);
+/// PersistentVolumes.
+pub const PERSISTENT_VOLUMES: ResourceId =
+    ResourceId::known("", "PersistentVolume", "persistentvolumes", false);
+/// PersistentVolumeClaims.
+pub const PERSISTENT_VOLUME_CLAIMS: ResourceId =
+    ResourceId::known("", "PersistentVolumeClaim", "persistentvolumeclaims", true);
 /// EndpointSlices.
 pub const ENDPOINT_SLICES: ResourceId =
     ResourceId::known("discovery.k8s.io", "EndpointSlice", "endpointslices", true);

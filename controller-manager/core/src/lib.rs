@@ -2,11 +2,14 @@
 //! [`action::Action`]s. Nothing here does IO, reads a clock or draws random numbers: `now` is an argument.
 
 pub mod action;
+pub mod bootstrap_tokens;
+pub mod certificates;
 pub mod controller_revision;
 pub mod daemonset;
 pub mod deployment;
 pub mod disruption;
 pub mod endpoints;
+pub mod ephemeral_volume;
 pub mod expectations;
 pub mod garbage_collector;
 pub mod job;
@@ -27,3 +30,5 @@ pub mod taint_eviction;
 #[cfg(test)]
 mod test_objects;
 pub mod ttl_after_finished;
+pub mod volume_binder;
+pub mod volume_protection;

@@ -1,10 +1,13 @@
 //! The registration list: one line a controller, under upstream's name and the older one that some flags still use. Also the few
 //! helpers that several controllers share.
 
+mod bootstrap_tokens;
+pub mod certificates;
 mod daemonset;
 mod deployment;
 mod disruption;
 mod endpoints;
+mod ephemeral_volume;
 mod garbage_collector;
 mod job;
 mod namespace;
@@ -16,6 +19,8 @@ mod replicaset;
 mod resource_quota;
 mod taint_eviction;
 mod ttl_after_finished;
+pub mod volume_binder;
+mod volume_protection;
 
 use controller_manager_core::action::{ResourceId, Target};
 use controller_manager_core::object_meta::{name, namespace as namespace_of};
@@ -74,6 +79,45 @@ controllers![
     ),
     ("disruption-controller", "disruption", "disruption-controller", disruption::run),
     ("resourcequota-controller", "resourcequota", "resourcequota-controller", resource_quota::run),
+    (
+        "certificatesigningrequest-approving-controller",
+        "csrapproving",
+        "certificate-controller",
+        certificates::run_approver
+    ),
+    (
+        "certificatesigningrequest-signing-controller",
+        "csrsigning",
+        "certificate-controller",
+        certificates::run_signer
+    ),
+    (
+        "certificatesigningrequest-cleaner-controller",
+        "csrcleaner",
+        "certificate-controller",
+        certificates::run_cleaner
+    ),
+    (
+        "persistentvolume-binder-controller",
+        "persistentvolume-binder",
+        "persistent-volume-binder",
+        volume_binder::run
+    ),
+    (
+        "persistentvolumeclaim-protection-controller",
+        "pvc-protection",
+        "pvc-protection-controller",
+        volume_protection::run_claims
+    ),
+    (
+        "persistentvolume-protection-controller",
+        "pv-protection",
+        "pv-protection-controller",
+        volume_protection::run_volumes
+    ),
+    ("ephemeral-volume-controller", "ephemeral-volume", "ephemeral-volume-controller", ephemeral_volume::run),
+    ("bootstrap-signer-controller", "bootstrapsigner", "bootstrap-signer", bootstrap_tokens::run_signer),
+    ("token-cleaner-controller", "tokencleaner", "token-cleaner", bootstrap_tokens::run_cleaner),
     ("garbage-collector-controller", "garbagecollector", "generic-garbage-collector", garbage_collector::run),
     ("node-lifecycle-controller", "nodelifecycle", "node-controller", node_lifecycle::run),
     ("taint-eviction-controller", "taint-eviction", "node-controller", taint_eviction::run),
@@ -81,9 +125,8 @@ controllers![
     ("pod-garbage-collector-controller", "podgc", "pod-garbage-collector", pod_gc::run),
 ];
 
-/// Names that kubeadm always writes and that do nothing here yet.
-pub const ACCEPTED_BUT_ABSENT: [(&str, &str); 2] =
-    [("bootstrap-signer-controller", "bootstrapsigner"), ("token-cleaner-controller", "tokencleaner")];
+/// Controllers that `*` does not mean: only who says their names gets them.
+pub const OFF_BY_DEFAULT: [&str; 2] = ["bootstrap-signer-controller", "token-cleaner-controller"];
 
 /// Whether an object that adopts others is still the one we know and not being deleted, by the server's word.
 pub async fn still_there(
