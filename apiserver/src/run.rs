@@ -9,7 +9,7 @@ use component_base::health::Health;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::Chain;
+use crate::admission::{Chain, policy};
 use crate::aggregation::{Aggregator, availability, registration};
 use crate::authn::Authenticator;
 use crate::authz::Authorizer;
@@ -79,6 +79,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Vec<St
     let admission = Chain::new(Arc::clone(&registry), &authorizer, &options, webhooks).map_err(one)?;
     registry.set_admission(Guarded::new(admission, Arc::clone(&authorizer)));
     let definitions = tokio::spawn(definitions::run(Arc::clone(&registry), stop.clone()));
+    let policies = tokio::spawn(policy::status::run(Arc::clone(&registry), stop.clone()));
     let bootstrap = bootstrap::start(Arc::clone(&registry), stop.clone()).map_err(one)?;
     let roles = Arc::new(AtomicBool::new(false));
     let default_roles = bootstrap::rbac::run(Arc::clone(&registry), Arc::clone(&roles), stop.clone());
@@ -119,7 +120,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Vec<St
     draining.cancel();
     accepting.cancel();
     let _ = server.await;
-    for task in [bootstrap, default_roles, aggregation, definitions, registration, availability] {
+    for task in [bootstrap, default_roles, aggregation, definitions, registration, availability, policies] {
         let _ = task.await;
     }
     background.cancel();

@@ -301,3 +301,40 @@ async fn services_subresources_streams_and_dry_runs_are_asked_about() {
     assert_eq!((&request["dryRun"], &request["options"]["dryRun"]), (&json!(true), &json!(["All"])));
     server.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn webhooks_are_asked_only_where_their_conditions_hold() {
+    let cluster = Cluster::new();
+    let server = cluster.server(&[]).await;
+    let admin = cluster.client(&server, Some("admin"));
+    let hooks = Extension::start(&cluster, |seen| seen.review(json!({"allowed": false}))).await;
+    let mut hook = webhook("v", hooks.by_url(&cluster, "/"), rule(&["CREATE"], "configmaps"));
+    hook["matchConditions"] = json!([{"name": "wrong", "expression": "object.metadata"}]);
+    let made =
+        admin.json("POST", VALIDATING, &json!({"metadata": {"name": "v"}, "webhooks": [hook.clone()]})).await;
+    assert_eq!(made.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", made.body);
+    assert!(message(&made).contains("webhooks[0].matchConditions[0].expression: Invalid value: \"object.metadata\": must evaluate to bool"), "{}", message(&made));
+    hook["matchConditions"] = json!([
+        {"name": "named", "expression": "object.metadata.name.startsWith('asked') && request.userInfo.username == 'admin'"},
+        {"name": "data", "expression": "object.data.state == 'new'"}]);
+    install(&admin, VALIDATING, "v", vec![hook]).await;
+    let refused = admin.json("POST", MAPS, &map("asked", json!({"state": "new"}))).await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{}", refused.body);
+    for (name, data) in
+        [("other", json!({"state": "new"})), ("asked", json!({"state": "old"})), ("another", json!({}))]
+    {
+        let made = admin.json("POST", MAPS, &map(name, data)).await;
+        assert_eq!(made.status, StatusCode::CREATED, "{}", made.body);
+    }
+    // What cannot be told refuses, as the failure policy says.
+    let refused = admin.json("POST", MAPS, &map("asked-too", json!({"else": ""}))).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN, "{}", refused.body);
+    assert!(
+        message(&refused)
+            .contains("expression 'object.data.state == 'new'' resulted in error: no such key: state"),
+        "{}",
+        message(&refused)
+    );
+    assert_eq!(hooks.seen().len(), 1);
+    server.finish().await;
+}

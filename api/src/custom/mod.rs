@@ -27,6 +27,7 @@ pub use definition::{Column, Conversion, Definition, Rows, Scale, established};
 pub use json_path::JsonPath;
 pub use prune::prune;
 pub use rules::{Rules, Verdict, blocked, judge};
+pub use shapes::shape_of;
 pub use structural::{Items, Kind, Structural, compile};
 pub use validate::validate;
 

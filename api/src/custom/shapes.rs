@@ -11,6 +11,11 @@ const DATE_TIME_CHARACTERS_MAX: u64 = 37;
 const DATE_CHARACTERS: u64 = 12;
 const DURATION_CHARACTERS_MAX: u64 = 32;
 
+/// What expressions see of objects with this schema.
+pub fn shape_of(schema: &Structural) -> Option<Shape> {
+    shape(schema, true)
+}
+
 /// The shape of a schema; `None` for what expressions cannot see. `is_resource` for what has a kind and metadata of its own.
 pub(super) fn shape(schema: &Structural, is_resource: bool) -> Option<Shape> {
     named("selfType", schema, is_resource)

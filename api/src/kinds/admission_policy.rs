@@ -1,9 +1,11 @@
-//! ValidatingAdmissionPolicies and their bindings, but for what only a compiler of their expressions sees.
+//! ValidatingAdmissionPolicies and their bindings.
 
 use serde_json::{Map, Value};
 
 use super::access::{default_to, each_mut, items, present, struct_mut, text};
 use super::{admission_rule, check, label_selector, object_meta};
+use crate::cel::admission::{Known, compile};
+use crate::cel::{Environment, Type};
 use crate::field::{self, FieldError, FieldPath};
 use crate::names;
 
@@ -72,7 +74,8 @@ fn policy(object: &Value, errors: &mut Vec<FieldError>) {
             }
         }
     }
-    admission_rule::match_conditions(spec, &path, errors);
+    let has_params = present(spec, "paramKind").is_some();
+    admission_rule::match_conditions(spec, &path, has_params, errors);
     let (validations, audits) = (items(spec, "validations"), items(spec, "auditAnnotations"));
     if validations.is_empty() && audits.is_empty() {
         for name in ["validations", "auditAnnotations"] {
@@ -99,6 +102,45 @@ fn policy(object: &Value, errors: &mut Vec<FieldError>) {
             let text = "valueExpression is not specified";
             errors.push(field::required(at.child("valueExpression"), text));
         }
+    }
+    expressions(spec, &path, has_params, errors);
+}
+
+/// What a compiler says of the expressions of a policy.
+fn expressions(spec: &Value, path: &FieldPath, has_params: bool, errors: &mut Vec<FieldError>) {
+    let known = Known::nothing(has_params);
+    let (mut deciding, mut telling) =
+        (known.environment(true).with_variables(), known.environment(false).with_variables());
+    for (index, variable) in items(spec, "variables").iter().enumerate() {
+        let (at, expression) = (path.child("variables").index(index), text(variable, "expression"));
+        let program = deciding.compile(expression);
+        if let Err(error) = &program
+            && !expression.trim().is_empty()
+        {
+            let problem = format!("compilation failed: {error}");
+            errors.push(field::invalid(at.child("expression"), expression, problem));
+        }
+        let ty = program.map_or(Type::Dyn, |program| program.ty().clone());
+        deciding.compose(text(variable, "name"), ty.clone());
+        telling.compose(text(variable, "name"), ty);
+    }
+    let mut compiles =
+        |object: &Value, key: &str, at: &FieldPath, environment: &Environment, wanted: &[Type]| {
+            let expression = text(object, key);
+            if !expression.trim().is_empty()
+                && let Err(problem) = compile(environment, expression, wanted)
+            {
+                errors.push(field::invalid(at.child(key), expression, problem));
+            }
+        };
+    for (index, validation) in items(spec, "validations").iter().enumerate() {
+        let at = path.child("validations").index(index);
+        compiles(validation, "expression", &at, &deciding, &[Type::Bool]);
+        compiles(validation, "messageExpression", &at, &telling, &[Type::String]);
+    }
+    for (index, audit) in items(spec, "auditAnnotations").iter().enumerate() {
+        let at = path.child("auditAnnotations").index(index);
+        compiles(audit, "valueExpression", &at, &telling, &[Type::String, Type::Null]);
     }
 }
 

@@ -4,6 +4,8 @@ use serde_json::Value;
 
 use super::access::{items, present, text};
 use super::check;
+use crate::cel::Type;
+use crate::cel::admission::{Known, compile};
 use crate::field::{self, FieldError, FieldPath};
 use crate::names;
 
@@ -80,9 +82,13 @@ fn resources(list: &[Value], path: &FieldPath, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// Everything wrong with `matchConditions` but what only a compiler of expressions sees.
-pub fn match_conditions(object: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+/// Everything wrong with `matchConditions`.
+pub fn match_conditions(object: &Value, path: &FieldPath, has_params: bool, errors: &mut Vec<FieldError>) {
     let conditions = items(object, "matchConditions");
+    if conditions.is_empty() {
+        return;
+    }
+    let environment = Known::nothing(has_params).environment(true);
     let path = path.child("matchConditions");
     if conditions.len() > MATCH_CONDITIONS_MAX {
         errors.push(field::too_many(&path, conditions.len(), MATCH_CONDITIONS_MAX));
@@ -91,6 +97,8 @@ pub fn match_conditions(object: &Value, path: &FieldPath, errors: &mut Vec<Field
         let (at, name) = (path.index(index), text(condition, "name"));
         if text(condition, "expression").trim().is_empty() {
             errors.push(field::required(at.child("expression"), ""));
+        } else if let Err(problem) = compile(&environment, text(condition, "expression"), &[Type::Bool]) {
+            errors.push(field::invalid(at.child("expression"), text(condition, "expression"), problem));
         }
         check::required_name(name, names::qualified_name, &at.child("name"), errors);
         if !name.is_empty() && conditions[..index].iter().any(|earlier| text(earlier, "name") == name) {

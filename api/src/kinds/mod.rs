@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod admission_policy;
+pub mod admission_policy_types;
 pub mod admission_rule;
 pub mod affinity;
 pub mod api_service;

@@ -110,11 +110,7 @@ fn webhook(webhook: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
         }
     }
     client_config(webhook.get("clientConfig").unwrap_or(&Value::Null), &path.child("clientConfig"), errors);
-    admission_rule::match_conditions(webhook, path, errors);
-    if !items(webhook, "matchConditions").is_empty() {
-        let text = "expressions are not evaluated by Coracle yet";
-        errors.push(field::forbidden(path.child("matchConditions"), text));
-    }
+    admission_rule::match_conditions(webhook, path, false, errors);
 }
 
 /// A name with at least three parts.

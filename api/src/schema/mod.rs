@@ -6,6 +6,7 @@
 mod build;
 mod facts;
 mod prune;
+mod shape;
 mod types;
 
 use std::sync::OnceLock;
@@ -14,6 +15,7 @@ pub(crate) use build::definitions;
 pub use build::{of, of_kind};
 pub(crate) use facts::{field_fact, is_atomic_type};
 pub use prune::{UnknownField, prune};
+pub use shape::shape;
 pub use types::check_types;
 
 /// The shape of a value.

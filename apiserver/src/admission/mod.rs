@@ -8,6 +8,7 @@ pub mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
 mod pod_security;
+pub mod policy;
 mod priority;
 mod resource_quota;
 mod runtime_class;
@@ -27,6 +28,7 @@ use crate::extension::client::Clients;
 use crate::options::Options;
 use crate::registry::{Admission, Registry};
 use crate::server::request_info::{RequestInfo, Verb};
+use policy::Policies;
 use webhook::{Reinvocation, Webhooks};
 
 /// One policy. Both calls default to letting pass.
@@ -58,8 +60,7 @@ trait Plugin: Send + Sync {
 }
 
 /// Plugins that upstream runs by default and that are not here yet: what they guard is not guarded.
-const DEFAULT_BUT_MISSING: &[&str] =
-    &["MutatingAdmissionPolicy", "PersistentVolumeClaimResize", "ValidatingAdmissionPolicy"];
+const DEFAULT_BUT_MISSING: &[&str] = &["MutatingAdmissionPolicy", "PersistentVolumeClaimResize"];
 
 /// The name of what calls webhooks that change objects. It is no [`Plugin`]: what it changes goes through all of them once more.
 const MUTATING_WEBHOOKS: &str = "MutatingAdmissionWebhook";
@@ -102,7 +103,8 @@ impl Chain {
         options: &Options,
         clients: Arc<Clients>,
     ) -> Result<Arc<Self>, String> {
-        let validating = Webhooks::validating(Arc::clone(&registry), Arc::clone(&clients));
+        let validating =
+            Webhooks::validating(Arc::clone(&registry), Arc::clone(&clients), Arc::clone(authorizer));
         let all: Vec<(bool, Box<dyn Plugin>)> = vec![
             (true, Box::new(namespace_lifecycle::NamespaceLifecycle)),
             (true, Box::new(service_account::ServiceAccount)),
@@ -119,6 +121,7 @@ impl Chain {
             (true, Box::new(certificates::CertificateSigning(Arc::clone(authorizer)))),
             (true, Box::new(certificates::CertificateSubjectRestriction)),
             (false, Box::new(node_restriction::NodeRestriction)),
+            (true, Box::new(Policies::new(Arc::clone(authorizer)))),
             (true, Box::new(ValidatingWebhooks(validating))),
             // Last: what another plugin refuses is not charged.
             (true, Box::new(resource_quota::ResourceQuota::new())),
@@ -156,7 +159,7 @@ impl Chain {
             "admission plugins that upstream runs by default and that are not here yet"
         );
         let mutating = (!named(&options.disable_admission_plugins, MUTATING_WEBHOOKS))
-            .then(|| Webhooks::mutating(Arc::clone(&registry), clients));
+            .then(|| Webhooks::mutating(Arc::clone(&registry), clients, Arc::clone(authorizer)));
         Ok(Arc::new(Self { registry, plugins, mutating }))
     }
 

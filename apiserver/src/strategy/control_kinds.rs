@@ -7,7 +7,6 @@ use serde_json::Value;
 
 use super::standard::{Generation, Standard, Status, standard};
 
-const NO_POLICIES: &str = "this server does not evaluate admission policies yet: the policy has no effect";
 const NO_FLOW_CONTROL: &str = "this server does not order requests by priority yet: the object has no effect";
 
 /// `validatingwebhookconfigurations.admissionregistration.k8s.io`.
@@ -26,7 +25,6 @@ pub(super) static MUTATING_WEBHOOKS: Standard = Standard {
 };
 /// `validatingadmissionpolicies.admissionregistration.k8s.io`.
 pub(super) static ADMISSION_POLICY: Standard = Standard {
-    warning: Some(NO_POLICIES),
     default: admission_policy::default,
     status: Some(Status {
         initial: admission_policy::initial_status,
@@ -39,7 +37,6 @@ pub(super) static ADMISSION_POLICY: Standard = Standard {
 };
 /// `validatingadmissionpolicybindings.admissionregistration.k8s.io`.
 pub(super) static ADMISSION_POLICY_BINDING: Standard = Standard {
-    warning: Some(NO_POLICIES),
     default: admission_policy::default_binding,
     generation: Generation::Of("spec"),
     unconditional_update: false,

@@ -1,7 +1,9 @@
-//! Whether a write is what a webhook or an admission policy is about: rules, object selectors, namespace selectors. Decides only; what is then called or
+//! Whether a write is what a webhook or an admission policy is about: rules, object selectors, namespace selectors, match conditions. Decides only; what is then called or
 //! evaluated is not known here.
 
+pub mod conditions;
 mod rules;
+pub mod view;
 
 use coracle_api::kinds::access::{items, text};
 use coracle_api::meta;
@@ -153,11 +155,6 @@ impl Criteria {
         })
     }
 
-    /// Whether there are no rules: then only the selectors say something.
-    pub fn has_no_rules(&self) -> bool {
-        self.rules.is_empty()
-    }
-
     /// The resource in whose version the write is meant, by the rules and the object selector alone; `None`: it is not meant. Pure.
     pub fn resource(&self, attributes: &Attributes<'_>, served: &Served) -> Option<&'static Resource> {
         let selects =
@@ -170,6 +167,21 @@ impl Criteria {
             return None;
         }
         self.find(&self.rules, attributes, served)
+    }
+
+    /// Whether what has passed the rules of a policy is selected by a binding too: without rules of its own it takes them all.
+    ///
+    /// # Errors
+    /// The namespace is not there, or the store's errors.
+    pub async fn selects(&self, registry: &Registry, attributes: &Attributes<'_>) -> Result<bool, ApiError> {
+        let served = registry.cache.served();
+        let by_objects =
+            |object: Option<&Value>| object.is_some_and(|object| self.objects.matches_object(object));
+        let selected =
+            self.objects.is_everything() || by_objects(attributes.object) || by_objects(attributes.old);
+        let excluded = self.find(&self.excluded, attributes, &served).is_some();
+        let meant = self.rules.is_empty() || self.find(&self.rules, attributes, &served).is_some();
+        Ok(selected && !excluded && meant && self.selects_namespace(registry, attributes).await?)
     }
 
     fn find(

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::review::Version;
 use crate::admission::matching::Criteria;
+use crate::admission::matching::conditions::Conditions;
 use crate::cache::Cache;
 use crate::cache::derived::Derived;
 use crate::extension::Endpoint;
@@ -22,6 +23,8 @@ pub(super) struct Webhook {
     /// What no other webhook has.
     pub(super) key: String,
     pub(super) criteria: Result<Criteria, String>,
+    /// They all have to hold.
+    pub(super) conditions: Conditions,
     pub(super) endpoint: Result<Endpoint, String>,
     /// The first form of reviews it takes that we know.
     pub(super) review_version: Option<Version>,
@@ -42,6 +45,7 @@ impl Webhook {
         Self {
             key: format!("{}/{}/{name}", meta::name(configuration), meta::uid(configuration)),
             criteria: Criteria::of(webhook, "rules", ""),
+            conditions: Conditions::of(webhook, false),
             endpoint: Endpoint::of_client_config(webhook.get("clientConfig").unwrap_or(&Value::Null)),
             review_version: versions.iter().filter_map(Value::as_str).find_map(Version::of),
             timeout: Duration::from_secs(u64::try_from(seconds).unwrap_or(1)),

@@ -14,6 +14,7 @@ use coracle_api::status::ApiError;
 use serde_json::Value;
 
 use super::matching::{self, Attributes};
+use crate::authz::Authorizer;
 use crate::extension::client::Clients;
 use crate::registry::Registry;
 use crate::server::request_info::RequestInfo;
@@ -21,11 +22,13 @@ use crate::subresource::scale;
 use configuration::{Configurations, Webhook};
 pub use mutating::Reinvocation;
 use review::Verdict;
+pub(in crate::admission) use review::admission_request;
 
 /// One kind of webhook: those that change objects, or those that check them.
 pub struct Webhooks {
     registry: Arc<Registry>,
     clients: Arc<Clients>,
+    authorizer: Arc<Authorizer>,
     configurations: Configurations,
 }
 
@@ -39,13 +42,15 @@ enum Refused {
 
 impl Webhooks {
     /// Those of MutatingWebhookConfigurations.
-    pub fn mutating(registry: Arc<Registry>, clients: Arc<Clients>) -> Self {
-        Self { registry, clients, configurations: Configurations::of("mutatingwebhookconfigurations") }
+    pub fn mutating(registry: Arc<Registry>, clients: Arc<Clients>, authorizer: Arc<Authorizer>) -> Self {
+        let configurations = Configurations::of("mutatingwebhookconfigurations");
+        Self { registry, clients, authorizer, configurations }
     }
 
     /// Those of ValidatingWebhookConfigurations.
-    pub fn validating(registry: Arc<Registry>, clients: Arc<Clients>) -> Self {
-        Self { registry, clients, configurations: Configurations::of("validatingwebhookconfigurations") }
+    pub fn validating(registry: Arc<Registry>, clients: Arc<Clients>, authorizer: Arc<Authorizer>) -> Self {
+        let configurations = Configurations::of("validatingwebhookconfigurations");
+        Self { registry, clients, authorizer, configurations }
     }
 
     /// The webhooks there are, in the order of their configurations' names.
@@ -118,7 +123,7 @@ fn is_scale(request: &RequestInfo) -> bool {
 }
 
 /// The new and the old object as a webhook that knows `known_as` sees them.
-async fn shown(
+pub(in crate::admission) async fn shown(
     registry: &Registry,
     attributes: &Attributes<'_>,
     known_as: &'static Resource,

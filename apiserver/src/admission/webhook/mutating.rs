@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::configuration::Webhook;
 use super::{Refused, Webhooks, is_scale, settle, shown};
+use crate::admission::matching::view::View;
 use crate::admission::matching::{self, Attributes};
 use crate::registry::Registry;
 use crate::registry::decode::{check_kind, check_schema, expected_kind};
@@ -107,7 +108,19 @@ impl Webhooks {
         attributes: &Attributes<'_>,
     ) -> Result<Option<&'static Resource>, ApiError> {
         let criteria = hook.criteria.as_ref().map_err(ApiError::internal)?;
-        criteria.matches(&self.registry, attributes).await
+        let Some(known_as) = criteria.matches(&self.registry, attributes).await? else { return Ok(None) };
+        if hook.conditions.is_empty() {
+            return Ok(Some(known_as));
+        }
+        let view = View::of(&self.registry, &self.authorizer, attributes, known_as).await?;
+        match hook.conditions.hold(&view.data(None)) {
+            Ok(meant) => Ok(meant.then_some(known_as)),
+            Err(_) if hook.may_fail => Ok(None),
+            Err(error) => {
+                let resource = attributes.request.resource.group_resource();
+                Err(ApiError::forbidden(resource, attributes.name(), error))
+            }
+        }
     }
 
     /// The object as the webhook changes it; `None`: it does not.

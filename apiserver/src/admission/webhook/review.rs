@@ -46,6 +46,18 @@ pub(super) fn review(
     known_as: &'static Resource,
     objects: [Option<&Value>; 2],
 ) -> Value {
+    let mut body = admission_request(attributes, known_as);
+    body["uid"] = uid.into();
+    body["object"] = objects[0].cloned().unwrap_or_default();
+    body["oldObject"] = objects[1].cloned().unwrap_or_default();
+    json!({"kind": "AdmissionReview", "apiVersion": version.api_version(), "request": body})
+}
+
+/// The request of a review, without its objects.
+pub(in crate::admission) fn admission_request(
+    attributes: &Attributes<'_>,
+    known_as: &'static Resource,
+) -> Value {
     let request = attributes.request;
     let kind = |row: &Resource| match request.subresource.filter(|part| part.kind != request.resource.kind) {
         Some(part) => json!({"group": part.group, "version": part.version, "kind": part.kind}),
@@ -54,15 +66,12 @@ pub(super) fn review(
     let resource =
         |row: &Resource| json!({"group": row.group, "version": row.version, "resource": row.plural});
     let mut body = json!({
-        "uid": uid,
         "kind": kind(known_as),
         "resource": resource(known_as),
         "requestKind": kind(request.resource),
         "requestResource": resource(request.resource),
         "operation": attributes.operation.as_str(),
         "userInfo": user(request),
-        "object": objects[0],
-        "oldObject": objects[1],
         "dryRun": request.dry_run,
         "options": options(attributes),
     });
@@ -76,7 +85,7 @@ pub(super) fn review(
             body[field] = value.into();
         }
     }
-    json!({"kind": "AdmissionReview", "apiVersion": version.api_version(), "request": body})
+    body
 }
 
 fn user(request: &RequestInfo) -> Value {
