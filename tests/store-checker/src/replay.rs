@@ -109,6 +109,7 @@ pub(crate) fn replay(history: &History, summary: &mut Summary) -> Result<Replaye
             }
         }
     }
+    unknown.written_at = written_at(history);
     readers.sort_unstable();
     let mut readers = readers.into_iter().peekable();
     let mut replayed = Replayed {
@@ -221,6 +222,26 @@ fn deleted_ranges<'a>(request: &'a Request, visit: &mut impl FnMut(&'a Bytes, &'
     }
 }
 
+/// The revisions of operations that can be told by a value that only they may have put. The first counts: later ones may keep it.
+fn written_at(history: &History) -> HashMap<usize, i64> {
+    let mut only: HashMap<(&Bytes, &Bytes), Option<usize>> = HashMap::new();
+    for (number, operation) in history.operations.iter().enumerate() {
+        values(&operation.request, &mut |key, value| {
+            let known = only.entry((key, value)).or_insert(Some(number));
+            if *known != Some(number) {
+                *known = None;
+            }
+        });
+    }
+    let mut revisions = HashMap::new();
+    for event in history.events.iter().filter(|event| !event.is_deletion) {
+        if let Some(Some(number)) = only.get(&(&event.kv.key, &event.kv.value)) {
+            revisions.entry(*number).or_insert(event.kv.mod_revision);
+        }
+    }
+    revisions
+}
+
 /// Operations whose outcome nobody knows, by what they may have written.
 #[derive(Default)]
 struct Suspects<'a> {
@@ -229,6 +250,8 @@ struct Suspects<'a> {
     by_key: HashMap<&'a Bytes, Vec<usize>>,
     /// Those that may delete many, or go by keys not named in them.
     others: Vec<usize>,
+    /// Where a value is that nobody else can have put: what they wrote is there and nowhere else.
+    written_at: HashMap<usize, i64>,
 }
 
 impl<'a> Suspects<'a> {
@@ -290,8 +313,11 @@ impl Replayed {
         {
             return Some(of_revision.remove(at));
         }
-        let candidates =
-            unknown.of(events.first()?).into_iter().filter(|number| is_free(*number) && fits(*number));
+        let may_be_here = |number: &usize| unknown.written_at.get(number).is_none_or(|at| *at == revision);
+        let candidates = unknown
+            .of(events.first()?)
+            .into_iter()
+            .filter(|number| is_free(*number) && may_be_here(number) && fits(*number));
         // Of operations that are alike in what they write the earliest leaves the others the most room.
         let found = candidates.min_by_key(|number| history.operations[*number].invoked);
         summary.unknown_written += usize::from(found.is_some());

@@ -228,6 +228,23 @@ fn what_may_still_happen_may_happen_in_the_next_part() {
 }
 
 #[test]
+fn who_can_be_told_by_a_value_elsewhere_is_not_taken_for_the_writer_here() {
+    let mut recorder = Recorder::default();
+    recorder.does(put("c", "1"));
+    let op = |op| pb::RequestOp { request: Some(op) };
+    let Request::Txn(mut late) = swap("a", "go", "told") else { unreachable!("a transaction") };
+    late.failure =
+        vec![op(Op::RequestDeleteRange(pb::DeleteRangeRequest { key: bytes("c"), ..Default::default() }))];
+    let late = Request::Txn(late);
+    recorder.loses(late.clone(), false);
+    recorder.loses(delete("c"), true);
+    recorder.does(put("a", "go"));
+    let effect = recorder.model.effect(&late).expect("possible");
+    recorder.write(&effect.changes);
+    assert_eq!(check(&recorder.history).expect("each deletion and write has its writer").unknown_written, 2);
+}
+
+#[test]
 fn a_lost_acknowledged_write_is_caught() {
     let mut recorder = good();
     recorder.history.watches.clear();
