@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use controller_manager_core::action::{Action, ResourceId};
-use controller_manager_core::object_meta::{Claim, claim, namespace, uid};
+use controller_manager_core::object_meta::{Claim, claim, name, namespace, uid};
 use coracle_client::informer::{Informer, Watchable};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
@@ -21,6 +21,8 @@ pub struct Claimer<'a> {
     pub meta: &'a ObjectMeta,
     /// What it selects.
     pub selector: &'a LabelSelector,
+    /// Whether an object of this name (second) can be one of the claimer's (first).
+    pub is_member: fn(&str, &str) -> bool,
 }
 
 /// The objects that are the claimer's, after adopting and releasing. `adapt` may add to the patch that adopts (`true`) or
@@ -32,12 +34,13 @@ pub async fn claim_all<K: Watchable<DynamicType = ()>>(
     informer: &Informer<K>,
     adapt: impl Fn(Action, &K, bool) -> Action,
 ) -> Result<Vec<Arc<K>>, kube::Error> {
-    let Claimer { resource: of, meta, selector } = claimer;
+    let Claimer { resource: of, meta, selector, is_member } = claimer;
+    let mine = |object: &Arc<K>| is_member(name(meta), name(object.meta()));
     let candidates = informer.store().indexed("ownerUid", uid(meta));
     let orphans = informer.store().indexed(ORPHANS, namespace(meta));
     let mut owned = Vec::new();
     let mut checked = false;
-    for object in candidates.into_iter().chain(orphans) {
+    for object in candidates.into_iter().chain(orphans).filter(mine) {
         match claim(of, meta, selector, resource, object.meta()) {
             Claim::Keep => owned.push(object),
             Claim::Release(action) => executor.execute(&adapt(action, &object, false)).await?,
@@ -54,6 +57,11 @@ pub async fn claim_all<K: Watchable<DynamicType = ()>>(
         }
     }
     Ok(owned)
+}
+
+/// For claimers whose objects may have any name.
+pub fn any_name(_: &str, _: &str) -> bool {
+    true
 }
 
 /// Changes nothing about a claim's patch.

@@ -248,7 +248,7 @@ fn is_update_only(target: &Target, subresource: &str) -> bool {
         (&*target.resource.group, &*target.resource.plural, subresource),
         ("apps", "deployments", _)
             | ("apps", "replicasets", "status")
-            | ("apps", "daemonsets", "status")
+            | ("apps", "daemonsets" | "statefulsets", "status")
             | ("", "configmaps" | "endpoints", _)
             | ("", "namespaces", "status")
             | ("", "persistentvolumeclaims" | "persistentvolumes", _)

@@ -4,8 +4,8 @@ use controller_manager_core::endpoints::slices::SERVICE_NAME;
 use controller_manager_core::object_meta::controller;
 use coracle_client::informer::Informer;
 use coracle_client::store::{Index, index_by_namespace, index_by_node, index_by_owner_uid};
-use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet};
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     Affinity, ConfigMap, Container, ContainerState, ContainerStateTerminated, Endpoints, Namespace, Node,
@@ -33,10 +33,14 @@ pub struct Informers {
     pub replica_sets: Informer<ReplicaSet>,
     /// All Deployments.
     pub deployments: Informer<Deployment>,
+    /// All StatefulSets.
+    pub stateful_sets: Informer<StatefulSet>,
     /// All DaemonSets.
     pub daemon_sets: Informer<DaemonSet>,
     /// All ControllerRevisions.
     pub revisions: Informer<ControllerRevision>,
+    /// All CronJobs.
+    pub cron_jobs: Informer<CronJob>,
     /// All Jobs.
     pub jobs: Informer<Job>,
     /// All Services.
@@ -86,12 +90,17 @@ impl Informers {
                 .index(orphans())
                 .start(shutdown),
             deployments: Informer::builder(Api::all(all())).index(index_by_namespace()).start(shutdown),
+            stateful_sets: Informer::builder(Api::all(all())).index(index_by_namespace()).start(shutdown),
             daemon_sets: Informer::builder(Api::all(all())).index(index_by_namespace()).start(shutdown),
             revisions: Informer::builder(Api::all(all()))
                 .index(index_by_owner_uid())
                 .index(orphans())
                 .start(shutdown),
-            jobs: Informer::builder(Api::all(all())).index(index_by_namespace()).start(shutdown),
+            cron_jobs: Informer::builder(Api::all(all())).start(shutdown),
+            jobs: Informer::builder(Api::all(all()))
+                .index(index_by_owner_uid())
+                .index(index_by_namespace())
+                .start(shutdown),
             services: Informer::builder(Api::all(all())).index(index_by_namespace()).start(shutdown),
             slices: Informer::builder(Api::all(all()))
                 .index(coracle_client::store::index_by_label(SLICES_OF, SERVICE_NAME))

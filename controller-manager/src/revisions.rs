@@ -11,7 +11,7 @@ use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use serde_json::json;
 
-use crate::claims::{Claimer, as_is, claim_all};
+use crate::claims::{Claimer, any_name, as_is, claim_all};
 use crate::executor::Executor;
 use crate::informers::Informers;
 
@@ -38,7 +38,7 @@ pub async fn settle(
     parent: &Parent<'_>,
     selector: &LabelSelector,
 ) -> Result<Settled, kube::Error> {
-    let claimer = Claimer { resource: &parent.resource, meta: parent.meta, selector };
+    let claimer = Claimer { resource: &parent.resource, meta: parent.meta, selector, is_member: any_name };
     let all = claim_all(executor, claimer, &CONTROLLER_REVISIONS, &informers.revisions, as_is).await?;
     let sorted = sorted(all);
     let current = match current(parent, &sorted) {

@@ -224,3 +224,145 @@ fn a_daemon_set_runs_on_every_node_and_rolls_back() {
     cluster.kubectl("delete daemonset agent --timeout=60s").ok();
     cluster.kubectl("wait --for=delete pod -l app=agent --timeout=60s").ok();
 }
+
+#[test]
+fn a_stateful_set_keeps_its_order_and_identities() {
+    let cluster = Cluster::up(&["--runtime", "hollow", "--nodes", "2"]);
+    let template = json!({ "metadata": { "labels": { "app": "db" } },
+        "spec": { "terminationGracePeriodSeconds": 0, "containers": [{ "name": "c", "image": "db:v1" }] } });
+    let spec = json!({ "replicas": 3, "serviceName": "db", "selector": { "matchLabels": { "app": "db" } }, "template": template });
+    let set =
+        json!({ "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": { "name": "db" }, "spec": spec });
+    cluster.kubectl_stdin("create -f -", &set.to_string()).ok();
+    cluster.kubectl("rollout status statefulset/db --timeout=60s").ok();
+    let pods = get(&cluster, "pods -l app=db");
+    assert_eq!(names(&pods), ["db-0", "db-1", "db-2"]);
+    let first = &items(&pods)[0];
+    assert_eq!(first["metadata"]["labels"]["apps.kubernetes.io/pod-index"], "0");
+    assert_eq!((&first["spec"]["hostname"], &first["spec"]["subdomain"]), (&json!("db-0"), &json!("db")));
+    let born = |pod: &Value| pod["metadata"]["creationTimestamp"].as_str().unwrap_or_default().to_owned();
+    let times: Vec<_> = items(&pods).iter().map(born).collect();
+    assert!(times.is_sorted(), "one after the other: {times:?}");
+
+    // Only above the partition, then all, then back.
+    let partition = |number: i32| {
+        let patch = json!({ "spec": { "updateStrategy": { "rollingUpdate": { "partition": number } } } });
+        cluster.kubectl(&format!("patch statefulset db -p '{patch}'")).ok();
+    };
+    partition(2);
+    cluster.kubectl("set image statefulset/db c=db:v2").ok();
+    cluster.kubectl("rollout status statefulset/db --timeout=60s").ok();
+    let images = |list: &Value| items(list).iter().map(|pod| image(pod).clone()).collect::<Vec<_>>();
+    assert_eq!(images(&get(&cluster, "pods -l app=db")), ["db:v1", "db:v1", "db:v2"]);
+    let set = get(&cluster, "statefulset db");
+    assert_ne!(set["status"]["currentRevision"], set["status"]["updateRevision"]);
+    partition(0);
+    cluster.kubectl("rollout status statefulset/db --timeout=90s").ok();
+    assert_eq!(images(&get(&cluster, "pods -l app=db")), ["db:v2", "db:v2", "db:v2"]);
+    let set = until(&cluster, "statefulset db", "the update to be complete", |set| {
+        (set["status"]["currentRevision"] == set["status"]["updateRevision"]).then(|| set.clone())
+    });
+    assert_eq!(
+        (&set["status"]["currentReplicas"], &set["status"]["availableReplicas"]),
+        (&json!(3), &json!(3))
+    );
+    let history = cluster.kubectl("rollout history statefulset/db").ok();
+    assert_eq!(history.lines().filter(|line| line.starts_with(['1', '2'])).count(), 2, "{history}");
+    cluster.kubectl("rollout undo statefulset/db").ok();
+    cluster.kubectl("rollout status statefulset/db --timeout=90s").ok();
+    assert_eq!(images(&get(&cluster, "pods -l app=db")), ["db:v1", "db:v1", "db:v1"]);
+
+    // A pod that is deleted comes back under its name, another one.
+    let uid = get(&cluster, "pod db-1")["metadata"]["uid"].clone();
+    cluster.kubectl("delete pod db-1 --timeout=60s").ok();
+    until(&cluster, "pods -l app=db", "db-1 to be another", |pods| {
+        let found = items(pods).iter().find(|pod| name(pod) == "db-1")?;
+        (found["metadata"]["uid"] != uid).then_some(())
+    });
+    cluster.kubectl("scale statefulset db --replicas=1").ok();
+    until(&cluster, "pods -l app=db", "only the first to stay", |pods| {
+        (names(pods) == ["db-0"]).then_some(())
+    });
+    wait_for("the set's events", DEADLINE, || {
+        let events = get(&cluster, "events --field-selector=involvedObject.name=db");
+        let told = |text: &str| items(&events).iter().any(|event| event["message"] == text);
+        let all = told("create Pod db-0 in StatefulSet db successful")
+            && told("delete Pod db-2 in StatefulSet db successful");
+        if all { Ok(()) } else { Err(events.to_string()) }
+    });
+
+    // Claims are made with pods, all at once in parallel, and go as the policy says.
+    let template = json!({ "metadata": { "labels": { "app": "par" } }, "spec": { "schedulerName": "nobody",
+        "containers": [{ "name": "c", "image": "x" }] } });
+    let claim = json!({ "metadata": { "name": "data" }, "spec": { "accessModes": ["ReadWriteOnce"],
+        "resources": { "requests": { "storage": "1Gi" } } } });
+    let spec = json!({ "replicas": 2, "serviceName": "par", "podManagementPolicy": "Parallel", "ordinals": { "start": 3 },
+        "persistentVolumeClaimRetentionPolicy": { "whenDeleted": "Retain", "whenScaled": "Delete" },
+        "selector": { "matchLabels": { "app": "par" } }, "template": template, "volumeClaimTemplates": [claim] });
+    let set = json!({ "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": { "name": "par" }, "spec": spec });
+    cluster.kubectl_stdin("create -f -", &set.to_string()).ok();
+    until(&cluster, "pods -l app=par", "both pods", |pods| (names(pods) == ["par-3", "par-4"]).then_some(()));
+    assert_eq!(names(&get(&cluster, "persistentvolumeclaims")), ["data-par-3", "data-par-4"]);
+    let volume = &get(&cluster, "pod par-4")["spec"]["volumes"][0];
+    assert_eq!(volume["persistentVolumeClaim"]["claimName"], "data-par-4");
+    cluster.kubectl("scale statefulset par --replicas=1").ok();
+    until(&cluster, "pods -l app=par", "one pod", |pods| (names(pods) == ["par-3"]).then_some(()));
+    until(&cluster, "persistentvolumeclaims", "the other's claim to go", |claims| {
+        let live = items(claims).iter().filter(|claim| claim["metadata"]["deletionTimestamp"].is_null());
+        live.map(name).eq(["data-par-3"]).then_some(())
+    });
+    cluster.kubectl("delete statefulset par db --timeout=60s").ok();
+    cluster.kubectl("wait --for=delete pod -l app=db --timeout=60s").ok();
+}
+
+#[test]
+fn a_cron_job_runs_on_time_and_keeps_its_history() {
+    let cluster = Cluster::up(&["--runtime", "hollow", "--nodes", "1"]);
+    let template = json!({ "spec": { "restartPolicy": "Never", "schedulerName": "nobody",
+        "containers": [{ "name": "c", "image": "x" }] } });
+    let cron_job = |name: &str, spec: Value| {
+        let mut object = json!({ "apiVersion": "batch/v1", "kind": "CronJob", "metadata": { "name": name }, "spec": spec });
+        object["spec"]["jobTemplate"] =
+            json!({ "metadata": { "labels": { "of": name } }, "spec": { "template": template } });
+        cluster.kubectl_stdin("create -f -", &object.to_string()).ok();
+    };
+    cron_job(
+        "tick",
+        json!({ "schedule": "@every 2s", "concurrencyPolicy": "Forbid", "successfulJobsHistoryLimit": 1 }),
+    );
+    cron_job("idle", json!({ "schedule": "0 0 1 1 *", "suspend": true }));
+
+    let first = until(&cluster, "jobs -l of=tick", "the first Job", |jobs| names(jobs).first().cloned());
+    let job = get(&cluster, &format!("job {first}"));
+    assert!(
+        job["metadata"]["annotations"]["batch.kubernetes.io/cronjob-scheduled-timestamp"].is_string(),
+        "{job}"
+    );
+    assert_eq!(job["metadata"]["ownerReferences"][0]["name"], "tick");
+    until(&cluster, "cronjob tick", "the Job to be active", |tick| {
+        (tick["status"]["active"][0]["name"] == first.as_str()
+            && tick["status"]["lastScheduleTime"].is_string())
+        .then_some(())
+    });
+    wait_for("the time that is not served while it runs", DEADLINE, || {
+        let reasons = event_reasons(&cluster, "tick");
+        if reasons.contains(&"JobAlreadyActive".to_owned()) { Ok(()) } else { Err(format!("{reasons:?}")) }
+    });
+    assert_eq!(names(&get(&cluster, "jobs -l of=tick")), [first.as_str()]);
+
+    end_pod(&cluster, &active_pods(&cluster, &first, 1)[0], 0);
+    until(&cluster, "cronjob tick", "the first Job to have succeeded", |tick| {
+        tick["status"]["lastSuccessfulTime"].is_string().then_some(())
+    });
+    cluster.kubectl("patch cronjob tick -p '{\"spec\":{\"suspend\":true}}'").ok();
+
+    cluster.kubectl("create job by-hand --from=cronjob/idle").ok();
+    let job = get(&cluster, "job by-hand");
+    assert_eq!(job["metadata"]["annotations"]["cronjob.kubernetes.io/instantiate"], "manual");
+    end_pod(&cluster, &active_pods(&cluster, "by-hand", 1)[0], 0);
+    cluster.kubectl("wait --for=condition=Complete job/by-hand --timeout=60s").ok();
+    cluster.kubectl("patch cronjob idle -p '{\"spec\":{\"successfulJobsHistoryLimit\":0}}'").ok();
+    cluster.kubectl("wait --for=delete job/by-hand --timeout=60s").ok();
+    cluster.kubectl("delete cronjob tick idle --timeout=60s").ok();
+    cluster.kubectl("wait --for=delete job -l of=tick --timeout=60s").ok();
+}

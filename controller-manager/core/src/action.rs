@@ -66,11 +66,15 @@ pub const SERVICE_ACCOUNTS: ResourceId = ResourceId::known("", "ServiceAccount",
 pub const REPLICA_SETS: ResourceId = ResourceId::known("apps", "ReplicaSet", "replicasets", true);
 /// Deployments.
 pub const DEPLOYMENTS: ResourceId = ResourceId::known("apps", "Deployment", "deployments", true);
+/// StatefulSets.
+pub const STATEFUL_SETS: ResourceId = ResourceId::known("apps", "StatefulSet", "statefulsets", true);
 /// DaemonSets.
 pub const DAEMON_SETS: ResourceId = ResourceId::known("apps", "DaemonSet", "daemonsets", true);
 /// ControllerRevisions.
 pub const CONTROLLER_REVISIONS: ResourceId =
     ResourceId::known("apps", "ControllerRevision", "controllerrevisions", true);
+/// CronJobs.
+pub const CRON_JOBS: ResourceId = ResourceId::known("batch", "CronJob", "cronjobs", true);
 /// Jobs.
 pub const JOBS: ResourceId = ResourceId::known("batch", "Job", "jobs", true);
 /// PodDisruptionBudgets.

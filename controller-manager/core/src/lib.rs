@@ -5,6 +5,7 @@ pub mod action;
 pub mod bootstrap_tokens;
 pub mod certificates;
 pub mod controller_revision;
+pub mod cronjob;
 pub mod daemonset;
 pub mod deployment;
 pub mod disruption;
@@ -26,6 +27,7 @@ pub mod pod_state;
 pub mod pod_template;
 pub mod replicaset;
 pub mod resource_quota;
+pub mod statefulset;
 pub mod taint_eviction;
 #[cfg(test)]
 mod test_objects;

@@ -20,7 +20,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use parking_lot::Mutex;
 use serde_json::json;
 
-use crate::claims::{Claimer, as_is, claim_all};
+use crate::claims::{Claimer, any_name, as_is, claim_all};
 use crate::context::{Context, outcome};
 use crate::executor::{Executor, body, retry_soon};
 use crate::informers::Informers;
@@ -137,7 +137,12 @@ impl Shared {
             Ok(Settled::Collision) => return self.count_collision(&set).await,
             Err(error) => return Ok(outcome(retry_soon(Err(error))?)),
         };
-        let claimer = Claimer { resource: &DAEMON_SETS, meta: &set.metadata, selector: &spec.selector };
+        let claimer = Claimer {
+            resource: &DAEMON_SETS,
+            meta: &set.metadata,
+            selector: &spec.selector,
+            is_member: any_name,
+        };
         let pods = claim_all(&self.executor, claimer, &PODS, &self.informers.pods, as_is).await?;
         self.act(key, &set, &history, &pods, satisfied).await
     }

@@ -28,7 +28,7 @@ use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 use serde_json::json;
 
-use crate::claims::{Claimer, claim_all};
+use crate::claims::{Claimer, any_name, claim_all};
 use crate::context::{Context, outcome};
 use crate::executor::{Executor, body, retry_soon};
 use crate::informers::Informers;
@@ -243,7 +243,7 @@ impl Shared {
         let Some(selector) = job.spec.as_ref().and_then(|spec| spec.selector.as_ref()) else {
             return Ok(Vec::new());
         };
-        let claimer = Claimer { resource: &JOBS, meta: &job.metadata, selector };
+        let claimer = Claimer { resource: &JOBS, meta: &job.metadata, selector, is_member: any_name };
         let mut owned =
             claim_all(&self.executor, claimer, &PODS, &self.informers.pods, with_finalizer).await?;
         for pod in &mut owned {

@@ -3,6 +3,7 @@
 
 mod bootstrap_tokens;
 pub mod certificates;
+mod cronjob;
 mod daemonset;
 mod deployment;
 mod disruption;
@@ -17,6 +18,7 @@ mod node_lifecycle;
 mod pod_gc;
 mod replicaset;
 mod resource_quota;
+mod statefulset;
 mod taint_eviction;
 mod ttl_after_finished;
 pub mod volume_binder;
@@ -54,7 +56,9 @@ macro_rules! controllers {
 controllers![
     ("deployment-controller", "deployment", "deployment-controller", deployment::run),
     ("replicaset-controller", "replicaset", "replicaset-controller", replicaset::run),
+    ("statefulset-controller", "statefulset", "statefulset-controller", statefulset::run),
     ("daemonset-controller", "daemonset", "daemon-set-controller", daemonset::run),
+    ("cronjob-controller", "cronjob", "cronjob-controller", cronjob::run),
     ("job-controller", "job", "job-controller", job::run),
     (
         "ttl-after-finished-controller",

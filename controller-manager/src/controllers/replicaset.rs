@@ -14,7 +14,7 @@ use coracle_client::informer::Change;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
 
-use crate::claims::{Claimer, as_is, claim_all};
+use crate::claims::{Claimer, any_name, as_is, claim_all};
 use crate::context::{Context, outcome};
 use crate::executor::{Executor, body, retry_soon};
 use crate::informers::Informers;
@@ -102,7 +102,12 @@ impl Shared {
     /// The pods that are the set's, after adopting and releasing.
     async fn claim(&self, set: &ReplicaSet) -> anyhow::Result<Vec<Arc<Pod>>> {
         let Some(spec) = &set.spec else { return Ok(Vec::new()) };
-        let claimer = Claimer { resource: &REPLICA_SETS, meta: &set.metadata, selector: &spec.selector };
+        let claimer = Claimer {
+            resource: &REPLICA_SETS,
+            meta: &set.metadata,
+            selector: &spec.selector,
+            is_member: any_name,
+        };
         Ok(claim_all(&self.executor, claimer, &PODS, &self.informers.pods, as_is).await?)
     }
 
