@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::cache::object::{CachedObject, EventType};
 use crate::extension::Endpoint;
 use crate::extension::client::Clients;
-use review::Version;
+use crate::extension::review::Version;
 
 /// How long a webhook may take.
 const PATIENCE: Duration = Duration::from_secs(30);

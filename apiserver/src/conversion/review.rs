@@ -6,37 +6,15 @@ use coracle_api::kinds::object_meta;
 use coracle_api::meta;
 use serde_json::{Map, Value, json};
 
+use crate::extension::review::Version;
+
 const GROUP: &str = "apiextensions.k8s.io";
-
-/// The forms of reviews there are. They have the same fields; the older one is read less strictly.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Version {
-    V1,
-    V1Beta1,
-}
-
-impl Version {
-    pub(super) fn of(name: &str) -> Option<Self> {
-        match name {
-            "v1" => Some(Self::V1),
-            "v1beta1" => Some(Self::V1Beta1),
-            _ => None,
-        }
-    }
-
-    fn api_version(self) -> &'static str {
-        match self {
-            Self::V1 => "apiextensions.k8s.io/v1",
-            Self::V1Beta1 => "apiextensions.k8s.io/v1beta1",
-        }
-    }
-}
 
 /// The question.
 pub(super) fn review(version: Version, uid: &str, wanted: &str, objects: &[&Value]) -> Value {
     json!({
         "kind": "ConversionReview",
-        "apiVersion": version.api_version(),
+        "apiVersion": version.api_version(GROUP),
         "request": {"uid": uid, "desiredAPIVersion": wanted, "objects": objects},
     })
 }
@@ -49,7 +27,7 @@ pub(super) fn converted(version: Version, uid: &str, answer: &[u8]) -> Result<Ve
     let answer: Value = serde_json::from_slice(answer)
         .map_err(|error| format!("couldn't get version/kind; json parse error: {error}"))?;
     let found = (text(&answer, "apiVersion"), text(&answer, "kind"));
-    if version == Version::V1 && found != (version.api_version(), "ConversionReview") {
+    if version == Version::V1 && found != (version.api_version(GROUP).as_str(), "ConversionReview") {
         let (group, name) = meta::split_api_version(found.0);
         return Err(format!(
             "expected webhook response of {GROUP}/v1, Kind=ConversionReview, got {group}/{name}, Kind={}",

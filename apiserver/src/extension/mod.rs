@@ -3,6 +3,7 @@
 
 pub mod client;
 mod connect;
+pub mod review;
 pub mod service;
 pub mod tls;
 

@@ -7,12 +7,12 @@ use coracle_api::kinds::access::{integer, items, text};
 use coracle_api::meta;
 use serde_json::Value;
 
-use super::review::Version;
 use crate::admission::matching::Criteria;
 use crate::admission::matching::conditions::Conditions;
 use crate::cache::Cache;
 use crate::cache::derived::Derived;
 use crate::extension::Endpoint;
+use crate::extension::review::Version;
 
 const TIMEOUT_SECONDS_DEFAULT: i64 = 10;
 

@@ -9,34 +9,11 @@ use coracle_api::status::ApiError;
 use serde_json::{Map, Value, json};
 
 use crate::admission::matching::{Attributes, Operation};
+use crate::extension::review::Version;
 use crate::server::request_info::{FieldValidation, RequestInfo};
 
 const GROUP: &str = "admission.k8s.io";
 const JSON_PATCH: &str = "JSONPatch";
-
-/// The forms of reviews there are. They have the same fields; the older one is read less strictly.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Version {
-    V1,
-    V1Beta1,
-}
-
-impl Version {
-    pub(super) fn of(name: &str) -> Option<Self> {
-        match name {
-            "v1" => Some(Self::V1),
-            "v1beta1" => Some(Self::V1Beta1),
-            _ => None,
-        }
-    }
-
-    fn api_version(self) -> &'static str {
-        match self {
-            Self::V1 => "admission.k8s.io/v1",
-            Self::V1Beta1 => "admission.k8s.io/v1beta1",
-        }
-    }
-}
 
 /// What a webhook that knows the object as one of `known_as` is sent. `objects` are the new one and the old one.
 pub(super) fn review(
@@ -50,7 +27,7 @@ pub(super) fn review(
     body["uid"] = uid.into();
     body["object"] = objects[0].cloned().unwrap_or_default();
     body["oldObject"] = objects[1].cloned().unwrap_or_default();
-    json!({"kind": "AdmissionReview", "apiVersion": version.api_version(), "request": body})
+    json!({"kind": "AdmissionReview", "apiVersion": version.api_version(GROUP), "request": body})
 }
 
 /// The request of a review, without its objects.
@@ -175,7 +152,7 @@ pub(super) fn verdict(version: Version, uid: &str, mutating: bool, answer: &[u8]
             return invalid(format!("expected response.uid={uid:?}, got {:?}", text(response, "uid")));
         }
         let found = (text(&answer, "apiVersion"), text(&answer, "kind"));
-        if found != (version.api_version(), "AdmissionReview") {
+        if found != (version.api_version(GROUP).as_str(), "AdmissionReview") {
             let (group, name) = meta::split_api_version(found.0);
             return invalid(format!(
                 "expected webhook response of {GROUP}/v1, Kind=AdmissionReview, got {group}/{name}, Kind={}",
