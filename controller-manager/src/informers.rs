@@ -9,7 +9,8 @@ use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     Affinity, ConfigMap, Container, ContainerState, ContainerStateTerminated, Endpoints, Namespace, Node,
-    PersistentVolume, PersistentVolumeClaim, Pod, PodAffinityTerm, PodSpec, Service, ServiceAccount, Volume,
+    PersistentVolume, PersistentVolumeClaim, Pod, PodAffinityTerm, PodSpec, ReplicationController, Service,
+    ServiceAccount, Volume,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Api, Client, Resource};
@@ -31,6 +32,8 @@ pub struct Informers {
     pub pods: Informer<Pod>,
     /// All ReplicaSets.
     pub replica_sets: Informer<ReplicaSet>,
+    /// All ReplicationControllers.
+    pub replication_controllers: Informer<ReplicationController>,
     /// All Deployments.
     pub deployments: Informer<Deployment>,
     /// All StatefulSets.
@@ -88,6 +91,9 @@ impl Informers {
                 .index(index_by_owner_uid())
                 .index(index_by_namespace())
                 .index(orphans())
+                .start(shutdown),
+            replication_controllers: Informer::builder(Api::all(all()))
+                .index(index_by_namespace())
                 .start(shutdown),
             deployments: Informer::builder(Api::all(all())).index(index_by_namespace()).start(shutdown),
             stateful_sets: Informer::builder(Api::all(all())).index(index_by_namespace()).start(shutdown),

@@ -366,3 +366,36 @@ fn a_cron_job_runs_on_time_and_keeps_its_history() {
     cluster.kubectl("delete cronjob tick idle --timeout=60s").ok();
     cluster.kubectl("wait --for=delete job -l of=tick --timeout=60s").ok();
 }
+
+#[test]
+fn a_replication_controller_keeps_its_number_of_pods() {
+    let cluster = Cluster::up(&["--runtime", "hollow", "--nodes", "1"]);
+    let template = json!({ "metadata": { "labels": { "app": "old" } },
+        "spec": { "terminationGracePeriodSeconds": 0, "containers": [{ "name": "c", "image": "x" }] } });
+    let object = json!({ "apiVersion": "v1", "kind": "ReplicationController", "metadata": { "name": "old" },
+        "spec": { "replicas": 2, "template": template } });
+    cluster.kubectl_stdin("create -f -", &object.to_string()).ok();
+    let ready = |count: i64| {
+        until(&cluster, "rc old", "its pods to be ready", |it| {
+            let status = &it["status"];
+            (status["readyReplicas"] == count && status["replicas"] == count).then_some(())
+        });
+    };
+    ready(2);
+    cluster.kubectl("scale rc old --replicas=3").ok();
+    ready(3);
+    let pods = get(&cluster, "pods -l app=old");
+    let owner = &items(&pods)[0]["metadata"]["ownerReferences"][0];
+    assert_eq!((&owner["kind"], &owner["controller"]), (&json!("ReplicationController"), &json!(true)));
+
+    // One that does not fit any more is let go, and replaced.
+    let freed = name(&items(&pods)[0]);
+    cluster.kubectl(&format!("label pod {freed} app=new --overwrite")).ok();
+    until(&cluster, &format!("pod {freed}"), "the pod to be nobody's", |pod| {
+        pod["metadata"]["ownerReferences"].as_array().is_none_or(Vec::is_empty).then_some(())
+    });
+    until(&cluster, "pods -l app=old", "another in its place", |pods| (items(pods).len() == 3).then_some(()));
+    cluster.kubectl("delete rc old --timeout=60s").ok();
+    until(&cluster, "pods -l app=old", "the pods to go", |pods| items(pods).is_empty().then_some(()));
+    cluster.kubectl(&format!("get pod {freed}")).ok();
+}

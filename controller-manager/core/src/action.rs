@@ -64,6 +64,9 @@ pub const SECRETS: ResourceId = ResourceId::known("", "Secret", "secrets", true)
 pub const SERVICE_ACCOUNTS: ResourceId = ResourceId::known("", "ServiceAccount", "serviceaccounts", true);
 /// ReplicaSets.
 pub const REPLICA_SETS: ResourceId = ResourceId::known("apps", "ReplicaSet", "replicasets", true);
+/// ReplicationControllers.
+pub const REPLICATION_CONTROLLERS: ResourceId =
+    ResourceId::known("", "ReplicationController", "replicationcontrollers", true);
 /// Deployments.
 pub const DEPLOYMENTS: ResourceId = ResourceId::known("apps", "Deployment", "deployments", true);
 /// StatefulSets.

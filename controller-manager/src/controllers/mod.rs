@@ -56,6 +56,12 @@ macro_rules! controllers {
 controllers![
     ("deployment-controller", "deployment", "deployment-controller", deployment::run),
     ("replicaset-controller", "replicaset", "replicaset-controller", replicaset::run),
+    (
+        "replicationcontroller-controller",
+        "replicationcontroller",
+        "replication-controller",
+        replicaset::run_replication
+    ),
     ("statefulset-controller", "statefulset", "statefulset-controller", statefulset::run),
     ("daemonset-controller", "daemonset", "daemon-set-controller", daemonset::run),
     ("cronjob-controller", "cronjob", "cronjob-controller", cronjob::run),

@@ -1,7 +1,9 @@
 //! The ReplicaSet controller: as many active pods as asked for. [`plan`] decides what to create or delete, [`status`] what
-//! to report, [`ranking`] which pods go first. Adoption and release are [`crate::object_meta::claim`]'s.
+//! to report, [`ranking`] which pods go first. Adoption and release are [`crate::object_meta::claim`]'s. ReplicationControllers, the older kind, are
+//! read as ReplicaSets ([`replication_controller`]).
 
 pub mod ranking;
+pub mod replication_controller;
 pub mod status;
 
 use std::sync::Arc;
@@ -10,7 +12,7 @@ use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
 
-use crate::action::REPLICA_SETS;
+use crate::action::ResourceId;
 use crate::object_meta::{controller_reference, name};
 use crate::pod_state::is_active;
 use crate::pod_template;
@@ -48,11 +50,11 @@ pub fn plan(set: &ReplicaSet, owned: &[Arc<Pod>], related: &[Arc<Pod>], now: jif
     }
 }
 
-/// The pod to create, as often as needed: the server makes the name.
-pub fn pod_from_template(set: &ReplicaSet) -> Value {
+/// The pod to create, as often as needed: the server makes the name. `resource` is what the set is to the API.
+pub fn pod_from_template(resource: &ResourceId, set: &ReplicaSet) -> Value {
     let template = set.spec.as_ref().and_then(|spec| spec.template.as_ref()).cloned().unwrap_or_default();
     let prefix = format!("{}-", name(&set.metadata));
-    pod_template::pod_from_template(&template, &prefix, &controller_reference(&REPLICA_SETS, &set.metadata))
+    pod_template::pod_from_template(&template, &prefix, &controller_reference(resource, &set.metadata))
 }
 
 /// Sizes of the batches in which `count` creations are tried: 1, 2, 4, ... so that a request that always fails fails once
@@ -70,6 +72,7 @@ pub fn slow_start_batches(count: usize) -> impl Iterator<Item = usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::action::REPLICA_SETS;
     use crate::expectations::Expectations;
     use crate::test_objects::{pod, replica_set};
     use proptest::prelude::*;
@@ -104,7 +107,7 @@ mod tests {
 
     #[test]
     fn the_pod_takes_the_templates_metadata_and_its_owner() {
-        let pod = pod_from_template(&replica_set("web-1", "web", 1));
+        let pod = pod_from_template(&REPLICA_SETS, &replica_set("web-1", "web", 1));
         assert_eq!(pod["metadata"]["generateName"], "web-1-");
         assert_eq!(pod["metadata"]["labels"]["app"], "web");
         assert_eq!(pod["metadata"]["ownerReferences"][0]["kind"], "ReplicaSet");

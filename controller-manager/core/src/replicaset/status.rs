@@ -8,7 +8,7 @@ use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStat
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
-use crate::action::{Action, REPLICA_SETS, Target};
+use crate::action::{Action, ResourceId, Target};
 use crate::label_selector::matches_map;
 use crate::merge_diff::merge_diff_of;
 use crate::object_meta::{name, namespace, preconditions, seconds};
@@ -76,15 +76,15 @@ fn conditions(
     (!kept.is_empty()).then_some(kept)
 }
 
-/// The patch that reports `status`, if it differs from what is reported.
-pub fn patch(set: &ReplicaSet, status: &ReplicaSetStatus) -> Option<Action> {
+/// The patch that reports `status`, if it differs from what is reported. `resource` is what the set is to the API.
+pub fn patch(resource: &ResourceId, set: &ReplicaSet, status: &ReplicaSetStatus) -> Option<Action> {
     let before = set.status.clone().unwrap_or_default();
     let mut change = merge_diff_of(&before, status)?;
     if set.status.is_none() || before.replicas == status.replicas {
         change["replicas"] = json!(status.replicas);
     }
     let patch = json!({ "metadata": preconditions(&set.metadata, true), "status": change });
-    let target = Target::new(&REPLICA_SETS, namespace(&set.metadata), name(&set.metadata));
+    let target = Target::new(resource, namespace(&set.metadata), name(&set.metadata));
     Some(Action::Patch { target, subresource: "status", patch })
 }
 
@@ -100,6 +100,7 @@ pub fn recheck_after(set: &ReplicaSet, owned: &[Arc<Pod>], now: Timestamp) -> Op
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::action::REPLICA_SETS;
     use crate::test_objects::{pod, replica_set};
 
     fn at(second: i64) -> Timestamp {
@@ -128,9 +129,13 @@ mod tests {
         set.metadata.resource_version = Some("5".into());
         let owned = vec![Arc::new(pod("a", "Running", true, "n1"))];
         set.status = Some(calculate(&set, &owned, None, at(2_000)));
-        assert_eq!(patch(&set, &calculate(&set, &owned, None, at(2_001))), None, "nothing changed");
+        assert_eq!(
+            patch(&REPLICA_SETS, &set, &calculate(&set, &owned, None, at(2_001))),
+            None,
+            "nothing changed"
+        );
         let Some(Action::Patch { patch, subresource, .. }) =
-            patch(&set, &calculate(&set, &[], None, at(2_002)))
+            patch(&REPLICA_SETS, &set, &calculate(&set, &[], None, at(2_002)))
         else {
             panic!("must patch")
         };
