@@ -250,7 +250,7 @@ fn is_update_only(target: &Target, subresource: &str) -> bool {
             | ("apps", "replicasets", "status")
             | ("apps", "daemonsets" | "statefulsets", "status")
             | ("", "configmaps" | "endpoints", _)
-            | ("", "namespaces", "status")
+            | ("", "namespaces" | "replicationcontrollers", "status")
             | ("", "persistentvolumeclaims" | "persistentvolumes", _)
             | ("certificates.k8s.io", "certificatesigningrequests", _)
             | ("policy", "poddisruptionbudgets", "status")
