@@ -29,6 +29,12 @@ impl Registry {
         self.converter.get().ok_or_else(|| ApiError::internal("conversion webhooks cannot be called yet"))
     }
 
+    /// One object as its definition's webhook converts it.
+    async fn converted(&self, definition: &'static Definition, object: Value) -> Result<Value, ApiError> {
+        let mut converted = self.converter()?.values(definition, vec![object]).await?;
+        Ok(converted.pop().unwrap_or_default())
+    }
+
     /// Stored objects as `resource` shows them, as far as it takes a webhook to say so.
     ///
     /// # Errors
@@ -51,8 +57,8 @@ impl Registry {
     ) -> Result<Option<CachedObject>, ApiError> {
         let Some(definition) = by_webhook(resource) else { return Ok(None) };
         let value = object.value().map_err(ApiError::internal)?;
-        let mut converted = self.converter()?.values(definition, vec![value]).await?;
-        let bytes = serde_json::to_vec(&converted.pop()).map_err(ApiError::internal)?;
+        let converted = self.converted(definition, value).await?;
+        let bytes = serde_json::to_vec(&converted).map_err(ApiError::internal)?;
         let shown = CachedObject::new(&object.suffix, &bytes, object.revision, EventType::Modified);
         shown.map(Some).map_err(ApiError::internal)
     }
@@ -87,8 +93,7 @@ impl Registry {
         meta::remove_resource_version(&mut object);
         let stored = strategy.stored_as().unwrap_or(resource);
         if let Some(definition) = by_webhook(stored) {
-            let mut converted = self.converter()?.values(definition, vec![object]).await?;
-            object = converted.pop().unwrap_or_default();
+            object = self.converted(definition, object).await?;
         }
         let object = if strategy.stored_as().is_some() { strategy.to_stored(object) } else { object };
         serde_json::to_vec(&object).map(Bytes::from).map_err(ApiError::internal)
@@ -120,8 +125,7 @@ impl Registry {
             return Ok(object);
         }
         if let Some(definition) = by_webhook(to) {
-            let mut converted = self.converter()?.values(definition, vec![object]).await?;
-            return Ok(converted.pop().unwrap_or_default());
+            return self.converted(definition, object).await;
         }
         let stored = strategy::for_resource(from).to_stored(object);
         Ok(strategy::for_resource(to).from_stored(stored))
