@@ -63,6 +63,7 @@ impl Registry {
         strategy.default(&mut object);
         self.admit_mutating(request, &mut object, None).await?;
         fill_system_metadata(&mut object, now);
+        meta::drop_empty(&mut object);
         strategy.prepare_for_create(request, &mut object);
         if !request.field_manager.is_empty() {
             object = apply::track_update(

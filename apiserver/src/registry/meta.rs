@@ -88,6 +88,17 @@ pub fn set_finalizers(object: &mut Value, finalizers: &[&str]) {
     }
 }
 
+/// Removes the lists and maps of `metadata` that hold nothing: an object does not show what it has none of.
+pub fn drop_empty(object: &mut Value) {
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.retain(|_, value| match value {
+            Value::Array(items) => !items.is_empty(),
+            Value::Object(fields) => !fields.is_empty(),
+            _ => true,
+        });
+    }
+}
+
 /// Whether a deletion was asked for.
 pub fn is_deleting(object: &Value) -> bool {
     !text(object, "deletionTimestamp").is_empty()
@@ -125,6 +136,14 @@ mod tests {
         assert_eq!(finalizers(&to), ["a"]);
         set_finalizers(&mut to, &[]);
         assert_eq!(to, json!({"metadata": {"uid": "1"}}));
+    }
+
+    #[test]
+    fn what_holds_nothing_is_not_shown() {
+        let mut object =
+            json!({"metadata": {"name": "a", "finalizers": [], "labels": {}, "annotations": {"b": ""}}});
+        drop_empty(&mut object);
+        assert_eq!(object, json!({"metadata": {"name": "a", "annotations": {"b": ""}}}));
     }
 
     #[test]

@@ -156,6 +156,7 @@ impl Registry {
             meta::copy_field(old, &mut new, field);
         }
         meta::remove(&mut new, "selfLink");
+        meta::drop_empty(&mut new);
         strategy.prepare_for_update(request, &mut new, old);
         let applied = matches!(change, Change::Patch(patch) if patch.is_apply());
         if !applied && !request.field_manager.is_empty() {
