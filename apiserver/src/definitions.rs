@@ -12,6 +12,7 @@ use coracle_api::status::ApiError;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use crate::cache::changes;
 use crate::cache::layout::definitions_resource;
 use crate::cache::resource::WakeKey;
 use crate::registry::Registry;
@@ -29,7 +30,7 @@ const AGAIN: Duration = Duration::from_millis(200);
 pub async fn run(registry: Arc<Registry>, stop: CancellationToken) {
     let Some(resource) = definitions_resource() else { return };
     let Some(cache) = registry.cache.of(resource) else { return };
-    let changes = cache.subscribe(WakeKey::All);
+    let changed = cache.subscribe(WakeKey::All);
     loop {
         let finished = match pass(&registry, resource).await {
             Ok(finished) => finished,
@@ -38,12 +39,8 @@ pub async fn run(registry: Arc<Registry>, stop: CancellationToken) {
                 false
             }
         };
-        let again =
-            async { if finished { std::future::pending().await } else { tokio::time::sleep(AGAIN).await } };
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = changes.woken() => {}
-            () = again => {}
+        if !changes::next(&[&changed], (!finished).then_some(AGAIN), Duration::ZERO, &stop).await {
+            return;
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Keeps the condition `Available` of APIServices: of other servers by looking at their Services and endpoints and asking them, of this one's own by
 //! saying so. Along with it goes what those servers say they have.
 
-use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{Aggregator, Service, condition, registration};
+use crate::cache::changes;
 use crate::cache::resource::WakeKey;
 use crate::registry;
 
@@ -50,18 +50,11 @@ pub async fn run(aggregator: Arc<Aggregator>, stop: CancellationToken) {
                 RETRY
             }
         };
-        let next = async {
-            tokio::select! {
-                () = of_services.woken() => {}
-                () = of_backends.woken(), if any_remote => {}
-                () = of_slices.woken(), if any_remote => {}
-                () = tokio::time::sleep(wait), if any_remote || wait < INTERVAL => {}
-            }
-            tokio::time::sleep(PAUSE).await;
-        };
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = next => {}
+        let all = [&of_services, &of_backends, &of_slices];
+        let heard = if any_remote { &all[..] } else { &all[..1] };
+        let at_most = (any_remote || wait < INTERVAL).then_some(wait);
+        if !changes::next(heard, at_most, PAUSE, &stop).await {
+            return;
         }
     }
 }
@@ -166,10 +159,7 @@ fn judged(object: &Value, verdict: &Verdict, now: Timestamp) -> Option<Value> {
 
 impl Aggregator {
     fn all(&self, group: &str, plural: &str) -> Vec<Value> {
-        let Some(cache) = lookup(group, "v1", plural).and_then(|row| self.registry.cache.of(row)) else {
-            return Vec::new();
-        };
-        cache.list("", Bound::Unbounded).objects.iter().filter_map(|object| object.value().ok()).collect()
+        lookup(group, "v1", plural).map(|row| self.registry.cache.values(row)).unwrap_or_default()
     }
 
     /// Looks at every APIService once.

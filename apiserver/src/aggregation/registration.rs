@@ -1,7 +1,6 @@
 //! Registers what this server has itself: an APIService for every built-in group and version, made once, and one for every version of custom resources,
 //! which comes and goes with it. APIServices that others made are left alone.
 
-use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{GROUP, priorities};
+use crate::cache::changes;
 use crate::cache::layout::definitions_resource;
 use crate::cache::resource::WakeKey;
 use crate::registry::Registry;
@@ -47,20 +47,9 @@ pub async fn run(registry: Arc<Registry>, stop: CancellationToken) {
             }
         };
         first &= !settled;
-        let next = async {
-            if settled {
-                tokio::select! {
-                    () = of_definitions.woken() => {}
-                    () = of_services.woken() => {}
-                }
-                tokio::time::sleep(PAUSE).await;
-            } else {
-                tokio::time::sleep(RETRY).await;
-            }
-        };
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = next => {}
+        let at_most = (!settled).then_some(RETRY);
+        if !changes::next(&[&of_definitions, &of_services], at_most, PAUSE, &stop).await {
+            return;
         }
     }
 }
@@ -132,12 +121,9 @@ async fn pass(registry: &Arc<Registry>, first: bool) -> Result<(), ApiError> {
     if registry.cache.wait_for(0).await.is_err() {
         return Err(ApiError::service_unavailable("the watch cache is still being filled"));
     }
-    let all = |row: Option<&'static Resource>| -> Vec<Value> {
-        let Some(cache) = row.and_then(|row| registry.cache.of(row)) else { return Vec::new() };
-        cache.list("", Bound::Unbounded).objects.iter().filter_map(|object| object.value().ok()).collect()
-    };
     let row = resource()?;
-    let planned = plan(&wanted(&all(definitions_resource())), &all(Some(row)), first);
+    let definitions = definitions_resource().map(|row| registry.cache.values(row)).unwrap_or_default();
+    let planned = plan(&wanted(&definitions), &registry.cache.values(row), first);
     for (name, action) in planned {
         let request = |verb| {
             let mut request = RequestInfo::internal(verb, row, None, Some(&name));

@@ -1,6 +1,5 @@
 //! Keeps the rules of aggregated ClusterRoles (`admin`, `edit`, `view` and users' own) the sum of the rules of the roles that their selectors find.
 
-use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::{RETRY, of};
+use crate::cache::changes;
 use crate::cache::resource::WakeKey;
 use crate::registry::Registry;
 use crate::registry::update::Change;
@@ -33,26 +33,15 @@ pub async fn run(registry: Arc<Registry>, stop: CancellationToken) {
                 false
             }
         };
-        let next = async {
-            if settled {
-                changed.woken().await;
-                tokio::time::sleep(PAUSE).await;
-            } else {
-                tokio::time::sleep(RETRY).await;
-            }
-        };
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = next => {}
+        if !changes::next(&[&changed], (!settled).then_some(RETRY), PAUSE, &stop).await {
+            return;
         }
     }
 }
 
 async fn aggregate(registry: &Arc<Registry>) -> Result<(), ApiError> {
     let resource = of("rbac.authorization.k8s.io", "v1", "clusterroles")?;
-    let Some(cache) = registry.cache.of(resource) else { return Ok(()) };
-    let roles: Vec<Value> =
-        cache.list("", Bound::Unbounded).objects.iter().filter_map(|object| object.value().ok()).collect();
+    let roles = registry.cache.values(resource);
     for (name, rules) in plan(&roles) {
         let mut request = RequestInfo::internal(Verb::Update, resource, None, Some(name));
         request.field_manager = MANAGER.to_owned();

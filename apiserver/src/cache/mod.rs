@@ -1,17 +1,20 @@
 //! The watch caches of all resources, fed by one watch over the whole store, so that all of them know at every moment up to which revision they
 //! are complete. Reads of the API come from here; the store is asked only for its revision and for what is older.
 
+pub mod changes;
 pub mod derived;
 pub mod feed;
 pub mod layout;
 pub mod object;
 pub mod resource;
 
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_api::resource::{Resource, Served};
 use parking_lot::{Mutex, RwLock};
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -96,6 +99,11 @@ impl Cache {
     /// An object's newest known version, for decisions that tolerate a moment's delay.
     pub fn get(&self, resource: &Resource, namespace: &str, name: &str) -> Option<Arc<CachedObject>> {
         self.of(resource)?.get(&keys::object_suffix(resource, namespace, name))
+    }
+
+    /// All objects of a resource in the order of their keys; those that cannot be read are left out.
+    pub fn values(&self, resource: &Resource) -> Vec<Value> {
+        self.of(resource).map(|cache| cache.list("", Bound::Unbounded).values()).unwrap_or_default()
     }
 
     /// The revision up to which everything is in; `None` while starting.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use coracle_api::resource::Resource;
 use parking_lot::{Mutex, RwLock};
+use serde_json::Value;
 use tokio::sync::Notify;
 
 use super::object::{CachedObject, EventType};
@@ -117,6 +118,13 @@ pub struct Listing {
     pub last_change: i64,
     /// For a watch that goes on from here.
     pub cursor: Cursor,
+}
+
+impl Listing {
+    /// The objects as JSON; those that cannot be read are left out.
+    pub fn values(&self) -> Vec<Value> {
+        self.objects.iter().filter_map(|object| object.value().ok()).collect()
+    }
 }
 
 /// The watch cache of one stored resource.

@@ -1,6 +1,5 @@
 //! The status of policies: what their expressions would stumble over in objects of the kinds they are about.
 
-use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use coracle_api::status::ApiError;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use crate::cache::changes;
 use crate::cache::resource::WakeKey;
 use crate::registry::Registry;
 use crate::registry::meta;
@@ -21,11 +21,10 @@ const AGAIN: Duration = Duration::from_millis(500);
 pub async fn run(registry: Arc<Registry>, stop: CancellationToken) {
     let Some(row) = super::row(super::POLICIES) else { return };
     let Some(cache) = registry.cache.of(row) else { return };
-    let changes = cache.subscribe(WakeKey::All);
+    let changed = cache.subscribe(WakeKey::All);
     loop {
         let mut finished = registry.cache.wait_for(0).await.is_ok();
-        for object in cache.list("", Bound::Unbounded).objects {
-            let Ok(policy) = object.value() else { continue };
+        for policy in registry.cache.values(row) {
             let served = registry.cache.served();
             let Some(checked) = check(&policy, &served) else { continue };
             let change = |current: &Value| Ok(checked_status(current, &checked));
@@ -38,12 +37,8 @@ pub async fn run(registry: Arc<Registry>, stop: CancellationToken) {
                 }
             }
         }
-        let again =
-            async { if finished { std::future::pending().await } else { tokio::time::sleep(AGAIN).await } };
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = changes.woken() => {}
-            () = again => {}
+        if !changes::next(&[&changed], (!finished).then_some(AGAIN), Duration::ZERO, &stop).await {
+            return;
         }
     }
 }
