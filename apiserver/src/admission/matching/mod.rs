@@ -12,6 +12,7 @@ use coracle_api::selector::LabelSelector;
 use coracle_api::status::ApiError;
 use serde_json::Value;
 
+use crate::cache::Cache;
 use crate::registry::Registry;
 use crate::server::request_info::RequestInfo;
 use rules::Rule;
@@ -93,6 +94,18 @@ impl<'a> Attributes<'a> {
         self.request.resource.group == "admissionregistration.k8s.io"
     }
 
+    /// Waits until the cache has what decides on the write.
+    ///
+    /// # Errors
+    /// 403 when it does not have it in time.
+    pub async fn wait_until_ready(&self, cache: &Cache) -> Result<(), ApiError> {
+        if cache.is_started() || cache.wait_for(0).await.is_ok() {
+            return Ok(());
+        }
+        let resource = self.request.resource.group_resource();
+        Err(ApiError::forbidden(resource, self.name(), "not yet ready to handle request"))
+    }
+
     /// The resource itself and those that show the same objects under another group or version, where they have the subresource too.
     pub fn equivalents(&self, served: &Served) -> Vec<&'static Resource> {
         let row = self.request.resource;
@@ -157,16 +170,15 @@ impl Criteria {
 
     /// The resource in whose version the write is meant, by the rules and the object selector alone; `None`: it is not meant. Pure.
     pub fn resource(&self, attributes: &Attributes<'_>, served: &Served) -> Option<&'static Resource> {
+        if self.leaves_out(attributes, served) { None } else { self.find(&self.rules, attributes, served) }
+    }
+
+    /// Whether the object selector does not select the write, or an excluding rule means it.
+    fn leaves_out(&self, attributes: &Attributes<'_>, served: &Served) -> bool {
         let selects =
             |object: Option<&Value>| object.is_some_and(|object| self.objects.matches_object(object));
-        if !self.objects.is_everything() && !selects(attributes.object) && !selects(attributes.old) {
-            return None;
-        }
-        let excluded = self.find(&self.excluded, attributes, served).is_some();
-        if excluded {
-            return None;
-        }
-        self.find(&self.rules, attributes, served)
+        let selected = self.objects.is_everything() || selects(attributes.object) || selects(attributes.old);
+        !selected || self.find(&self.excluded, attributes, served).is_some()
     }
 
     /// Whether what has passed the rules of a policy is selected by a binding too: without rules of its own it takes them all.
@@ -175,13 +187,9 @@ impl Criteria {
     /// The namespace is not there, or the store's errors.
     pub async fn selects(&self, registry: &Registry, attributes: &Attributes<'_>) -> Result<bool, ApiError> {
         let served = registry.cache.served();
-        let by_objects =
-            |object: Option<&Value>| object.is_some_and(|object| self.objects.matches_object(object));
-        let selected =
-            self.objects.is_everything() || by_objects(attributes.object) || by_objects(attributes.old);
-        let excluded = self.find(&self.excluded, attributes, &served).is_some();
         let meant = self.rules.is_empty() || self.find(&self.rules, attributes, &served).is_some();
-        Ok(selected && !excluded && meant && self.selects_namespace(registry, attributes).await?)
+        let left_out = self.leaves_out(attributes, &served);
+        Ok(meant && !left_out && self.selects_namespace(registry, attributes).await?)
     }
 
     fn find(

@@ -6,20 +6,17 @@ mod compiled;
 mod parameters;
 pub mod status;
 
-use std::collections::HashMap;
-use std::ops::Bound;
 use std::sync::Arc;
 
 use coracle_api::resource::{self, Resource};
 use coracle_api::status::ApiError;
 use futures::future::BoxFuture;
-use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::Plugin;
 use super::matching::{Attributes, view::View};
 use crate::authz::Authorizer;
-use crate::cache::Cache;
+use crate::cache::derived::{Derived, Made};
 use crate::registry::Registry;
 use crate::server::request_info::RequestInfo;
 use compiled::{Binding, Decision, Policy};
@@ -35,50 +32,11 @@ fn row(plural: &str) -> Option<&'static Resource> {
     resource::lookup(GROUP, "v1", plural)
 }
 
-/// What was read, by name, with the revision it was read at.
-type Known<T> = HashMap<Box<str>, (i64, Arc<T>)>;
-
-/// The objects of one kind, each compiled once.
-struct Kept<T> {
-    plural: &'static str,
-    known: Mutex<Known<T>>,
-}
-
-impl<T> Kept<T> {
-    fn of(plural: &'static str) -> Self {
-        Self { plural, known: Mutex::new(HashMap::new()) }
-    }
-
-    /// All there are now, by name.
-    fn current(&self, cache: &Cache, compile: fn(&Value) -> T) -> Vec<Arc<T>> {
-        let Some(cache) = row(self.plural).and_then(|row| cache.of(row)) else { return Vec::new() };
-        let mut known = self.known.lock();
-        if cache.is_empty() {
-            known.clear();
-            return Vec::new();
-        }
-        let mut current = HashMap::new();
-        let mut all = Vec::new();
-        for object in cache.list("", Bound::Unbounded).objects {
-            let kept = known.remove(&object.suffix).filter(|(revision, _)| *revision == object.revision);
-            let compiled = match (kept, object.value()) {
-                (Some((_, compiled)), _) => compiled,
-                (None, Ok(value)) => Arc::new(compile(&value)),
-                (None, Err(_)) => continue,
-            };
-            all.push(Arc::clone(&compiled));
-            current.insert(object.suffix.clone(), (object.revision, compiled));
-        }
-        *known = current;
-        all
-    }
-}
-
 /// The policies in force.
 pub struct Policies {
     authorizer: Arc<Authorizer>,
-    policies: Kept<Policy>,
-    bindings: Kept<Binding>,
+    policies: Derived<[Arc<Made<Policy>>]>,
+    bindings: Derived<[Arc<Made<Binding>>]>,
 }
 
 /// A refusal, and by whom.
@@ -90,27 +48,25 @@ struct Denial {
 impl Policies {
     /// Of the policies and bindings that the cache has; permissions are asked of `authorizer`.
     pub fn new(authorizer: Arc<Authorizer>) -> Self {
-        Self { authorizer, policies: Kept::of(POLICIES), bindings: Kept::of(BINDINGS) }
+        let (policies, bindings) = (Derived::of(GROUP, "v1", POLICIES), Derived::of(GROUP, "v1", BINDINGS));
+        Self { authorizer, policies, bindings }
     }
 
     async fn check(&self, registry: &Registry, attributes: &Attributes<'_>) -> Result<(), ApiError> {
         if attributes.is_exempt() || REVIEWS.contains(&attributes.request.resource.group) {
             return Ok(());
         }
-        if !registry.cache.is_started() && registry.cache.wait_for(0).await.is_err() {
-            let resource = attributes.request.resource.group_resource();
-            return Err(ApiError::forbidden(resource, attributes.name(), "not yet ready to handle request"));
-        }
-        let bindings = self.bindings.current(&registry.cache, Binding::of);
+        attributes.wait_until_ready(&registry.cache).await?;
+        let bindings = self.bindings.each(&registry.cache, Binding::of);
         if bindings.is_empty() {
             return Ok(());
         }
         let mut denials = Vec::new();
-        for policy in self.policies.current(&registry.cache, Policy::of) {
+        for policy in self.policies.each(&registry.cache, Policy::of).iter().map(|made| &made.of) {
             let of_policy: Vec<&Binding> =
-                bindings.iter().map(|binding| &**binding).filter(|one| one.policy == policy.name).collect();
+                bindings.iter().map(|made| &made.of).filter(|one| one.policy == policy.name).collect();
             if !of_policy.is_empty() {
-                self.policy(registry, attributes, &policy, &of_policy, &mut denials).await?;
+                self.policy(registry, attributes, policy, &of_policy, &mut denials).await?;
             }
         }
         match denials.into_iter().next() {

@@ -58,11 +58,7 @@ impl Webhooks {
         if attributes.is_exempt() {
             return Ok(Arc::from([]));
         }
-        if !self.registry.cache.is_started() && self.registry.cache.wait_for(0).await.is_err() {
-            let text = "not yet ready to handle request";
-            let resource = attributes.request.resource.group_resource();
-            return Err(ApiError::forbidden(resource, attributes.name(), text));
-        }
+        attributes.wait_until_ready(&self.registry.cache).await?;
         Ok(self.configurations.current(&self.registry.cache))
     }
 
