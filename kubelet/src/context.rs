@@ -8,6 +8,7 @@ use std::sync::Arc;
 use coracle_client::event_recorder::{EventKind, EventRecorder};
 use coracle_client::informer::Informer;
 use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod, Service};
+use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::{Client, Resource};
 use kubelet_core::admission::Allocatable;
 use kubelet_core::dns::DnsConfig;
@@ -47,6 +48,8 @@ pub struct Settings {
     pub cpu_cfs_quota: bool,
     /// Whether pulls of several images run at the same time.
     pub serialize_image_pulls: bool,
+    /// `--allowed-unsafe-sysctls`: names, or prefixes that end in `*`.
+    pub allowed_unsafe_sysctls: Vec<String>,
     /// Seccomp profile for pods that name none: `RuntimeDefault` instead of `Unconfined`.
     pub seccomp_default: bool,
 }
@@ -69,6 +72,8 @@ pub struct Context {
     pub services: Informer<Service>,
     /// This node as the API server has it.
     pub nodes: Informer<Node>,
+    /// Which runtime handlers pods may ask for, by name.
+    pub runtime_classes: Informer<RuntimeClass>,
     /// Volumes.
     pub volumes: Volumes,
     /// Pod cgroups; none on hollow nodes.
@@ -111,6 +116,8 @@ impl Context {
     ) {
         let list = if pod_view::init_containers(pod).iter().any(|container| container.name == name) {
             "initContainers"
+        } else if pod_view::ephemeral_containers(pod).iter().any(|container| container.name == name) {
+            "ephemeralContainers"
         } else {
             "containers"
         };

@@ -22,6 +22,7 @@ use coracle_client::config::{ClientConfig, connect};
 use coracle_client::event_recorder::{EventRecorder, EventStyle};
 use coracle_client::informer::Informer;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret, Service};
+use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::Api;
 use kubelet_core::admission::Allocatable;
 use kubelet_core::dns;
@@ -99,6 +100,7 @@ async fn run(config: Config, hollow_latency: Duration) -> anyhow::Result<()> {
     let name = config.node_name.clone();
     let events = EventRecorder::start_on_host(client.clone(), "kubelet", &name, EventStyle::Core, &stop);
     let services: Informer<Service> = Informer::builder(Api::all(client.clone())).start(&stop);
+    let runtime_classes: Informer<RuntimeClass> = Informer::builder(Api::all(client.clone())).start(&stop);
     let pods: Informer<Pod> =
         Informer::builder(Api::all(client.clone())).fields(&format!("spec.nodeName={name}")).start(&stop);
     let nodes: Informer<Node> =
@@ -143,6 +145,7 @@ async fn run(config: Config, hollow_latency: Duration) -> anyhow::Result<()> {
             log_rotation: config.log_rotation,
             cpu_cfs_quota: config.cpu_cfs_quota,
             serialize_image_pulls: config.serialize_image_pulls,
+            allowed_unsafe_sysctls: config.allowed_unsafe_sysctls.clone(),
             seccomp_default: config.seccomp_default,
         },
         node_ips,
@@ -151,6 +154,7 @@ async fn run(config: Config, hollow_latency: Duration) -> anyhow::Result<()> {
         events,
         services,
         nodes: nodes.clone(),
+        runtime_classes,
         volumes,
         cgroups,
         statuses: StatusManager::start(client.clone(), stop.clone()),

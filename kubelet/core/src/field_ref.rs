@@ -88,8 +88,8 @@ pub fn resource_field(
         .filter(|(kind, _)| matches!(*kind, "limits" | "requests"))
         .ok_or_else(|| format!("unsupported container resource : {}", selector.resource))?;
     let set = match kind {
-        "limits" => resources::limit(container, resource),
-        _ => resources::request(container, resource),
+        "limits" => resources::limit(&container, resource),
+        _ => resources::request(&container, resource),
     };
     // CPU amounts are in thousandths already; all others are made so.
     let milli = match (resource, set, kind) {

@@ -6,10 +6,12 @@
 pub mod admission;
 pub mod backoff;
 pub mod container_log;
+pub mod deadline;
 pub mod dns;
 pub mod environment;
 pub mod expansion;
 pub mod field_ref;
+pub mod host_name;
 pub mod image;
 pub mod observed;
 pub mod pod_actions;
@@ -18,3 +20,4 @@ pub mod pod_view;
 pub mod probe;
 pub mod resources;
 pub mod spec_hash;
+pub mod sysctl;

@@ -165,6 +165,9 @@ impl Round<'_> {
 
     fn containers(&mut self, sandbox_id: &str) {
         let spec = pod_view::spec(self.pod);
+        for ephemeral in pod_view::ephemeral_containers(self.pod) {
+            self.ephemeral(sandbox_id, &ephemeral.name);
+        }
         let begun =
             spec.containers.iter().any(|container| self.in_sandbox(sandbox_id, &container.name).is_some());
         if !self.init(sandbox_id, begun) {
@@ -175,6 +178,20 @@ impl Round<'_> {
             let policy = pod_view::container_restart_policy(self.pod, container);
             self.one(sandbox_id, container, policy);
         }
+    }
+
+    /// An ephemeral container is started once, whatever the others do, and never again.
+    fn ephemeral(&mut self, sandbox_id: &str, name: &str) {
+        match self.runtime.newest(name) {
+            Some(seen) if seen.state == RunState::Created && seen.sandbox_id == sandbox_id => {
+                self.plan.actions.push(Action::RemoveContainer { id: seen.id.clone() });
+            }
+            Some(_) => return,
+            None if ephemeral_has_run(self.pod, name) => return,
+            None => {}
+        }
+        let start = Action::StartContainer { name: name.to_owned(), restart_count: 0, failed_at: None };
+        self.plan.actions.push(start);
     }
 
     /// Init containers, in order. True when all have done their work. `begun`: the regular containers have been started
@@ -305,6 +322,12 @@ fn reported_restarts(pod: &Pod, name: &str) -> u32 {
         .map_or(0, |reported| u32::try_from(reported.restart_count).unwrap_or(0) + 1)
 }
 
+/// Whether the API server was told of an instance that the runtime has forgotten.
+fn ephemeral_has_run(pod: &Pod, name: &str) -> bool {
+    let reported = pod.status.iter().flat_map(|status| status.ephemeral_container_statuses.iter().flatten());
+    reported.into_iter().any(|status| status.name == name && status.container_id.is_some())
+}
+
 /// Ended containers that are no longer needed: all but the newest of each name and, of those before it, the last that
 /// ran (for `logs --previous`); and everything in old sandboxes beyond that. Ids to remove.
 pub fn superseded_containers(runtime: &RuntimePod) -> Vec<String> {
@@ -411,7 +434,7 @@ mod tests {
                     }
                     Action::StartContainer { name, restart_count, failed_at } => {
                         words.push(format!("start {name} {restart_count}"));
-                        let spec = pod_view::container(&self.pod, &name).unwrap().clone();
+                        let spec = pod_view::container(&self.pod, &name).unwrap().into_owned();
                         if let Some(failed_at) = failed_at {
                             self.backoff.advance(&backoff_key(&self.pod, &spec), failed_at, at(self.now));
                         }
@@ -515,6 +538,25 @@ mod tests {
         assert_eq!(world.step(), ["start a 0"]);
         world.exit("side", 0);
         assert_eq!(world.step(), ["start side 1"]);
+    }
+
+    #[test]
+    fn an_ephemeral_container_is_started_once_and_beside_the_others() {
+        let mut world = World::new(json!({"initContainers": [{"name": "i"}], "containers": [{"name": "a"}]}));
+        world.step();
+        assert_eq!(world.step(), ["start i 0"]);
+        world.pod.spec.as_mut().unwrap().ephemeral_containers =
+            serde_json::from_value(json!([{"name": "debug", "image": "demo:v1"}])).unwrap();
+        assert_eq!(world.step(), ["start debug 0"], "it does not wait for the init containers");
+        world.exit("i", 0);
+        assert_eq!(world.step(), ["start a 0"]);
+        world.exit("debug", 1);
+        assert_eq!(world.step(), NOTHING);
+        world.runtime.containers.retain(|seen| seen.name != "debug");
+        world.pod.status = serde_json::from_value(json!({"ephemeralContainerStatuses": [
+            {"name": "debug", "image": "", "imageID": "", "ready": false, "restartCount": 0, "containerID": "x://c"}]}))
+        .unwrap();
+        assert_eq!(world.step(), NOTHING, "what the runtime forgot had run");
     }
 
     #[test]

@@ -47,6 +47,14 @@ pub struct StatusInput<'a> {
     pub now: Timestamp,
 }
 
+/// In which list of the spec a container stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Regular,
+    Init,
+    Ephemeral,
+}
+
 /// Whole seconds, as the API shows times.
 pub fn seconds(time: Timestamp) -> Time {
     Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
@@ -58,11 +66,20 @@ pub fn compute(input: &StatusInput<'_>) -> PodStatus {
     let old = pod.status.clone().unwrap_or_default();
     let spec = pod_view::spec(pod);
     let init_containers = pod_view::init_containers(pod);
-    let init: Vec<ContainerStatus> =
-        init_containers.iter().map(|container| container_status(input, container, &old, true)).collect();
+    let init: Vec<ContainerStatus> = init_containers
+        .iter()
+        .map(|container| container_status(input, container, &old, Kind::Init))
+        .collect();
     let initialized = is_initialized(input, &init);
-    let containers: Vec<ContainerStatus> =
-        spec.containers.iter().map(|container| container_status(input, container, &old, false)).collect();
+    let containers: Vec<ContainerStatus> = spec
+        .containers
+        .iter()
+        .map(|container| container_status(input, container, &old, Kind::Regular))
+        .collect();
+    let ephemeral: Vec<ContainerStatus> = pod_view::ephemeral_containers(pod)
+        .iter()
+        .map(|container| container_status(input, &pod_view::as_container(container), &old, Kind::Ephemeral))
+        .collect();
     let phase = match (input.failure, pod_view::phase(pod)) {
         (Some(_), _) => "Failed",
         // A phase that ends a pod is never taken back.
@@ -105,6 +122,9 @@ pub fn compute(input: &StatusInput<'_>) -> PodStatus {
         status.init_container_statuses = Some(init);
     }
     status.container_statuses = Some(containers);
+    if !ephemeral.is_empty() {
+        status.ephemeral_container_statuses = Some(ephemeral);
+    }
     status
 }
 
@@ -140,10 +160,14 @@ fn container_status(
     input: &StatusInput<'_>,
     container: &Container,
     old: &PodStatus,
-    init: bool,
+    kind: Kind,
 ) -> ContainerStatus {
     let name = &container.name;
-    let reported = if init { &old.init_container_statuses } else { &old.container_statuses };
+    let reported = match kind {
+        Kind::Regular => &old.container_statuses,
+        Kind::Init => &old.init_container_statuses,
+        Kind::Ephemeral => &old.ephemeral_container_statuses,
+    };
     let reported = reported.iter().flatten().find(|status| status.name == *name);
     let instances: Vec<&ObservedContainer> =
         input.runtime.containers.iter().filter(|seen| seen.name == *name).collect();
@@ -162,7 +186,7 @@ fn container_status(
             reported.filter(|status| status.state.as_ref().is_some_and(|state| state.terminated.is_some()))
         {
             let mut kept = ended.clone();
-            kept.ready = init && kept.ready;
+            kept.ready = kind == Kind::Init && kept.ready;
             return kept;
         }
         status.state = Some(match input.waiting.get(name) {
@@ -176,7 +200,7 @@ fn container_status(
         {
             status.state = Some(vanished());
         }
-        status.started = Some(false);
+        status.started = (kind != Kind::Ephemeral).then_some(false);
         return status;
     };
     status.image.clone_from(&newest.image);
@@ -188,8 +212,11 @@ fn container_status(
     status.restart_count = i32::try_from(newest.restart_count).unwrap_or(i32::MAX);
     let results = input.probes.get(&newest.id).copied().unwrap_or_default();
     let running = newest.state == RunState::Running;
-    status.started = Some(running && results.started(container));
-    status.ready = running && results.ready(container);
+    // Nobody asks whether an ephemeral container is ready.
+    if kind != Kind::Ephemeral {
+        status.started = Some(running && results.started(container));
+        status.ready = running && results.ready(container);
+    }
     if let Some(previous) = instances.get(1).filter(|previous| previous.state == RunState::Exited) {
         status.last_state = Some(terminated_state(previous, input.runtime_name));
     }
@@ -214,13 +241,13 @@ fn container_status(
         RunState::Exited => {
             status.state = Some(terminated_state(newest, input.runtime_name));
             // A finished init container stays ready until the pod's sandbox is replaced.
-            if init && !pod_view::is_sidecar(container) {
+            if kind == Kind::Init && !pod_view::is_sidecar(container) {
                 status.ready = newest.exit_code == 0;
             }
         }
     }
     let ended_for_good =
-        newest.state == RunState::Exited && !may_restart(input.pod, container, init, newest.exit_code);
+        newest.state == RunState::Exited && !may_restart(input.pod, container, kind, newest.exit_code);
     if !running
         && !input.terminal
         && !ended_for_good
@@ -237,12 +264,15 @@ fn container_status(
 }
 
 /// Whether a container that ended with `exit_code` will be started again.
-fn may_restart(pod: &Pod, container: &Container, init: bool, exit_code: i32) -> bool {
-    if !init {
-        return pod_view::container_restart_policy(pod, container).restarts(exit_code);
+fn may_restart(pod: &Pod, container: &Container, kind: Kind, exit_code: i32) -> bool {
+    match kind {
+        Kind::Regular => pod_view::container_restart_policy(pod, container).restarts(exit_code),
+        Kind::Init => {
+            pod_view::is_sidecar(container)
+                || (exit_code != 0 && pod_view::restart_policy(pod) != RestartPolicy::Never)
+        }
+        Kind::Ephemeral => false,
     }
-    pod_view::is_sidecar(container)
-        || (exit_code != 0 && pod_view::restart_policy(pod) != RestartPolicy::Never)
 }
 
 /// A container that had been running and of which the runtime knows nothing when the pod has ended.
@@ -538,6 +568,24 @@ mod tests {
         assert!(container.ready && container.started == Some(true));
         assert_eq!(container.container_id.as_deref(), Some("containerd://c1"));
         assert_eq!(container.image, "docker.io/library/demo:v1");
+    }
+
+    #[test]
+    fn ephemeral_containers_have_statuses_that_change_nothing_else() {
+        let spec = json!({"containers": [{"name": "web"}], "ephemeralContainers": [{"name": "d", "image": "demo:v1"}]});
+        let status = Case::new(spec.clone(), vec![seen("web", "c1", RunState::Running, 0)]).status();
+        let waiting = &status.ephemeral_container_statuses.unwrap()[0];
+        assert_eq!(
+            waiting.state.clone().unwrap().waiting.unwrap().reason.as_deref(),
+            Some("ContainerCreating")
+        );
+        let both = vec![seen("d", "c2", RunState::Exited, 7), seen("web", "c1", RunState::Running, 0)];
+        let status = Case::new(spec, both).status();
+        assert_eq!(condition(&status, "Ready").0, "True");
+        assert_eq!(status.phase.as_deref(), Some("Running"));
+        let ended = &status.ephemeral_container_statuses.unwrap()[0];
+        assert_eq!(ended.state.clone().unwrap().terminated.unwrap().exit_code, 7);
+        assert_eq!((ended.ready, ended.started), (false, None));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Short questions to a pod's spec that several modules ask: restart policies, sidecars, grace periods, names.
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use std::borrow::Cow;
+
+use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, PodSpec};
 
 /// What happens to an ended container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,9 +61,42 @@ pub fn is_sidecar(init_container: &Container) -> bool {
     init_container.restart_policy.as_deref() == Some("Always")
 }
 
-/// A container of either kind by name.
-pub fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
-    init_containers(pod).iter().chain(&spec(pod).containers).find(|container| container.name == name)
+/// The containers that were put into the running pod for debugging.
+pub fn ephemeral_containers(pod: &Pod) -> &[EphemeralContainer] {
+    spec(pod).ephemeral_containers.as_deref().unwrap_or_default()
+}
+
+/// An ephemeral container with the fields that it has in common with the others. It has no ports, probes, lifecycle or
+/// resources of its own.
+pub fn as_container(ephemeral: &EphemeralContainer) -> Container {
+    Container {
+        args: ephemeral.args.clone(),
+        command: ephemeral.command.clone(),
+        env: ephemeral.env.clone(),
+        env_from: ephemeral.env_from.clone(),
+        image: ephemeral.image.clone(),
+        image_pull_policy: ephemeral.image_pull_policy.clone(),
+        name: ephemeral.name.clone(),
+        security_context: ephemeral.security_context.clone(),
+        stdin: ephemeral.stdin,
+        stdin_once: ephemeral.stdin_once,
+        termination_message_path: ephemeral.termination_message_path.clone(),
+        termination_message_policy: ephemeral.termination_message_policy.clone(),
+        tty: ephemeral.tty,
+        volume_devices: ephemeral.volume_devices.clone(),
+        volume_mounts: ephemeral.volume_mounts.clone(),
+        working_dir: ephemeral.working_dir.clone(),
+        ..Container::default()
+    }
+}
+
+/// A container of whatever kind by name.
+pub fn container<'a>(pod: &'a Pod, name: &str) -> Option<Cow<'a, Container>> {
+    let listed = init_containers(pod).iter().chain(&spec(pod).containers);
+    listed.into_iter().find(|container| container.name == name).map(Cow::Borrowed).or_else(|| {
+        let ephemeral = ephemeral_containers(pod).iter().find(|container| container.name == name)?;
+        Some(Cow::Owned(as_container(ephemeral)))
+    })
 }
 
 /// The UID, empty if there is none.

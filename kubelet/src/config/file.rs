@@ -40,6 +40,7 @@ pub struct FileConfig {
     #[serde(rename = "cpuCFSQuota")]
     pub cpu_cfs_quota: Option<bool>,
     pub seccomp_default: Option<bool>,
+    pub allowed_unsafe_sysctls: Vec<String>,
     pub eviction_hard: BTreeMap<String, String>,
     pub register_node: Option<bool>,
     #[serde(rename = "providerID")]
@@ -116,7 +117,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("reservedMemory", "[]"),
     ("shutdownGracePeriod", "0s"),
     ("shutdownGracePeriodCriticalPods", "0s"),
-    ("allowedUnsafeSysctls", "[]"),
     ("evictionSoft", "{}"),
 ];
 

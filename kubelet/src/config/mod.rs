@@ -137,6 +137,9 @@ pub struct Flags {
     /// The node's resolver configuration, for pods that use it.
     #[arg(long)]
     pub resolv_conf: Option<PathBuf>,
+    /// Sysctls that pods may set beside the safe ones, comma-separated; `kernel.msg*` allows all with that beginning.
+    #[arg(long)]
+    pub allowed_unsafe_sysctls: Option<String>,
     /// Refuse to start while swap is on. Only false is accepted for now, which is what happens.
     #[arg(long, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub fail_swap_on: Option<bool>,
@@ -212,6 +215,8 @@ pub struct Config {
     pub cpu_cfs_quota: bool,
     /// Seccomp for pods that name none.
     pub seccomp_default: bool,
+    /// Sysctls beyond the safe ones: names, or prefixes that end in `*`.
+    pub allowed_unsafe_sysctls: Vec<String>,
     /// Thresholds of MemoryPressure and DiskPressure.
     pub eviction_hard: BTreeMap<String, String>,
     /// Seconds between looks at the node's own status.
@@ -359,6 +364,10 @@ pub fn load(flags: Flags) -> Result<(Config, Vec<String>), String> {
         serialize_image_pulls: file.serialize_image_pulls.unwrap_or(true),
         cpu_cfs_quota: file.cpu_cfs_quota.unwrap_or(true),
         seccomp_default: file.seccomp_default.unwrap_or(false),
+        allowed_unsafe_sysctls: match flags.allowed_unsafe_sysctls {
+            Some(list) => list.split(',').map(str::to_owned).collect(),
+            None => file.allowed_unsafe_sysctls,
+        },
         eviction_hard: file.eviction_hard,
         status_seconds: duration_seconds(&file.node_status_update_frequency)?.unwrap_or(10),
         cni_conf_dir: flags.cni_conf_dir,

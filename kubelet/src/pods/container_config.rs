@@ -16,7 +16,7 @@ use kubelet_core::resources::{self, CPU_PERIOD_MICROSECONDS};
 use kubelet_core::spec_hash::container_hash;
 use kubelet_core::{environment, pod_view};
 
-use super::sandbox_config::{host_name, namespaces, pod_labels, seccomp};
+use super::sandbox_config::{container_namespaces, pod_labels, seccomp};
 use crate::context::Context;
 use crate::runtime::{
     ANNOTATION_GRACE_PERIOD, ANNOTATION_HASH, ANNOTATION_RESTART_COUNT, ANNOTATION_TERMINATION_LOG,
@@ -51,6 +51,8 @@ pub struct Making<'a> {
     pub pod_ips: &'a [String],
     /// The image, present on this node.
     pub image: &'a Image,
+    /// The id of the container whose processes it is to see, for ephemeral ones.
+    pub target: Option<&'a str>,
 }
 
 /// Builds the request's message and writes the files it refers to.
@@ -58,7 +60,7 @@ pub struct Making<'a> {
 /// # Errors
 /// The text of `CreateContainerConfigError`.
 pub async fn build(context: &Context, making: &Making<'_>) -> Result<ContainerConfig, String> {
-    let Making { pod, container, restart_count, pod_ips, image } = *making;
+    let Making { pod, container, restart_count, pod_ips, image, target } = *making;
     tokio::time::timeout(SERVICES_WAIT, context.services.wait_synced())
         .await
         .map_err(|_| "services have not yet been read at least once, cannot construct envvars".to_owned())?;
@@ -125,7 +127,7 @@ pub async fn build(context: &Context, making: &Making<'_>) -> Result<ContainerCo
         tty: container.tty.unwrap_or(false),
         linux: Some(LinuxContainerConfig {
             resources: Some(linux_resources(context, pod, container)),
-            security_context: Some(security(context, pod, container, image)?),
+            security_context: Some(security(context, pod, container, image, target)?),
         }),
         ..ContainerConfig::default()
     })
@@ -188,7 +190,20 @@ fn sub_path(
 ) -> Result<PathBuf, String> {
     let relative = match (&wanted.sub_path, &wanted.sub_path_expr) {
         (Some(path), _) if !path.is_empty() => path.clone(),
-        (_, Some(expression)) if !expression.is_empty() => expand(expression, lookup),
+        (_, Some(expression)) if !expression.is_empty() => {
+            let missing = std::cell::RefCell::new(Vec::new());
+            let expanded = expand(expression, |name| {
+                let value = lookup(name);
+                if value.is_none() {
+                    missing.borrow_mut().push(format!("{name:?}"));
+                }
+                value
+            });
+            if !missing.borrow().is_empty() {
+                return Err(format!("missing value for {}", missing.borrow().join(", ")));
+            }
+            expanded
+        }
         _ => return Ok(source.to_owned()),
     };
     let parts = Path::new(&relative).components();
@@ -215,6 +230,7 @@ fn sub_path(
 
 /// The pod's `/etc/hosts`, the same for all its containers.
 fn write_hosts(context: &Context, pod: &Pod, pod_ips: &[String]) -> io::Result<PathBuf> {
+    let names = kubelet_core::host_name::of(pod, &context.settings.cluster_domain);
     let path = context.volumes.pod_directory(pod_view::uid(pod)).join("etc-hosts");
     let spec = pod_view::spec(pod);
     let mut text = if pod_view::host_network(pod) {
@@ -225,16 +241,9 @@ fn write_hosts(context: &Context, pod: &Pod, pod_ips: &[String]) -> io::Result<P
             "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
              fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n",
         );
-        let short = host_name(pod);
+        let full = names.qualified().map(|full| format!("{full}\t")).unwrap_or_default();
         for ip in pod_ips {
-            let full = spec.subdomain.as_deref().filter(|domain| !domain.is_empty()).map(|subdomain| {
-                format!(
-                    "{short}.{subdomain}.{}.svc.{}\t",
-                    pod_view::namespace(pod),
-                    context.settings.cluster_domain
-                )
-            });
-            let _ = writeln!(text, "{ip}\t{}{short}", full.unwrap_or_default());
+            let _ = writeln!(text, "{ip}\t{full}{}", names.short);
         }
         text
     };
@@ -284,6 +293,7 @@ fn security(
     pod: &Pod,
     container: &Container,
     image: &Image,
+    target: Option<&str>,
 ) -> Result<LinuxContainerSecurityContext, String> {
     let empty = SecurityContext::default();
     let own = container.security_context.as_ref().unwrap_or(&empty);
@@ -334,7 +344,7 @@ fn security(
             ..Capability::default()
         }),
         privileged,
-        namespace_options: Some(namespaces(pod)),
+        namespace_options: Some(container_namespaces(pod, target)),
         run_as_user: run_as.map(|value| Int64Value { value }),
         // A group needs a user; root is the default one.
         run_as_group: group
@@ -371,6 +381,7 @@ mod tests {
             assert!(sub_path(&volume, &mount(path), |_| None).is_err(), "{path}");
         }
         let expression = VolumeMount { sub_path_expr: Some("$(N)/x".to_owned()), ..VolumeMount::default() };
+        assert_eq!(sub_path(&volume, &expression, |_| None).unwrap_err(), "missing value for \"N\"");
         assert!(
             sub_path(&volume, &expression, |_| Some("pod".to_owned())).unwrap().ends_with("volume/pod/x")
         );

@@ -15,8 +15,10 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use url::Url;
 
 const BODY_BYTES_MAX: usize = 10 * 1024;
+const REDIRECTS_MAX: usize = 10;
 
 /// A port by number or by the name it has in the container.
 ///
@@ -56,48 +58,76 @@ pub async fn get(
     let path = action.path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/");
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
     let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-    let url = format!("{}://{authority}{path}", if https { "https" } else { "http" });
-    let exchange = async {
-        let tcp = TcpStream::connect(&authority)
-            .await
-            .map_err(|error| format!("dial tcp {authority}: {}", plain(&error)))?;
-        let mut request = Request::get(&path).header("Connection", "close");
-        let mut named = (false, false, false);
-        for header in action.http_headers.iter().flatten() {
-            named.0 |= header.name.eq_ignore_ascii_case("user-agent");
-            named.1 |= header.name.eq_ignore_ascii_case("accept");
-            named.2 |= header.name.eq_ignore_ascii_case("host");
-            request = request.header(&header.name, &header.value);
-        }
-        if !named.0 {
-            request = request.header("User-Agent", "kube-probe/1.35");
-        }
-        if !named.1 {
-            request = request.header("Accept", "*/*");
-        }
-        if !named.2 {
-            request = request.header("Host", &authority);
-        }
-        let request = request.body(Empty::<bytes::Bytes>::new()).map_err(|error| error.to_string())?;
-        if https {
-            let config = rustls::ClientConfig::builder()
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(AnyCertificate))
-                .with_no_client_auth();
-            let name = ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())?;
-            let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-            send(connector.connect(name, tcp).await.map_err(|error| error.to_string())?, request).await
-        } else {
-            send(tcp, request).await
-        }
-    };
-    match tokio::time::timeout(timeout, exchange).await {
+    let shown = format!("{}://{authority}{path}", if https { "https" } else { "http" });
+    let failed = |error: String| format!("Get \"{shown}\": {error}");
+    let first = Url::parse(&shown).map_err(|error| failed(error.to_string()))?;
+    match tokio::time::timeout(timeout, follow(first, action)).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(format!("Get \"{url}\": {error}")),
-        Err(_) => Err(format!(
-            "Get \"{url}\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
+        Ok(Err(error)) => Err(failed(error)),
+        Err(_) => Err(failed(
+            "context deadline exceeded (Client.Timeout exceeded while awaiting headers)".to_owned(),
         )),
     }
+}
+
+/// Fetches, and follows redirects within the same host. A redirect to another host is the answer itself.
+async fn follow(mut url: Url, action: &HTTPGetAction) -> Result<(StatusCode, String), String> {
+    for _ in 0..REDIRECTS_MAX {
+        let Answer { status, location, body } = once(&url, action).await?;
+        let next = location
+            .filter(|_| matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308))
+            .and_then(|location| url.join(&location).ok())
+            .filter(|next| next.host() == url.host() && matches!(next.scheme(), "http" | "https"));
+        match next {
+            Some(next) => url = next,
+            None => return Ok((status, body)),
+        }
+    }
+    Err(format!("stopped after {REDIRECTS_MAX} redirects"))
+}
+
+struct Answer {
+    status: StatusCode,
+    location: Option<String>,
+    body: String,
+}
+
+async fn once(url: &Url, action: &HTTPGetAction) -> Result<Answer, String> {
+    let host = url.host_str().unwrap_or_default();
+    let authority = format!("{host}:{}", url.port_or_known_default().unwrap_or_default());
+    let tcp = TcpStream::connect(&authority)
+        .await
+        .map_err(|error| format!("dial tcp {authority}: {}", plain(&error)))?;
+    let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
+    let mut request = Request::get(target).header("Connection", "close");
+    let mut named = (false, false, false);
+    for header in action.http_headers.iter().flatten() {
+        named.0 |= header.name.eq_ignore_ascii_case("user-agent");
+        named.1 |= header.name.eq_ignore_ascii_case("accept");
+        named.2 |= header.name.eq_ignore_ascii_case("host");
+        request = request.header(&header.name, &header.value);
+    }
+    if !named.0 {
+        request = request.header("User-Agent", "kube-probe/1.35");
+    }
+    if !named.1 {
+        request = request.header("Accept", "*/*");
+    }
+    if !named.2 {
+        request = request.header("Host", &authority);
+    }
+    let request = request.body(Empty::<bytes::Bytes>::new()).map_err(|error| error.to_string())?;
+    if url.scheme() != "https" {
+        return send(tcp, request).await;
+    }
+    let config = rustls::ClientConfig::builder()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate))
+        .with_no_client_auth();
+    let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let name = ServerName::try_from(name).map_err(|error| error.to_string())?;
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    send(connector.connect(name, tcp).await.map_err(|error| error.to_string())?, request).await
 }
 
 /// An IO error in Go's words where they are well known.
@@ -113,7 +143,7 @@ pub fn plain(error: &std::io::Error) -> String {
 async fn send(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     request: Request<Empty<bytes::Bytes>>,
-) -> Result<(StatusCode, String), String> {
+) -> Result<Answer, String> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| error.to_string())?;
@@ -121,11 +151,13 @@ async fn send(
     let result = async {
         let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
         let status = response.status();
+        let location = response.headers().get(http::header::LOCATION);
+        let location = location.and_then(|location| location.to_str().ok()).map(str::to_owned);
         // A body that is too long is cut off, not an error.
         let body = Limited::new(response.into_body(), BODY_BYTES_MAX).collect().await;
-        let text =
+        let body =
             body.map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned()).unwrap_or_default();
-        Ok((status, text))
+        Ok(Answer { status, location, body })
     }
     .await;
     driver.abort();
@@ -184,6 +216,42 @@ mod tests {
         assert_eq!(resolve_port(&IntOrString::Int(1), &container), Ok(1));
         assert!(resolve_port(&IntOrString::String("no".into()), &container).is_err());
         assert!(resolve_port(&IntOrString::Int(70_000), &container).is_err());
+    }
+
+    /// A server that answers `/moved` with a redirect to `target`, all else with 200.
+    async fn redirecting(target: &'static str) -> HTTPGetAction {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = i32::from(listener.local_addr().unwrap().port());
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut buffer = [0; 1024];
+                let length = stream.read(&mut buffer).await.unwrap_or(0);
+                let moved = buffer[..length].starts_with(b"GET /moved");
+                let head =
+                    if moved { format!("302 Found\r\nLocation: {target}") } else { "200 OK".to_owned() };
+                let text = format!("HTTP/1.1 {head}\r\nContent-Length: 0\r\n\r\n");
+                stream.write_all(text.as_bytes()).await.unwrap();
+            }
+        });
+        HTTPGetAction {
+            path: Some("/moved".into()),
+            port: IntOrString::Int(port),
+            ..HTTPGetAction::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn redirects_are_followed_within_the_host_alone() {
+        let limit = Duration::from_secs(5);
+        let container = Container::default();
+        let own = redirecting("/here").await;
+        assert_eq!(get(&own, &container, "127.0.0.1", limit).await.unwrap().0, StatusCode::OK);
+        let other = redirecting("http://0.0.0.0/").await;
+        assert_eq!(get(&other, &container, "127.0.0.1", limit).await.unwrap().0, StatusCode::FOUND);
+        let endless = redirecting("/moved").await;
+        let error = get(&endless, &container, "127.0.0.1", limit).await.unwrap_err();
+        assert!(error.ends_with("stopped after 10 redirects"), "{error}");
     }
 
     #[tokio::test]

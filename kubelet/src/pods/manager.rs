@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kubelet_core::admission::admit;
 use kubelet_core::pod_status::Waiting;
-use kubelet_core::pod_view;
+use kubelet_core::{pod_view, sysctl};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -138,7 +138,9 @@ impl Manager {
         // Without a Node nothing is known of its labels: the scheduler has looked at them.
         let labels = node.and_then(|node| node.metadata.labels.clone());
         let labels = labels.unwrap_or_else(|| pod_view::spec(pod).node_selector.clone().unwrap_or_default());
-        admit(pod, &others, self.context.settings.allocatable, &labels).err()
+        sysctl::admit(pod, &self.context.settings.allowed_unsafe_sysctls)
+            .and_then(|()| admit(pod, &others, self.context.settings.allocatable, &labels))
+            .err()
     }
 
     fn start(&self, pod: Arc<Pod>, refused: Option<Waiting>) -> WorkerHandle {

@@ -74,7 +74,7 @@ impl Prober {
         for seen in running {
             let Some(container) = pod_view::container(pod, &seen.name) else { continue };
             if !self.results.lock().contains_key(&seen.id) {
-                self.results.lock().insert(seen.id.clone(), remembered(context, pod, container, seen));
+                self.results.lock().insert(seen.id.clone(), remembered(context, pod, &container, seen));
             }
             let ip = runtime
                 .ready_sandbox()
@@ -82,7 +82,7 @@ impl Prober {
                 .or_else(|| context.node_ips.first().cloned())
                 .unwrap_or_default();
             for kind in ProbeKind::ALL {
-                let Some(probe) = kind.of(container) else { continue };
+                let Some(probe) = kind.of(&container) else { continue };
                 let key = (seen.id.clone(), kind);
                 if self.tasks.contains_key(&key) || (terminating && kind != ProbeKind::Readiness) {
                     continue;
@@ -90,7 +90,7 @@ impl Prober {
                 let task = ProbeTask {
                     context: Arc::clone(context),
                     pod: Arc::clone(pod),
-                    container: container.clone(),
+                    container: container.clone().into_owned(),
                     container_id: seen.id.clone(),
                     started_at: seen.started_at.unwrap_or(seen.created_at),
                     ip: ip.clone(),
@@ -177,15 +177,14 @@ impl ProbeTask {
                 _ => {}
             }
             let outcome = self.once(Duration::from_secs(timing.timeout_seconds)).await;
-            if let Err(message) = &outcome {
-                let text = format!("{} probe failed: {message}", self.kind.word());
-                self.context.container_event(
-                    &self.pod,
-                    &self.container.name,
-                    EventKind::Warning,
-                    "Unhealthy",
-                    text,
-                );
+            let (word, name) = (self.kind.word(), &self.container.name);
+            let told = match &outcome {
+                Ok(None) => None,
+                Ok(Some(warning)) => Some(("ProbeWarning", format!("{word} probe warning: {warning}"))),
+                Err(message) => Some(("Unhealthy", format!("{word} probe failed: {message}"))),
+            };
+            if let Some((reason, text)) = told {
+                self.context.container_event(&self.pod, name, EventKind::Warning, reason, text);
             }
             let Some(result) = state.observe(outcome.is_ok(), &timing) else { continue };
             let mut results = self.results.lock();
@@ -204,11 +203,12 @@ impl ProbeTask {
         }
     }
 
-    async fn once(&self, timeout: Duration) -> Result<(), String> {
+    /// One try. A success may come with a warning.
+    async fn once(&self, timeout: Duration) -> Result<Option<String>, String> {
         if let Some(exec) = &self.probe.exec {
             let command = exec.command.clone().unwrap_or_default();
             return match self.context.runtime.exec_sync(&self.container_id, command.clone(), timeout).await {
-                Ok(outcome) if outcome.exit_code == 0 => Ok(()),
+                Ok(outcome) if outcome.exit_code == 0 => Ok(None),
                 Ok(outcome) => {
                     let mut output = [outcome.stdout, outcome.stderr].concat();
                     output.truncate(OUTPUT_BYTES_MAX);
@@ -223,11 +223,11 @@ impl ProbeTask {
             };
         }
         if let Some(action) = &self.probe.http_get {
-            let (status, _) = http_action::get(action, &self.container, &self.ip, timeout).await?;
-            return if (200..400).contains(&status.as_u16()) {
-                Ok(())
-            } else {
-                Err(format!("HTTP probe failed with statuscode: {}", status.as_u16()))
+            let (status, body) = http_action::get(action, &self.container, &self.ip, timeout).await?;
+            return match status.as_u16() {
+                200..300 => Ok(None),
+                300..400 => Ok(Some(format!("Probe terminated redirects, Response body: {body}"))),
+                code => Err(format!("HTTP probe failed with statuscode: {code}")),
             };
         }
         if let Some(action) = &self.probe.tcp_socket {
@@ -236,13 +236,14 @@ impl ProbeTask {
             let address =
                 if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
             return match tokio::time::timeout(timeout, TcpStream::connect(&address)).await {
-                Ok(Ok(_)) => Ok(()),
+                Ok(Ok(_)) => Ok(None),
                 Ok(Err(error)) => Err(format!("dial tcp {address}: {}", http_action::plain(&error))),
                 Err(_) => Err(format!("dial tcp {address}: i/o timeout")),
             };
         }
         if let Some(action) = &self.probe.grpc {
-            return super::grpc_probe::check(&self.ip, action.port, action.service.as_deref(), timeout).await;
+            let service = action.service.as_deref();
+            return super::grpc_probe::check(&self.ip, action.port, service, timeout).await.map(|()| None);
         }
         Err("the probe has no action".to_owned())
     }

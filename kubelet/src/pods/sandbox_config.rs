@@ -11,7 +11,7 @@ use k8s_cri::v1::{
     security_profile::ProfileType,
 };
 use k8s_openapi::api::core::v1::{Pod, SeccompProfile};
-use kubelet_core::{dns, pod_view};
+use kubelet_core::{dns, host_name, pod_view, sysctl};
 
 use crate::context::Context;
 use crate::runtime::{ANNOTATION_GRACE_PERIOD, LABEL_POD_NAME, LABEL_POD_NAMESPACE, LABEL_POD_UID};
@@ -23,14 +23,6 @@ pub fn pod_labels(pod: &Pod) -> HashMap<String, String> {
         (LABEL_POD_NAMESPACE.to_owned(), pod_view::namespace(pod).to_owned()),
         (LABEL_POD_UID.to_owned(), pod_view::uid(pod).to_owned()),
     ])
-}
-
-/// The pod's host name: what it asks for, else its name, cut to 63 characters.
-pub fn host_name(pod: &Pod) -> String {
-    let spec = pod_view::spec(pod);
-    let wanted =
-        spec.hostname.as_deref().filter(|name| !name.is_empty()).unwrap_or_else(|| pod_view::name(pod));
-    wanted.chars().take(63).collect::<String>().trim_end_matches(['-', '.']).to_owned()
 }
 
 /// Which namespaces the pod's processes share with whom.
@@ -50,6 +42,16 @@ pub fn namespaces(pod: &Pod) -> NamespaceOption {
         ipc: node_or(spec.host_ipc, NamespaceMode::Pod),
         ..NamespaceOption::default()
     }
+}
+
+/// The same for one container, which may see the processes of another one.
+pub fn container_namespaces(pod: &Pod, target: Option<&str>) -> NamespaceOption {
+    let mut options = namespaces(pod);
+    if let Some(id) = target.filter(|_| options.pid == NamespaceMode::Container as i32) {
+        options.pid = NamespaceMode::Target as i32;
+        options.target_id = id.to_owned();
+    }
+    options
 }
 
 /// A seccomp profile for the runtime; local ones are below `root`, the kubelet's directory.
@@ -82,6 +84,12 @@ pub fn seccomp(
 pub fn build(context: &Context, pod: &Pod, attempt: u32) -> Result<PodSandboxConfig, String> {
     let spec = pod_view::spec(pod);
     let settings = &context.settings;
+    if spec.host_users == Some(false) {
+        return Err("can't set `spec.hostUsers: false`, user namespaces are not implemented by Coracle yet"
+            .to_owned());
+    }
+    let hostname =
+        host_name::of(pod, &settings.cluster_domain).for_kernel(spec.set_hostname_as_fqdn == Some(true))?;
     let resolver = dns::for_pod(pod, &settings.host_dns, &settings.cluster_dns, &settings.cluster_domain);
     let mut port_mappings = Vec::new();
     if !pod_view::host_network(pod) {
@@ -117,7 +125,7 @@ pub fn build(context: &Context, pod: &Pod, attempt: u32) -> Result<PodSandboxCon
             seccomp: Some(seccomp(&settings.root_dir, None, true)?),
             ..LinuxSandboxSecurityContext::default()
         }),
-        sysctls: sysctls.map(|sysctl| (sysctl.name.clone(), sysctl.value.clone())).collect(),
+        sysctls: sysctls.map(|sysctl| (sysctl::normal_name(&sysctl.name), sysctl.value.clone())).collect(),
         ..LinuxPodSandboxConfig::default()
     };
     let mut annotations: HashMap<String, String> =
@@ -131,7 +139,7 @@ pub fn build(context: &Context, pod: &Pod, attempt: u32) -> Result<PodSandboxCon
             namespace: pod_view::namespace(pod).to_owned(),
             attempt,
         }),
-        hostname: if pod_view::host_network(pod) { String::new() } else { host_name(pod) },
+        hostname: if pod_view::host_network(pod) { String::new() } else { hostname },
         log_directory: context.log_directory(pod).to_string_lossy().into_owned(),
         dns_config: Some(DnsConfig {
             servers: resolver.servers,

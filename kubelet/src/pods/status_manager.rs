@@ -218,7 +218,7 @@ fn patch_body(pod: &Pod, old: &PodStatus, new: &PodStatus) -> Option<Value> {
     };
     let mut changed = Map::new();
     // Written by others; a kubelet never takes them away.
-    let foreign = ["nominatedNodeName", "resize", "resourceClaimStatuses", "ephemeralContainerStatuses"];
+    let foreign = ["nominatedNodeName", "resize", "resourceClaimStatuses"];
     for key in old_map.keys().filter(|key| !new_map.contains_key(*key) && !foreign.contains(&key.as_str())) {
         changed.insert(key.clone(), Value::Null);
     }

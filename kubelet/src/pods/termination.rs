@@ -75,8 +75,8 @@ pub async fn stop_container(
     context.container_event(pod, &seen.name, EventKind::Normal, "Killing", message);
     let started = Instant::now();
     let container = pod_view::container(pod, &seen.name);
-    let pre_stop = container.and_then(|container| container.lifecycle.as_ref()?.pre_stop.as_ref());
-    if let (Some(container), Some(hook)) = (container, pre_stop)
+    let pre_stop = container.as_ref().and_then(|container| container.lifecycle.as_ref()?.pre_stop.as_ref());
+    if let (Some(container), Some(hook)) = (&container, pre_stop)
         && !grace.is_zero()
         && seen.state == RunState::Running
     {

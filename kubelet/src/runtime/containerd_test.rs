@@ -214,7 +214,7 @@ async fn a_pod_lives_and_ends_in_containerd_and_leaves_nothing() {
         }),
         ..PodSandboxConfig::default()
     };
-    let sandbox = runtime.run_sandbox(sandbox_config.clone()).await.unwrap();
+    let sandbox = runtime.run_sandbox(sandbox_config.clone(), "").await.unwrap();
     let config = ContainerConfig {
         metadata: Some(ContainerMetadata { name: "web".into(), attempt: 3 }),
         image: Some(ImageSpec { image: image.id.clone(), ..ImageSpec::default() }),

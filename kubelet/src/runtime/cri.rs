@@ -132,9 +132,10 @@ impl Runtime for CriRuntime {
         })
     }
 
-    fn run_sandbox(&self, config: PodSandboxConfig) -> Call<'_, String> {
+    fn run_sandbox<'a>(&'a self, config: PodSandboxConfig, handler: &'a str) -> Call<'a, String> {
         Box::pin(async move {
-            let message = cri::RunPodSandboxRequest { config: Some(config), runtime_handler: String::new() };
+            let message =
+                cri::RunPodSandboxRequest { config: Some(config), runtime_handler: handler.to_owned() };
             Ok(self
                 .runtime
                 .clone()

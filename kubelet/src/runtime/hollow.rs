@@ -185,7 +185,7 @@ impl Runtime for HollowRuntime {
         Box::pin(async move { Ok(self.state.lock().sandboxes.get(id).map(|sandbox| sandbox.status.clone())) })
     }
 
-    fn run_sandbox(&self, config: PodSandboxConfig) -> Call<'_, String> {
+    fn run_sandbox<'a>(&'a self, config: PodSandboxConfig, _: &'a str) -> Call<'a, String> {
         Box::pin(async move {
             tokio::time::sleep(self.start_latency).await;
             let mut state = self.state.lock();
@@ -407,7 +407,7 @@ mod tests {
     async fn a_container_lives_and_ends() {
         let runtime = HollowRuntime::new(Duration::ZERO);
         runtime.set_pod_cidr("10.244.3.0/24");
-        let sandbox = runtime.run_sandbox(PodSandboxConfig::default()).await.unwrap();
+        let sandbox = runtime.run_sandbox(PodSandboxConfig::default(), "").await.unwrap();
         let id = runtime
             .create_container(&sandbox, ContainerConfig::default(), PodSandboxConfig::default())
             .await

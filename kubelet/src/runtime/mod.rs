@@ -99,8 +99,8 @@ pub trait Runtime: Send + Sync {
     fn list_sandboxes<'a>(&'a self, pod_uid: Option<&'a str>) -> Call<'a, Vec<PodSandbox>>;
     /// One sandbox; `None` if there is none.
     fn sandbox_status<'a>(&'a self, id: &'a str) -> Call<'a, Option<PodSandboxStatus>>;
-    /// Makes and starts a sandbox; returns its id.
-    fn run_sandbox(&self, config: PodSandboxConfig) -> Call<'_, String>;
+    /// Makes and starts a sandbox with the runtime's handler of that name, empty for its default; returns its id.
+    fn run_sandbox<'a>(&'a self, config: PodSandboxConfig, handler: &'a str) -> Call<'a, String>;
     /// Stops a sandbox and all containers in it, at once.
     fn stop_sandbox<'a>(&'a self, id: &'a str) -> Call<'a, ()>;
     /// Removes a sandbox and its containers.

@@ -13,6 +13,7 @@ use coracle_client::event_recorder::EventKind;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kubelet_core::backoff::Backoff;
+use kubelet_core::deadline;
 use kubelet_core::observed::RuntimePod;
 use kubelet_core::pod_actions::{self, Action, KillReason};
 use kubelet_core::pod_status::{self, StatusInput, Waiting};
@@ -55,7 +56,8 @@ impl WorkerHandle {
         finished: impl FnOnce(&str) + Send + 'static,
     ) -> Self {
         if let Some(refused) = &refused {
-            context.pod_event(&pod, EventKind::Warning, &refused.reason, refused.message.clone());
+            let message = refused.message.strip_prefix("Pod was rejected: ").unwrap_or(&refused.message);
+            context.pod_event(&pod, EventKind::Warning, &refused.reason, message);
         }
         let (sender, receiver) = watch::channel(Arc::clone(&pod));
         let wake = Arc::new(Notify::new());
@@ -74,6 +76,7 @@ impl WorkerHandle {
             waiting: BTreeMap::new(),
             held: BTreeMap::new(),
             status: None,
+            live_phase: None,
             failure: refused,
             stopped: false,
             torn_down: false,
@@ -131,7 +134,9 @@ struct Worker {
     held: BTreeMap<String, Timestamp>,
     /// The status computed last.
     status: Option<PodStatus>,
-    /// The pod was refused by this node.
+    /// The last phase in which it had not ended.
+    live_phase: Option<String>,
+    /// The pod was refused by this node, or its time was up.
     failure: Option<Waiting>,
     stopped: bool,
     torn_down: bool,
@@ -143,7 +148,7 @@ impl Worker {
             let until = match self.round().await {
                 Next::Again => continue,
                 Next::Finished => break,
-                Next::Wait(until) => until,
+                Next::Wait(until) => [until, self.deadline()].into_iter().flatten().min(),
             };
             let sleep = until.map(|at| {
                 let left = at.duration_since(Timestamp::now());
@@ -168,7 +173,11 @@ impl Worker {
 
     async fn round(&mut self) -> Next {
         let newer = self.incoming.borrow_and_update().clone();
-        let edited = newer.metadata.generation != self.pod.metadata.generation || newer.spec != self.pod.spec;
+        // Labels and annotations may be named in the environment and in paths.
+        let edited = newer.metadata.generation != self.pod.metadata.generation
+            || newer.spec != self.pod.spec
+            || newer.metadata.labels != self.pod.metadata.labels
+            || newer.metadata.annotations != self.pod.metadata.annotations;
         self.pod = newer;
         if self.signals.content_changed.swap(false, Ordering::AcqRel) || edited {
             self.held.clear();
@@ -182,10 +191,24 @@ impl Worker {
                 return retry_soon();
             }
         };
+        if !self.deleting() && self.deadline().is_some_and(|at| at <= Timestamp::now()) {
+            let exceeded = deadline::exceeded();
+            self.context.pod_event(&self.pod, EventKind::Normal, &exceeded.reason, exceeded.message.clone());
+            self.failure = Some(exceeded);
+        }
         let ended = self.failure.is_some() || self.known_phase_is_terminal();
         let ending = ended || self.deleting();
         self.prober.update(&self.context, &self.pod, &runtime, ending);
         if ending { self.end(runtime).await } else { self.sync(runtime).await }
+    }
+
+    /// When the pod has been active for too long; `None` if that does not matter (any more).
+    fn deadline(&self) -> Option<Timestamp> {
+        if self.failure.is_some() || self.known_phase_is_terminal() {
+            return None;
+        }
+        let reported = self.status.as_ref().or(self.pod.status.as_ref());
+        deadline::ends_at(&self.pod, reported?.start_time.as_ref()?.0)
     }
 
     fn known_phase_is_terminal(&self) -> bool {
@@ -221,9 +244,27 @@ impl Worker {
             now: Timestamp::now(),
         });
         self.status = Some(status.clone());
+        let status = self.until_all_has_ended(status, runtime, terminal);
         if !self.signals.vanished.load(Ordering::Acquire) {
             self.context.statuses.set(&self.pod, status);
         }
+    }
+
+    /// That a pod has ended is said when nothing of it runs any more: until then it shows the phase it had.
+    fn until_all_has_ended(
+        &mut self,
+        mut status: PodStatus,
+        runtime: &RuntimePod,
+        terminal: bool,
+    ) -> PodStatus {
+        if !matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
+            self.live_phase.clone_from(&status.phase);
+        } else if !terminal && runtime.any_running() && !pod_view::is_terminal(&self.pod) {
+            status.phase = self.live_phase.clone().or_else(|| Some("Running".to_owned()));
+            status.reason = None;
+            status.message = None;
+        }
+        status
     }
 
     async fn sync(&mut self, runtime: RuntimePod) -> Next {
@@ -352,7 +393,7 @@ impl Worker {
                 let Some(seen) = runtime.containers.iter().find(|seen| seen.id == id) else { return Ok(()) };
                 let own = match reason {
                     KillReason::Probe(kind) => pod_view::container(&pod, &name)
-                        .and_then(|container| kind.of(container)?.termination_grace_period_seconds),
+                        .and_then(|container| kind.of(&container)?.termination_grace_period_seconds),
                     _ => None,
                 };
                 let grace = own.unwrap_or_else(|| pod_view::grace_period_seconds(&pod));

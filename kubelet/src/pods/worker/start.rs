@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use coracle_client::event_recorder::EventKind;
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
 use kubelet_core::observed::RuntimePod;
 use kubelet_core::pod_status::Waiting;
 use kubelet_core::{pod_actions, pod_view};
@@ -14,6 +15,7 @@ use kubelet_core::{pod_actions, pod_view};
 use super::super::container_config::{self, Making};
 use super::super::{images, sandbox_config, termination};
 use super::{Next, RETRY_CONTAINER, Worker, later, retry_soon};
+use crate::context::Context;
 
 const HOOK_TIMEOUT: Duration = Duration::from_secs(3600);
 
@@ -75,8 +77,12 @@ impl Worker {
             return Err(Some(until));
         }
         let permit = context.starts.acquire().await.ok();
-        let result = match sandbox_config::build(&context, &self.pod, attempt) {
-            Ok(config) => context.runtime.run_sandbox(config).await.map_err(|error| error.to_string()),
+        let made = sandbox_config::build(&context, &self.pod, attempt)
+            .and_then(|config| Ok((config, runtime_handler(&context, &self.pod)?)));
+        let result = match made {
+            Ok((config, handler)) => {
+                context.runtime.run_sandbox(config, &handler).await.map_err(|error| error.to_string())
+            }
             Err(error) => Err(error),
         };
         drop(permit);
@@ -108,6 +114,7 @@ impl Worker {
             (Waiting { reason: reason.to_owned(), message }, later(RETRY_CONTAINER))
         };
         let Some(container) = pod_view::container(&pod, name) else { return Ok(()) };
+        let container = container.as_ref();
         let Some(sandbox) = runtime.ready_sandbox() else { return Ok(()) };
         let sandbox_config = sandbox_config::build(&context, &pod, sandbox.attempt)
             .map_err(|error| failed("CreateContainerConfigError", error))?;
@@ -122,7 +129,9 @@ impl Worker {
             () = deletion => return Ok(()),
         };
         let pod_ips = self.pod_ips(runtime);
-        let making = Making { pod: &pod, container, restart_count, pod_ips: &pod_ips, image: &image };
+        let target =
+            target_id(&pod, name, runtime).map_err(|error| failed("CreateContainerConfigError", error))?;
+        let making = Making { pod: &pod, container, restart_count, pod_ips: &pod_ips, image: &image, target };
         let config = container_config::build(&context, &making)
             .await
             .map_err(|error| failed("CreateContainerConfigError", error))?;
@@ -177,4 +186,30 @@ impl Worker {
         }
         Ok(())
     }
+}
+
+/// The container whose processes an ephemeral one is to see; `None` for its own alone.
+fn target_id<'a>(pod: &Pod, name: &str, runtime: &'a RuntimePod) -> Result<Option<&'a str>, String> {
+    let ephemeral = pod_view::ephemeral_containers(pod).iter().find(|container| container.name == name);
+    let target = ephemeral.and_then(|container| container.target_container_name.as_deref());
+    match target.filter(|target| !target.is_empty()) {
+        None => Ok(None),
+        Some(target) => runtime
+            .newest(target)
+            .map(|seen| Some(seen.id.as_str()))
+            .ok_or_else(|| format!("unable to find target container {target}")),
+    }
+}
+
+/// The handler of the pod's RuntimeClass; empty for the runtime's default.
+fn runtime_handler(context: &Context, pod: &Pod) -> Result<String, String> {
+    let name = pod_view::spec(pod).runtime_class_name.as_deref().unwrap_or_default();
+    if name.is_empty() {
+        return Ok(String::new());
+    }
+    let class =
+        context.runtime_classes.store().list().into_iter().find(|c| c.metadata.name.as_deref() == Some(name));
+    class.map(|class| class.handler.clone()).ok_or_else(|| {
+        format!("failed to get sandbox runtime: runtimeclass.node.k8s.io \"{name}\" not found")
+    })
 }
