@@ -3,6 +3,7 @@
 use coracle_client::informer::Informer;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{Container, Node, Pod, PodTemplateSpec, Service, ServiceSpec};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +18,8 @@ pub struct Informers {
     pub services: Informer<Service>,
     /// All ReplicaSets, for their selectors.
     pub replica_sets: Informer<ReplicaSet>,
+    /// All PodDisruptionBudgets, for choosing victims.
+    pub budgets: Informer<PodDisruptionBudget>,
 }
 
 impl Informers {
@@ -30,6 +33,7 @@ impl Informers {
             nodes: Informer::builder(Api::all(client.clone())).start(shutdown),
             services: Informer::builder(Api::all(client.clone())).trim(trim_service).start(shutdown),
             replica_sets: Informer::builder(Api::all(client.clone())).trim(trim_replica_set).start(shutdown),
+            budgets: Informer::builder(Api::all(client.clone())).start(shutdown),
         }
     }
 
@@ -40,6 +44,7 @@ impl Informers {
             ("nodes", self.nodes.is_synced()),
             ("services", self.services.is_synced()),
             ("replicasets", self.replica_sets.is_synced()),
+            ("poddisruptionbudgets", self.budgets.is_synced()),
         ]
         .into_iter()
         .find_map(|(kind, synced)| (!synced).then_some(kind))
@@ -51,6 +56,7 @@ impl Informers {
         self.nodes.wait_synced().await;
         self.services.wait_synced().await;
         self.replica_sets.wait_synced().await;
+        self.budgets.wait_synced().await;
     }
 }
 
@@ -74,10 +80,15 @@ fn trim_pod(pod: &mut Pod) {
     }
     if let Some(status) = &mut pod.status {
         let mut conditions = status.conditions.take();
-        conditions.iter_mut().for_each(|list| list.retain(|condition| condition.type_ == "PodScheduled"));
+        let kept = ["PodScheduled", "DisruptionTarget"];
+        conditions
+            .iter_mut()
+            .for_each(|list| list.retain(|condition| kept.contains(&condition.type_.as_str())));
         *status = k8s_openapi::api::core::v1::PodStatus {
             phase: status.phase.take(),
             conditions,
+            start_time: status.start_time.take(),
+            nominated_node_name: status.nominated_node_name.take(),
             ..Default::default()
         };
     }

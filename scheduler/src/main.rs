@@ -6,7 +6,8 @@ mod configuration;
 mod informers;
 mod metrics;
 mod options;
-mod pod_condition;
+mod pod_status;
+mod preempting;
 mod scheduling_loop;
 mod serving;
 

@@ -43,6 +43,8 @@ pub struct SchedulerMetrics {
     algorithm_seconds: Histogram,
     sli_seconds: Family<AttemptsLabel, Histogram, fn() -> Histogram>,
     pending: Family<QueueLabel, Gauge>,
+    preemption_attempts: Counter,
+    preemption_victims: Histogram,
 }
 
 fn seconds() -> Histogram {
@@ -62,6 +64,8 @@ impl SchedulerMetrics {
             algorithm_seconds: seconds(),
             sli_seconds: Family::new_with_constructor(long_seconds),
             pending: Family::default(),
+            preemption_attempts: Counter::default(),
+            preemption_victims: Histogram::new(exponential_buckets(1.0, 2.0, 7)),
         };
         registry.register(
             "scheduler_schedule_attempts",
@@ -88,7 +92,25 @@ impl SchedulerMetrics {
             "Number of pending pods, by the queue type",
             metrics.pending.clone(),
         );
+        registry.register(
+            "scheduler_preemption_attempts",
+            "Total preemption attempts in the cluster till now",
+            metrics.preemption_attempts.clone(),
+        );
+        registry.register(
+            "scheduler_preemption_victims",
+            "Number of selected preemption victims",
+            metrics.preemption_victims.clone(),
+        );
         metrics
+    }
+
+    /// Counts a pod that found no node, with how many pods have to make room for it if any.
+    pub fn preemption(&self, victims: Option<usize>) {
+        self.preemption_attempts.inc();
+        if let Some(victims) = victims {
+            self.preemption_victims.observe(victims as f64);
+        }
     }
 
     /// Counts an attempt that took `seconds`.

@@ -10,13 +10,15 @@ use coracle_client::event_recorder::{EventKind, EventRecorder};
 use coracle_client::informer::{Change, Subscription};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::{Client, Resource};
 use scheduler_core::fit_error::FitError;
 use scheduler_core::pod_info::{PodInfo, PodToSchedule};
+use scheduler_core::preemption::Preemption;
 use scheduler_core::profile::{DEFAULT_SCHEDULER_NAME, Profile};
 use scheduler_core::queue::{Popped, SchedulingQueue};
 use scheduler_core::queue_events::{ClusterEvent, node_events};
-use scheduler_core::schedule::{Decision, Turn, next_start, schedule};
+use scheduler_core::schedule::{Decision, Relief, Turn, next_start, schedule};
 use scheduler_core::snapshot::Snapshot;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -26,10 +28,13 @@ use crate::binding::{Bound, bind};
 use crate::configuration::Settings;
 use crate::informers::Informers;
 use crate::metrics::{AttemptResult, SchedulerMetrics};
-use crate::pod_condition::ConditionWriter;
+use crate::pod_status::{Nomination, StatusWriter};
+use crate::preempting::{Executor, log_failure};
 
 /// Bindings on their way at the same time; the loop waits when there are more.
 const BINDING_MAX: usize = 64;
+/// Pods that room is being made for at the same time; the loop waits when there are more.
+const PREEMPTING_MAX: usize = 16;
 /// Changes and decisions in a row before other tasks get a turn.
 const BATCH: usize = 32;
 /// Rounds of taking in changes before decisions are made again.
@@ -48,6 +53,14 @@ pub struct SchedulingLoop {
     started: Instant,
     turn: Turn,
     binding: usize,
+    preempting: usize,
+}
+
+/// Where the loop hands things to and how it hears what became of them.
+struct Outlets {
+    status: StatusWriter,
+    bound: mpsc::Sender<Bound>,
+    room_made: mpsc::Sender<(Arc<PodInfo>, bool)>,
 }
 
 struct Subscriptions {
@@ -55,6 +68,7 @@ struct Subscriptions {
     nodes: Subscription<Node>,
     services: Subscription<Service>,
     replica_sets: Subscription<ReplicaSet>,
+    budgets: Subscription<PodDisruptionBudget>,
 }
 
 impl SchedulingLoop {
@@ -82,6 +96,7 @@ impl SchedulingLoop {
             started: Instant::now(),
             turn: Turn { seed: u64::from_ne_bytes(seed), start: 0 },
             binding: 0,
+            preempting: 0,
         })
     }
 
@@ -96,9 +111,15 @@ impl SchedulingLoop {
             nodes: self.informers.nodes.subscribe(),
             services: self.informers.services.subscribe(),
             replica_sets: self.informers.replica_sets.subscribe(),
+            budgets: self.informers.budgets.subscribe(),
         };
-        let conditions = ConditionWriter::start(self.client.clone(), shutdown.clone());
         let (bound_sender, mut bound) = mpsc::channel(BINDING_MAX);
+        let (room_sender, mut room_made) = mpsc::channel(PREEMPTING_MAX);
+        let outlets = Outlets {
+            status: StatusWriter::start(self.client.clone(), shutdown.clone()),
+            bound: bound_sender,
+            room_made: room_sender,
+        };
         let mut flush = tokio::time::interval(FLUSH_PERIOD);
         tracing::info!(profiles = ?self.profiles.keys().collect::<Vec<_>>(), "scheduling");
         loop {
@@ -111,10 +132,13 @@ impl SchedulingLoop {
             while let Ok(result) = bound.try_recv() {
                 self.after_binding(result);
             }
+            while let Ok((pod, done)) = room_made.try_recv() {
+                self.after_preempting(&pod, done);
+            }
             let mut decided = 0;
-            while decided < BATCH && self.binding < BINDING_MAX {
+            while decided < BATCH && self.binding < BINDING_MAX && self.preempting < PREEMPTING_MAX {
                 let Some(popped) = self.queue.pop(self.now()) else { break };
-                self.attempt(popped, &bound_sender, &conditions);
+                self.attempt(popped, &outlets);
                 decided += 1;
             }
             self.metrics.pending(self.queue.pending());
@@ -131,7 +155,9 @@ impl SchedulingLoop {
                 change = changes.nodes.next() => self.node_changed(&change),
                 change = changes.services.next() => self.service_changed(&change),
                 change = changes.replica_sets.next() => self.replica_set_changed(&change),
+                change = changes.budgets.next() => self.budget_changed(&change),
                 change = changes.pods.next() => self.pod_changed(&change),
+                Some((pod, done)) = room_made.recv() => self.after_preempting(&pod, done),
                 Some(result) = bound.recv() => self.after_binding(result),
                 () = tokio::time::sleep_until(ready.unwrap_or(self.started)), if ready.is_some() => {}
                 _ = flush.tick() => self.queue.flush_unschedulable(self.now()),
@@ -155,6 +181,10 @@ impl SchedulingLoop {
         }
         while let Some(change) = changes.replica_sets.try_next() {
             self.replica_set_changed(&change);
+            taken += 1;
+        }
+        while let Some(change) = changes.budgets.try_next() {
+            self.budget_changed(&change);
             taken += 1;
         }
         for _ in 0..BATCH {
@@ -208,6 +238,13 @@ impl SchedulingLoop {
         }
     }
 
+    fn budget_changed(&mut self, change: &Change<PodDisruptionBudget>) {
+        match change {
+            Change::Applied { new, .. } => self.snapshot.budgets.set(new),
+            Change::Deleted(budget) => self.snapshot.budgets.remove(budget),
+        }
+    }
+
     fn pod_changed(&mut self, change: &Change<Pod>) {
         let pod = change.object();
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
@@ -224,12 +261,13 @@ impl SchedulingLoop {
         let spec = pod.spec.as_ref();
         match spec.and_then(|spec| spec.node_name.as_deref()).filter(|node| !node.is_empty()) {
             Some(node) => self.pod_on_node(change, uid, node),
-            None => self.pod_waiting(pod, uid),
+            None => self.pod_waiting(change, uid),
         }
     }
 
     fn pod_gone(&mut self, uid: &str) {
         self.queue.remove(uid);
+        self.snapshot.nominations.remove(uid);
         if self.snapshot.remove_pod(uid) {
             let now = self.now();
             self.queue.notify(ClusterEvent::PodRemoved, now);
@@ -244,6 +282,8 @@ impl SchedulingLoop {
             old.metadata.labels == pod.metadata.labels
                 && old.metadata.deletion_timestamp == pod.metadata.deletion_timestamp
                 && old.spec == pod.spec
+                && old.status.as_ref().map(|status| &status.start_time)
+                    == pod.status.as_ref().map(|status| &status.start_time)
         };
         if there && change.old().is_some_and(same) {
             return;
@@ -255,7 +295,8 @@ impl SchedulingLoop {
         }
     }
 
-    fn pod_waiting(&mut self, pod: &Arc<Pod>, uid: &str) {
+    fn pod_waiting(&mut self, change: &Change<Pod>, uid: &str) {
+        let pod = change.object();
         if self.snapshot.node_of(uid).is_some() {
             // Assumed: its binding is on the way and this version is older.
             return;
@@ -264,13 +305,21 @@ impl SchedulingLoop {
         let ours = self.profiles.contains_key(name.unwrap_or(DEFAULT_SCHEDULER_NAME));
         if !ours || pod.metadata.deletion_timestamp.is_some() {
             self.queue.remove(uid);
+            self.snapshot.nominations.remove(uid);
             return;
         }
         let now = self.now();
-        self.queue.set(Arc::new(PodToSchedule::new(Arc::clone(pod))), now);
+        let pod = PodToSchedule::new(Arc::clone(pod));
+        let nominated_before = |old: &Arc<Pod>| {
+            old.status.as_ref().is_some_and(|status| {
+                status.nominated_node_name.as_deref().is_some_and(|name| !name.is_empty())
+            })
+        };
+        self.snapshot.nominations.refresh(&pod.info, change.old().is_some_and(nominated_before));
+        self.queue.set(Arc::new(pod), now);
     }
 
-    fn attempt(&mut self, popped: Popped, bound: &mpsc::Sender<Bound>, conditions: &ConditionWriter) {
+    fn attempt(&mut self, popped: Popped, outlets: &Outlets) {
         let pod = &popped.pod;
         let name = pod.spec().scheduler_name.clone().unwrap_or_else(|| DEFAULT_SCHEDULER_NAME.to_owned());
         let Some(profile) = self.profiles.get(&name) else {
@@ -287,7 +336,8 @@ impl SchedulingLoop {
                 self.turn.start = next_start(self.turn, assignment.evaluated, self.snapshot.node_count());
                 self.snapshot.place(Arc::clone(&pod.info), &assignment.node);
                 self.binding += 1;
-                let (client, sender, info) = (self.client.clone(), bound.clone(), Arc::clone(&pod.info));
+                let (client, sender, info) =
+                    (self.client.clone(), outlets.bound.clone(), Arc::clone(&pod.info));
                 tokio::spawn(async move {
                     let result = bind(&client, &info, &assignment.node).await;
                     let bound = Bound {
@@ -302,14 +352,14 @@ impl SchedulingLoop {
                     let _ = sender.send(bound).await;
                 });
             }
-            Decision::Unschedulable(error) => {
+            Decision::Unschedulable(error, relief) => {
                 self.metrics.attempt(&name, AttemptResult::Unschedulable, took);
-                self.refused(pod, error, conditions);
+                self.refused(pod, error, relief, outlets);
             }
         }
     }
 
-    fn refused(&mut self, pod: &PodToSchedule, error: FitError, conditions: &ConditionWriter) {
+    fn refused(&mut self, pod: &PodToSchedule, error: FitError, relief: Relief, outlets: &Outlets) {
         let message = error.to_string();
         tracing::debug!(
             pod = format!("{}/{}", pod.info.namespace(), pod.info.name()),
@@ -323,9 +373,57 @@ impl SchedulingLoop {
             "Scheduling",
             message.as_str(),
         );
-        conditions.not_scheduled(&pod.info.pod, "Unschedulable", &message);
         let now = self.now();
-        self.queue.refused(&pod.info.uid, error.plugins, now);
+        let nomination = match &relief {
+            Relief::None => Nomination::Stands,
+            Relief::WithdrawNomination => Nomination::Withdrawn,
+            Relief::Preempt(preemption) => Nomination::To(&preemption.node),
+        };
+        outlets.status.not_scheduled(&pod.info.pod, "Unschedulable", &message, nomination);
+        match relief {
+            Relief::None => self.queue.refused(&pod.info.uid, error.plugins, now),
+            Relief::WithdrawNomination => {
+                self.metrics.preemption(None);
+                self.snapshot.nominations.remove(&pod.info.uid);
+                self.queue.refused(&pod.info.uid, error.plugins, now);
+            }
+            Relief::Preempt(preemption) => {
+                self.metrics.preemption(Some(preemption.victims.len()));
+                self.queue.refused_making_room(&pod.info.uid, error.plugins, now);
+                self.make_room(&pod.info, preemption, outlets);
+            }
+        }
+    }
+
+    /// Lets the pods that stand in the way go. Nothing waits for them here: their going wakes the pod.
+    fn make_room(&mut self, pod: &Arc<PodInfo>, preemption: Preemption, outlets: &Outlets) {
+        let now = self.now();
+        self.snapshot.nominations.set(Arc::clone(pod), &preemption.node);
+        for outranked in &preemption.outranked {
+            self.snapshot.nominations.remove(&outranked.uid);
+            self.queue.try_again(&outranked.uid, now);
+        }
+        self.preempting += 1;
+        let executor = Executor {
+            client: self.client.clone(),
+            events: self.events.clone(),
+            status: outlets.status.clone(),
+        };
+        let (pod, sender) = (Arc::clone(pod), outlets.room_made.clone());
+        tokio::spawn(async move {
+            let result = executor.run(Arc::clone(&pod), preemption).await;
+            if let Err(error) = &result {
+                log_failure(&pod, error);
+            }
+            // The loop has ended if this fails.
+            let _ = sender.send((pod, result.is_ok())).await;
+        });
+    }
+
+    fn after_preempting(&mut self, pod: &PodInfo, done: bool) {
+        self.preempting -= 1;
+        let now = self.now();
+        self.queue.room_made(&pod.uid, done, now);
     }
 
     fn after_binding(&mut self, bound: Bound) {
@@ -363,6 +461,7 @@ impl SchedulingLoop {
         if is_not_found(&error) {
             self.queue.remove(&pod.uid);
         } else {
+            self.snapshot.nominations.refresh(pod, false);
             if api_code(&error).is_some() {
                 let message = format!("binding rejected: {}", describe(&error));
                 self.events.record(

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | QueueSort | [`crate::plugins::priority_sort`], the order of [`crate::queue`] |
 //! | PreFilter, Filter | [`FilterPlugin::prepare`] returns the [`NodeFilter`] of one pod, with whatever it worked out once |
-//! | PostFilter | [`crate::preemption`] explains; nothing is preempted yet |
+//! | PostFilter | [`PostFilterPlugin::post_filter`], see [`crate::preemption`] |
 //! | PreScore, Score, NormalizeScore | [`ScorePlugin::prepare`] returns the [`NodeScore`] of one pod |
 //! | Reserve | [`crate::snapshot::Snapshot::place`] |
 //! | Permit | absent |
@@ -13,8 +13,11 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
+use crate::filtering::Filters;
+use crate::fit_error::FitError;
 use crate::node_info::NodeInfo;
-use crate::pod_info::PodToSchedule;
+use crate::pod_info::{PodInfo, PodToSchedule};
+use crate::preemption::Preemption;
 use crate::snapshot::Snapshot;
 
 /// The best score of one plugin for one node; the worst is 0.
@@ -76,12 +79,41 @@ pub trait FilterPlugin: Send + Sync {
 pub trait NodeFilter {
     /// Whether the node will do.
     fn filter(&self, node: &NodeInfo) -> Result<(), Rejection>;
+    /// Supposes that one more pod were on the node. For filters that counted pods when they were prepared.
+    fn add_pod(&mut self, _pod: &PodInfo, _node: &NodeInfo) {}
+    /// Supposes that a pod were not on the node any more; what [`NodeFilter::add_pod`] does, backwards.
+    fn remove_pod(&mut self, _pod: &PodInfo, _node: &NodeInfo) {}
 }
 
 impl<F: Fn(&NodeInfo) -> Result<(), Rejection>> NodeFilter for F {
     fn filter(&self, node: &NodeInfo) -> Result<(), Rejection> {
         self(node)
     }
+}
+
+/// What is to be done for a pod that found no node.
+#[derive(Clone, Debug)]
+pub enum PostFilter {
+    /// Nothing, and a nomination the pod has stands.
+    Nothing(String),
+    /// Nothing, and a nomination the pod has is void.
+    Hopeless(String),
+    /// Pods of lower priority make room.
+    Preempt(Preemption),
+}
+
+/// A plugin that may help a pod that found no node.
+pub trait PostFilterPlugin: Send + Sync {
+    /// Upstream's name of the plugin.
+    fn name(&self) -> &'static str;
+    /// What is to be done. `filters` are those that refused the pod, `seed` decides where the search begins.
+    fn post_filter(
+        &self,
+        cycle: Cycle<'_>,
+        filters: &mut Filters<'_>,
+        error: &FitError,
+        seed: u64,
+    ) -> PostFilter;
 }
 
 /// A plugin that compares nodes that will do.

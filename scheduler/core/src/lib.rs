@@ -9,11 +9,14 @@
 //! cluster changes: snapshot.set_node / place / remove_pod, then queue.notify(event, now)
 //! ```
 
+pub mod disruption_budgets;
+pub mod filtering;
 pub mod fit_error;
 pub mod framework;
 pub mod label_selector;
 pub mod node_info;
 pub mod node_selector;
+pub mod nominations;
 pub mod plugins;
 pub mod pod_index;
 pub mod pod_info;

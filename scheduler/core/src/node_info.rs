@@ -9,7 +9,7 @@ use crate::pod_info::{HostPort, PodInfo};
 use crate::resources::Resources;
 
 /// A node's account.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct NodeInfo {
     /// Its place in the snapshot, stable while the node or a pod on it exists.
     pub slot: usize,

@@ -46,12 +46,16 @@ pub struct PodInfo {
     pub non_zero: Resources,
     /// Ports it takes on its node.
     pub host_ports: Vec<HostPort>,
+    /// When it was started, in microseconds of Unix time; the end of time if it was not.
+    pub started: i64,
 }
 
 impl PodInfo {
     /// Works out a pod's account.
     pub fn new(pod: Arc<Pod>) -> Self {
         let uid = Arc::from(pod.metadata.uid.as_deref().unwrap_or_default());
+        let started = pod.status.as_ref().and_then(|status| status.start_time.as_ref());
+        let started = started.map_or(i64::MAX, |time| time.0.as_microsecond());
         let (priority, requests, non_zero, host_ports) = match &pod.spec {
             Some(spec) => {
                 let requests = total_requests(spec, requests_of);
@@ -60,7 +64,7 @@ impl PodInfo {
             }
             None => (0, Resources::default(), Resources::default(), Vec::new()),
         };
-        Self { uid, priority, requests, non_zero, host_ports, pod }
+        Self { uid, priority, requests, non_zero, host_ports, started, pod }
     }
 
     /// The namespace.
@@ -82,6 +86,22 @@ impl PodInfo {
     /// Whether it is being deleted.
     pub fn is_terminating(&self) -> bool {
         self.pod.metadata.deletion_timestamp.is_some()
+    }
+
+    /// Whether it is being deleted because the scheduler preempted it.
+    pub fn is_terminating_by_preemption(&self) -> bool {
+        let conditions = self.pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+        let target = conditions.into_iter().flatten().find(|condition| condition.type_ == "DisruptionTarget");
+        self.is_terminating()
+            && target.is_some_and(|condition| {
+                condition.status == "True" && condition.reason.as_deref() == Some("PreemptionByScheduler")
+            })
+    }
+
+    /// The node that the API says the pod is nominated to.
+    pub fn nominated_node(&self) -> Option<&str> {
+        let name = self.pod.status.as_ref()?.nominated_node_name.as_deref();
+        name.filter(|name| !name.is_empty())
     }
 }
 

@@ -1,7 +1,7 @@
 //! A set of plugins under a scheduler name. Owns upstream's default set, its order and its weights, and how a configuration
 //! changes it.
 
-use crate::framework::{FilterPlugin, ScorePlugin};
+use crate::framework::{FilterPlugin, PostFilterPlugin, ScorePlugin};
 use crate::plugins::image_locality::ImageLocality;
 use crate::plugins::node_affinity::NodeAffinity;
 use crate::plugins::node_name::NodeName;
@@ -12,6 +12,7 @@ use crate::plugins::node_unschedulable::NodeUnschedulable;
 use crate::plugins::pod_topology_spread::PodTopologySpread;
 use crate::plugins::taint_toleration::TaintToleration;
 use crate::plugins::unsupported::{DynamicResources, InterPodAffinity, VolumeBinding};
+use crate::preemption::DefaultPreemption;
 
 /// The name pods ask for if they ask for none.
 pub const DEFAULT_SCHEDULER_NAME: &str = "default-scheduler";
@@ -30,6 +31,8 @@ pub struct Profile {
     pub scheduler_name: String,
     /// Filters in the order in which they are asked; the first that objects names the reason.
     pub filters: Vec<Box<dyn FilterPlugin>>,
+    /// What may help a pod that found no node, in the order in which it is tried.
+    pub post_filters: Vec<Box<dyn PostFilterPlugin>>,
     /// Scores.
     pub scores: Vec<Weighted>,
     /// How many of the nodes are compared, in percent; `None` lets it shrink as the cluster grows.
@@ -54,6 +57,7 @@ impl Profile {
                 Box::new(PodTopologySpread),
                 Box::new(InterPodAffinity),
             ],
+            post_filters: vec![Box::new(DynamicResources), Box::new(DefaultPreemption::default())],
             scores: vec![
                 scored(Box::new(TaintToleration), 3),
                 scored(Box::new(NodeAffinity), 2),
@@ -71,6 +75,13 @@ impl Profile {
         let before = self.filters.len();
         self.filters.retain(|plugin| name != "*" && plugin.name() != name);
         self.filters.len() < before
+    }
+
+    /// Turns off what a plugin does for pods that found no node. `*` turns off all. False if there is none of that name.
+    pub fn disable_post_filter(&mut self, name: &str) -> bool {
+        let before = self.post_filters.len();
+        self.post_filters.retain(|plugin| name != "*" && plugin.name() != name);
+        self.post_filters.len() < before
     }
 
     /// Turns off a plugin's score. `*` turns off all. False if there is none of that name.

@@ -59,6 +59,8 @@ struct Entry {
     attempts: u32,
     first_added: Duration,
     failed_at: Duration,
+    /// While room is being made for it, whether an event came that may help.
+    making_room: Option<bool>,
 }
 
 /// A pod whose turn it is.
@@ -114,6 +116,7 @@ impl SchedulingQueue {
                 attempts: 0,
                 first_added: now,
                 failed_at: Duration::ZERO,
+                making_room: None,
             };
             self.entries.insert(Arc::clone(&uid), entry);
             return self.activate(&uid, now);
@@ -121,7 +124,9 @@ impl SchedulingQueue {
         let (before, after) = (&entry.pod.info.pod, &pod.info.pod);
         let changed = before.spec != after.spec || before.metadata.labels != after.metadata.labels;
         entry.pod = pod;
-        if changed && !matches!(entry.place, Place::InFlight) {
+        if let Some(missed) = entry.making_room.as_mut() {
+            *missed |= changed;
+        } else if changed && !matches!(entry.place, Place::InFlight) {
             let place = entry.place.clone();
             self.leave(&uid, &place);
             self.wake(&uid, now);
@@ -159,6 +164,32 @@ impl SchedulingQueue {
         }
     }
 
+    /// The same for a pod that others are being deleted for: it is not tried before [`SchedulingQueue::room_made`].
+    pub fn refused_making_room(&mut self, uid: &str, plugins: BTreeSet<&'static str>, now: Duration) {
+        self.refused(uid, plugins, now);
+        if let Some(entry) = self.entries.get_mut(uid) {
+            entry.making_room = Some(false);
+        }
+    }
+
+    /// The deletions that a pod waited for have been asked for (or, if not `done`, that failed): an event that came meanwhile
+    /// counts now, and after a failure the pod is tried again in any case.
+    pub fn room_made(&mut self, uid: &str, done: bool, now: Duration) {
+        let Some(missed) = self.entries.get_mut(uid).and_then(|entry| entry.making_room.take()) else {
+            return;
+        };
+        if missed || !done {
+            self.try_again(uid, now);
+        }
+    }
+
+    /// Tries a pod again that waits for an event.
+    pub fn try_again(&mut self, uid: &str, now: Duration) {
+        if let Some(uid) = self.unschedulable.take(uid) {
+            self.wake(&uid, now);
+        }
+    }
+
     /// An attempt failed for a reason outside the pod (the API refused the binding): it is tried again after its backoff.
     pub fn failed(&mut self, uid: &str, now: Duration) {
         if let Some((uid, entry)) = self.in_flight(uid) {
@@ -176,7 +207,14 @@ impl SchedulingQueue {
             }
             _ => false,
         };
-        let woken: Vec<_> = self.unschedulable.iter().filter(helped).cloned().collect();
+        let mut woken: Vec<_> = self.unschedulable.iter().filter(helped).cloned().collect();
+        woken.retain(|uid| match self.entries.get_mut(uid).and_then(|entry| entry.making_room.as_mut()) {
+            Some(missed) => {
+                *missed = true;
+                false
+            }
+            None => true,
+        });
         for uid in &woken {
             self.unschedulable.remove(uid);
             self.wake(uid, now);
@@ -192,7 +230,9 @@ impl SchedulingQueue {
     /// Wakes pods that no event has woken for [`UNSCHEDULABLE_MAX`]. To be called every half minute or so.
     pub fn flush_unschedulable(&mut self, now: Duration) {
         let expired = |uid: &&Arc<str>| match self.entries.get(*uid).map(|entry| &entry.place) {
-            Some(Place::Unschedulable { since, .. }) => now.saturating_sub(*since) > UNSCHEDULABLE_MAX,
+            Some(Place::Unschedulable { since, .. }) => {
+                now.saturating_sub(*since) > UNSCHEDULABLE_MAX && self.entries[*uid].making_room.is_none()
+            }
             _ => false,
         };
         let woken: Vec<_> = self.unschedulable.iter().filter(expired).cloned().collect();
@@ -330,6 +370,25 @@ mod tests {
             queue.refused("uid-p", BTreeSet::new(), now);
             queue.notify(ClusterEvent::NodeAdded, now + s(10));
             assert_eq!(queue.pending().active, 1, "attempt {attempt}");
+        }
+    }
+
+    #[test]
+    fn a_pod_that_room_is_made_for_is_not_tried_before_that_is_done() {
+        let mut queue = queue_of(&[("p", 0)]);
+        for (event_meanwhile, done, tried) in [(false, true, false), (true, true, true), (false, false, true)]
+        {
+            queue.notify(ClusterEvent::NodeAdded, s(0));
+            pop(&mut queue, s(100));
+            queue.refused_making_room("uid-p", plugins("NodeResourcesFit"), s(0));
+            if event_meanwhile {
+                assert_eq!(queue.notify(ClusterEvent::PodRemoved, s(50)), 0);
+            }
+            assert_eq!(queue.pending().unschedulable, 1);
+            queue.room_made("uid-p", done, s(50));
+            assert_eq!(queue.pending().active, usize::from(tried), "{event_meanwhile} {done}");
+            queue.room_made("uid-p", false, s(50));
+            queue.notify(ClusterEvent::NodeAdded, s(50));
         }
     }
 

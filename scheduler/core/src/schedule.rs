@@ -1,13 +1,15 @@
-//! One decision: which node runs this pod, or why none does. Owns the order of the steps (filters, sampling, scores, tie-break);
+//! One decision: which node runs this pod, or why none does and what may be done about it. Owns the order of the steps (filters,
+//! sampling, scores, tie-break);
 //! it changes nothing and is the same for the same arguments.
 
 use std::sync::Arc;
 
+use crate::filtering::{Filters, Preparation};
 use crate::fit_error::FitError;
-use crate::framework::{Cycle, NodeFilter, Prepared, Rejection};
+use crate::framework::{Cycle, PostFilter};
 use crate::node_info::NodeInfo;
 use crate::pod_info::PodToSchedule;
-use crate::preemption;
+use crate::preemption::Preemption;
 use crate::profile::Profile;
 use crate::snapshot::Snapshot;
 
@@ -16,12 +18,23 @@ const FEASIBLE_NODES_MIN: usize = 100;
 const PERCENTAGE_MIN: usize = 5;
 
 /// What came out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Decision {
     /// A node will do and none is better.
     Assigned(Assignment),
     /// No node will do.
-    Unschedulable(FitError),
+    Unschedulable(FitError, Relief),
+}
+
+/// What is done for a pod that found no node.
+#[derive(Clone, Debug)]
+pub enum Relief {
+    /// Nothing; a nomination it has stands.
+    None,
+    /// Nothing; a nomination it has is void.
+    WithdrawNomination,
+    /// Room is made for it.
+    Preempt(Preemption),
 }
 
 /// A node for a pod.
@@ -70,61 +83,86 @@ pub fn schedule(profile: &Profile, pod: &PodToSchedule, snapshot: &Snapshot, tur
     let cycle = Cycle { pod, snapshot };
     let mut error = FitError { node_count: snapshot.node_count(), ..FitError::default() };
     if error.node_count == 0 {
-        return Decision::Unschedulable(error);
+        return Decision::Unschedulable(error, Relief::None);
     }
-    let (feasible, evaluated) = find_feasible(profile, cycle, turn, &mut error).unwrap_or_default();
-    let node = match feasible.as_slice() {
-        [] => {
-            error.post_filter = preemption::explain(cycle, &error);
-            return Decision::Unschedulable(error);
+    let mut filters = match Filters::prepare(profile, cycle) {
+        Preparation::Ready(filters) => filters,
+        Preparation::Rejected { plugins, message } => {
+            error.pre_filter = Some(message);
+            error.plugins = plugins;
+            return refuse(profile, cycle, &mut Filters::default(), error, turn);
         }
+    };
+    let (feasible, evaluated) = find_feasible(profile, cycle, &mut filters, turn, &mut error);
+    let node = match feasible.as_slice() {
+        [] => return refuse(profile, cycle, &mut filters, error, turn),
         [only] => Arc::clone(&only.name),
         several => Arc::clone(&several[best(&total_scores(profile, cycle, several), turn.seed)].name),
     };
     Decision::Assigned(Assignment { node, evaluated, feasible: feasible.len() })
 }
 
-/// The nodes that will do and how many were looked at; `None` if a plugin ruled out all at once.
+/// Asks the plugins that may help a pod that found no node, until one does.
+fn refuse(
+    profile: &Profile,
+    cycle: Cycle<'_>,
+    filters: &mut Filters<'_>,
+    mut error: FitError,
+    turn: Turn,
+) -> Decision {
+    let mut messages = Vec::new();
+    let mut relief = Relief::None;
+    for plugin in &profile.post_filters {
+        match plugin.post_filter(cycle, filters, &error, turn.seed) {
+            PostFilter::Nothing(message) => messages.push(message),
+            PostFilter::Hopeless(message) => {
+                messages.push(message);
+                relief = Relief::WithdrawNomination;
+            }
+            PostFilter::Preempt(preemption) => {
+                return Decision::Unschedulable(error, Relief::Preempt(preemption));
+            }
+        }
+    }
+    error.post_filter = (!messages.is_empty()).then(|| messages.join(", "));
+    Decision::Unschedulable(error, relief)
+}
+
+/// The nodes that will do and how many were looked at in turn. A node that room was made on is taken if it will do.
 fn find_feasible<'a>(
     profile: &Profile,
     cycle: Cycle<'a>,
+    filters: &mut Filters<'a>,
     turn: Turn,
     error: &mut FitError,
-) -> Option<(Vec<&'a NodeInfo>, usize)> {
-    let mut filters: Vec<Box<dyn NodeFilter + 'a>> = Vec::with_capacity(profile.filters.len());
-    let mut only: Option<std::collections::BTreeSet<String>> = None;
-    for plugin in &profile.filters {
-        match plugin.prepare(cycle) {
-            Prepared::Skip => {}
-            Prepared::Check(filter) => filters.push(filter),
-            Prepared::Only(names, filter) => {
-                filters.push(filter);
-                only = Some(only.map_or(names.clone(), |only| only.intersection(&names).cloned().collect()));
-                error.absent_reason = Some(format!("node(s) didn't satisfy plugin(s) [{}]", plugin.name()));
-                error.plugins.insert(plugin.name());
-            }
-            Prepared::Reject(message) => {
-                error.pre_filter = Some(message);
-                error.plugins.insert(plugin.name());
-                return None;
-            }
-        }
+) -> (Vec<&'a NodeInfo>, usize) {
+    let nominated = cycle.snapshot.nominations.node_of(&cycle.pod.info.uid);
+    if let Some(node) = nominated.and_then(|name| cycle.snapshot.node(name))
+        && filters.only.as_ref().is_none_or(|only| only.names.contains(&*node.name))
+        && filters.check_with_nominated(cycle, node).is_ok()
+    {
+        return (vec![node], 0);
     }
     let wanted = nodes_to_find(error.node_count, profile.percentage_of_nodes_to_score);
     let mut feasible = Vec::new();
     let mut evaluated = 0;
-    let mut look = |node: &'a NodeInfo, feasible: &mut Vec<&'a NodeInfo>| match check(&filters, node) {
+    let only = filters.only.take();
+    let mut look = |node: &'a NodeInfo, feasible: &mut Vec<&'a NodeInfo>| match filters
+        .check_with_nominated(cycle, node)
+    {
         Ok(()) => feasible.push(node),
         Err(rejection) => {
             error.plugins.insert(rejection.plugin);
             error.rejected.push((Arc::clone(&node.name), rejection));
         }
     };
-    if let Some(names) = only {
-        for node in names.iter().filter_map(|name| cycle.snapshot.node(name)) {
+    if let Some(only) = only {
+        for node in only.names.iter().filter_map(|name| cycle.snapshot.node(name)) {
             evaluated += 1;
             look(node, &mut feasible);
         }
+        error.absent_reason = Some(only.reason());
+        error.plugins.extend(only.plugins);
     } else {
         let count = cycle.snapshot.node_count();
         while evaluated < count && feasible.len() < wanted {
@@ -133,11 +171,7 @@ fn find_feasible<'a>(
             look(node, &mut feasible);
         }
     }
-    Some((feasible, evaluated))
-}
-
-fn check(filters: &[Box<dyn NodeFilter + '_>], node: &NodeInfo) -> Result<(), Rejection> {
-    filters.iter().try_for_each(|filter| filter.filter(node))
+    (feasible, evaluated)
 }
 
 /// The weighted sum of all plugins' scores for each node.
@@ -162,7 +196,7 @@ fn best(scores: &[i64], seed: u64) -> usize {
 }
 
 /// Spreads seeds that follow each other over the whole range (splitmix64).
-fn mix(seed: u64) -> u64 {
+pub(crate) fn mix(seed: u64) -> u64 {
     let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Node;
 
+use crate::disruption_budgets::DisruptionBudgets;
 use crate::node_info::NodeInfo;
+use crate::nominations::Nominations;
 use crate::pod_index::PodIndex;
 use crate::pod_info::PodInfo;
 use crate::spread_defaults::OwnerSelectors;
@@ -39,6 +41,10 @@ pub struct Snapshot {
     images: HashMap<String, ImageState>,
     /// How Services and owners select pods, for spreading pods that say nothing themselves.
     pub selectors: OwnerSelectors,
+    /// Pods that wait for room to be made for them on a node.
+    pub nominations: Nominations,
+    /// How many pods may be disrupted.
+    pub budgets: DisruptionBudgets,
 }
 
 impl Snapshot {
@@ -116,6 +122,7 @@ impl Snapshot {
     /// Places a pod on a node, or takes over a new version of a pod, also if its node differs from the one assumed.
     pub fn place(&mut self, info: Arc<PodInfo>, node_name: &str) {
         self.remove_pod(&info.uid.clone());
+        self.nominations.remove(&info.uid);
         let slot = self.slot_of(node_name);
         self.slots[slot].add_pod(Arc::clone(&info));
         self.index.add(&info, slot);

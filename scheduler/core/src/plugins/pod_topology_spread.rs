@@ -8,7 +8,7 @@ use crate::framework::{
 };
 use crate::node_info::NodeInfo;
 use crate::plugins::taint_toleration::untolerated;
-use crate::pod_info::SpreadConstraint;
+use crate::pod_info::{PodInfo, SpreadConstraint};
 use crate::spread_defaults::default_constraints;
 
 /// The plugin's name.
@@ -43,8 +43,39 @@ struct Domains<'a> {
     own: i64,
 }
 
+impl Domains<'_> {
+    fn count_fewest(&mut self) {
+        let enough = self.pods.len() as i64 >= self.constraint.min_domains;
+        self.fewest = if enough { self.pods.values().copied().min().unwrap_or(0) } else { 0 };
+    }
+}
+
 struct Filter<'a> {
+    cycle: Cycle<'a>,
     domains: Vec<Domains<'a>>,
+}
+
+impl Filter<'_> {
+    /// Counts a pod that is supposed to come to a node or to leave it.
+    fn suppose(&mut self, pod: &PodInfo, node: &NodeInfo, change: i64) {
+        let constraints = &self.cycle.pod.spread_hard;
+        if pod.is_terminating()
+            || pod.namespace() != self.cycle.pod.info.namespace()
+            || !has_all_keys(node, constraints)
+        {
+            return;
+        }
+        for domains in &mut self.domains {
+            let constraint = domains.constraint;
+            if !constraint.selector.matches(pod.labels()) || !counts(self.cycle, constraint, node) {
+                continue;
+            }
+            if let Some(there) = domains.pods.get_mut(node.labels()[&constraint.topology_key].as_str()) {
+                *there += change;
+                domains.count_fewest();
+            }
+        }
+    }
 }
 
 impl FilterPlugin for PodTopologySpread {
@@ -71,14 +102,12 @@ impl FilterPlugin for PodTopologySpread {
                     *pods.entry(value).or_insert(0) += i64::from(by_slot[node.slot]);
                 }
             }
-            let fewest = if (pods.len() as i64) < constraint.min_domains {
-                0
-            } else {
-                pods.values().copied().min().unwrap_or(0)
-            };
-            Domains { constraint, pods, fewest, own: i64::from(constraint.selector.matches(info.labels())) }
+            let own = i64::from(constraint.selector.matches(info.labels()));
+            let mut domains = Domains { constraint, pods, fewest: 0, own };
+            domains.count_fewest();
+            domains
         });
-        Prepared::Check(Box::new(Filter { domains: domains.collect() }))
+        Prepared::Check(Box::new(Filter { cycle, domains: domains.collect() }))
     }
 }
 
@@ -94,6 +123,14 @@ impl NodeFilter for Filter<'_> {
             }
         }
         Ok(())
+    }
+
+    fn add_pod(&mut self, pod: &PodInfo, node: &NodeInfo) {
+        self.suppose(pod, node, 1);
+    }
+
+    fn remove_pod(&mut self, pod: &PodInfo, node: &NodeInfo) {
+        self.suppose(pod, node, -1);
     }
 }
 

@@ -1,6 +1,8 @@
 //! Demands that this scheduler does not understand yet. It never ignores a demand: such a pod waits with a message that says why.
 
-use crate::framework::{Cycle, FilterPlugin, Prepared};
+use crate::filtering::Filters;
+use crate::fit_error::FitError;
+use crate::framework::{Cycle, FilterPlugin, PostFilter, PostFilterPlugin, Prepared};
 
 /// VolumeBinding: claims have to exist and be bound before a pod that uses them can be placed; there are none yet.
 pub struct VolumeBinding;
@@ -53,7 +55,7 @@ impl FilterPlugin for InterPodAffinity {
     }
 }
 
-/// DynamicResources: devices asked for by resource claims.
+/// DynamicResources: devices asked for by resource claims. There are never any to take back for a pod that found no node.
 pub struct DynamicResources;
 
 impl FilterPlugin for DynamicResources {
@@ -66,5 +68,15 @@ impl FilterPlugin for DynamicResources {
             return Prepared::Reject("resource claims are not implemented by Coracle yet".to_owned());
         }
         Prepared::Skip
+    }
+}
+
+impl PostFilterPlugin for DynamicResources {
+    fn name(&self) -> &'static str {
+        "DynamicResources"
+    }
+
+    fn post_filter(&self, _: Cycle<'_>, _: &mut Filters<'_>, _: &FitError, _: u64) -> PostFilter {
+        PostFilter::Nothing("no new claims to deallocate".to_owned())
     }
 }

