@@ -2,7 +2,7 @@
 
 use coracle_client::informer::Informer;
 use k8s_openapi::api::apps::v1::ReplicaSet;
-use k8s_openapi::api::core::v1::{Container, Node, Pod, PodTemplateSpec, Service, ServiceSpec};
+use k8s_openapi::api::core::v1::{Container, Namespace, Node, Pod, PodTemplateSpec, Service, ServiceSpec};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +18,8 @@ pub struct Informers {
     pub services: Informer<Service>,
     /// All ReplicaSets, for their selectors.
     pub replica_sets: Informer<ReplicaSet>,
+    /// All Namespaces, for their labels.
+    pub namespaces: Informer<Namespace>,
     /// All PodDisruptionBudgets, for choosing victims.
     pub budgets: Informer<PodDisruptionBudget>,
 }
@@ -33,6 +35,7 @@ impl Informers {
             nodes: Informer::builder(Api::all(client.clone())).start(shutdown),
             services: Informer::builder(Api::all(client.clone())).trim(trim_service).start(shutdown),
             replica_sets: Informer::builder(Api::all(client.clone())).trim(trim_replica_set).start(shutdown),
+            namespaces: Informer::builder(Api::all(client.clone())).start(shutdown),
             budgets: Informer::builder(Api::all(client.clone())).start(shutdown),
         }
     }
@@ -44,6 +47,7 @@ impl Informers {
             ("nodes", self.nodes.is_synced()),
             ("services", self.services.is_synced()),
             ("replicasets", self.replica_sets.is_synced()),
+            ("namespaces", self.namespaces.is_synced()),
             ("poddisruptionbudgets", self.budgets.is_synced()),
         ]
         .into_iter()
@@ -56,6 +60,7 @@ impl Informers {
         self.nodes.wait_synced().await;
         self.services.wait_synced().await;
         self.replica_sets.wait_synced().await;
+        self.namespaces.wait_synced().await;
         self.budgets.wait_synced().await;
     }
 }

@@ -9,7 +9,7 @@ use coracle_client::config::{api_code, describe, is_not_found};
 use coracle_client::event_recorder::{EventKind, EventRecorder};
 use coracle_client::informer::{Change, Subscription};
 use k8s_openapi::api::apps::v1::ReplicaSet;
-use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::{Client, Resource};
 use scheduler_core::fit_error::FitError;
@@ -68,6 +68,7 @@ struct Subscriptions {
     nodes: Subscription<Node>,
     services: Subscription<Service>,
     replica_sets: Subscription<ReplicaSet>,
+    namespaces: Subscription<Namespace>,
     budgets: Subscription<PodDisruptionBudget>,
 }
 
@@ -111,6 +112,7 @@ impl SchedulingLoop {
             nodes: self.informers.nodes.subscribe(),
             services: self.informers.services.subscribe(),
             replica_sets: self.informers.replica_sets.subscribe(),
+            namespaces: self.informers.namespaces.subscribe(),
             budgets: self.informers.budgets.subscribe(),
         };
         let (bound_sender, mut bound) = mpsc::channel(BINDING_MAX);
@@ -155,6 +157,7 @@ impl SchedulingLoop {
                 change = changes.nodes.next() => self.node_changed(&change),
                 change = changes.services.next() => self.service_changed(&change),
                 change = changes.replica_sets.next() => self.replica_set_changed(&change),
+                change = changes.namespaces.next() => self.namespace_changed(&change),
                 change = changes.budgets.next() => self.budget_changed(&change),
                 change = changes.pods.next() => self.pod_changed(&change),
                 Some((pod, done)) = room_made.recv() => self.after_preempting(&pod, done),
@@ -181,6 +184,10 @@ impl SchedulingLoop {
         }
         while let Some(change) = changes.replica_sets.try_next() {
             self.replica_set_changed(&change);
+            taken += 1;
+        }
+        while let Some(change) = changes.namespaces.try_next() {
+            self.namespace_changed(&change);
             taken += 1;
         }
         while let Some(change) = changes.budgets.try_next() {
@@ -238,6 +245,16 @@ impl SchedulingLoop {
         }
     }
 
+    fn namespace_changed(&mut self, change: &Change<Namespace>) {
+        let name = change.object().metadata.name.as_deref().unwrap_or_default();
+        match change {
+            Change::Applied { new, .. } => {
+                self.snapshot.set_namespace(name, new.metadata.labels.clone().unwrap_or_default());
+            }
+            Change::Deleted(_) => self.snapshot.remove_namespace(name),
+        }
+    }
+
     fn budget_changed(&mut self, change: &Change<PodDisruptionBudget>) {
         match change {
             Change::Applied { new, .. } => self.snapshot.budgets.set(new),
@@ -289,7 +306,9 @@ impl SchedulingLoop {
             return;
         }
         self.snapshot.place(Arc::new(PodInfo::new(Arc::clone(pod))), node);
-        if !there {
+        let had_node = |old: &Arc<Pod>| old.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
+        let relabelled = |old: &Arc<Pod>| old.metadata.labels != pod.metadata.labels;
+        if !change.old().is_some_and(|old| had_node(old) && !relabelled(old)) {
             let now = self.now();
             self.queue.notify(ClusterEvent::PodPlaced, now);
         }

@@ -58,6 +58,12 @@ impl Selector {
         self.requirements.push(LabelRequirement { key: key.to_owned(), operator: Operator::Equals, values });
     }
 
+    /// Demands that a label does not have this value.
+    pub fn forbid(&mut self, key: &str, value: &str) {
+        let values = vec![value.to_owned()];
+        self.requirements.push(LabelRequirement { key: key.to_owned(), operator: Operator::NotIn, values });
+    }
+
     /// Whether it demands nothing, which selects everything.
     pub fn is_empty(&self) -> bool {
         self.requirements.is_empty() && !self.nothing

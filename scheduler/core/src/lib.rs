@@ -18,6 +18,7 @@ pub mod node_info;
 pub mod node_selector;
 pub mod nominations;
 pub mod plugins;
+pub mod pod_affinity;
 pub mod pod_index;
 pub mod pod_info;
 pub mod preemption;
@@ -28,5 +29,6 @@ pub mod resources;
 pub mod schedule;
 pub mod snapshot;
 pub mod spread_defaults;
+pub mod term_index;
 #[cfg(test)]
 mod testing;

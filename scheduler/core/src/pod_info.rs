@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
 
 use crate::label_selector::{Labels, Selector};
 use crate::node_selector::{RequiredNodeAffinity, Term};
+use crate::pod_affinity::PodAffinity;
 use crate::resources::{DEFAULT_MEMORY, DEFAULT_MILLI_CPU, Resources};
 
 /// A port a pod takes on its node.
@@ -46,6 +47,8 @@ pub struct PodInfo {
     pub non_zero: Resources,
     /// Ports it takes on its node.
     pub host_ports: Vec<HostPort>,
+    /// Which pods it wants to be near to or apart from, if any.
+    pub affinity: Option<Box<PodAffinity>>,
     /// When it was started, in microseconds of Unix time; the end of time if it was not.
     pub started: i64,
 }
@@ -64,7 +67,12 @@ impl PodInfo {
             }
             None => (0, Resources::default(), Resources::default(), Vec::new()),
         };
-        Self { uid, priority, requests, non_zero, host_ports, started, pod }
+        let affinity = PodAffinity::new(
+            pod.spec.as_ref().and_then(|spec| spec.affinity.as_ref()),
+            pod.metadata.namespace.as_deref().unwrap_or_default(),
+            pod.metadata.labels.as_ref().unwrap_or(&Labels::new()),
+        );
+        Self { uid, priority, requests, non_zero, host_ports, affinity, started, pod }
     }
 
     /// The namespace.

@@ -3,6 +3,7 @@
 
 use crate::framework::{FilterPlugin, PostFilterPlugin, ScorePlugin};
 use crate::plugins::image_locality::ImageLocality;
+use crate::plugins::inter_pod_affinity::InterPodAffinity;
 use crate::plugins::node_affinity::NodeAffinity;
 use crate::plugins::node_name::NodeName;
 use crate::plugins::node_ports::NodePorts;
@@ -11,7 +12,7 @@ use crate::plugins::node_resources_fit::NodeResourcesFit;
 use crate::plugins::node_unschedulable::NodeUnschedulable;
 use crate::plugins::pod_topology_spread::PodTopologySpread;
 use crate::plugins::taint_toleration::TaintToleration;
-use crate::plugins::unsupported::{DynamicResources, InterPodAffinity, VolumeBinding};
+use crate::plugins::unsupported::{DynamicResources, VolumeBinding};
 use crate::preemption::DefaultPreemption;
 
 /// The name pods ask for if they ask for none.
@@ -55,7 +56,7 @@ impl Profile {
                 Box::new(VolumeBinding),
                 Box::new(DynamicResources),
                 Box::new(PodTopologySpread),
-                Box::new(InterPodAffinity),
+                Box::new(InterPodAffinity::default()),
             ],
             post_filters: vec![Box::new(DynamicResources), Box::new(DefaultPreemption::default())],
             scores: vec![
@@ -63,6 +64,7 @@ impl Profile {
                 scored(Box::new(NodeAffinity), 2),
                 scored(Box::new(NodeResourcesFit), 1),
                 scored(Box::new(PodTopologySpread), 2),
+                scored(Box::<InterPodAffinity>::default(), 2),
                 scored(Box::new(NodeResourcesBalancedAllocation), 1),
                 scored(Box::new(ImageLocality), 1),
             ],

@@ -4,8 +4,8 @@
 use k8s_openapi::api::core::v1::Node;
 
 use crate::plugins::{
-    node_affinity, node_name, node_ports, node_resources_fit, node_unschedulable, pod_topology_spread,
-    taint_toleration,
+    inter_pod_affinity, node_affinity, node_name, node_ports, node_resources_fit, node_unschedulable,
+    pod_topology_spread, taint_toleration,
 };
 
 /// Something that happened to the cluster.
@@ -21,7 +21,7 @@ pub enum ClusterEvent {
     NodeLabels,
     /// A node's taints changed, or it was cordoned or uncordoned.
     NodeTaints,
-    /// A pod was placed by someone else, or its labels changed.
+    /// A pod has its node, or its labels changed.
     PodPlaced,
     /// A pod freed its room.
     PodRemoved,
@@ -38,13 +38,23 @@ pub fn may_help(event: ClusterEvent, plugin: &str) -> bool {
         NodeAdded | Timeout => true,
         NodeDeleted => plugin == pod_topology_spread::NAME,
         NodeAllocatable => plugin == node_resources_fit::NAME,
-        NodeLabels => [node_affinity::NAME, node_name::NAME, pod_topology_spread::NAME].contains(&plugin),
+        NodeLabels => {
+            let by_label =
+                [node_affinity::NAME, node_name::NAME, pod_topology_spread::NAME, inter_pod_affinity::NAME];
+            by_label.contains(&plugin)
+        }
         NodeTaints => {
             [taint_toleration::NAME, node_unschedulable::NAME, pod_topology_spread::NAME].contains(&plugin)
         }
-        PodPlaced => plugin == pod_topology_spread::NAME,
+        PodPlaced => [pod_topology_spread::NAME, inter_pod_affinity::NAME].contains(&plugin),
         PodRemoved => {
-            [node_resources_fit::NAME, node_ports::NAME, pod_topology_spread::NAME].contains(&plugin)
+            let by_room = [
+                node_resources_fit::NAME,
+                node_ports::NAME,
+                pod_topology_spread::NAME,
+                inter_pod_affinity::NAME,
+            ];
+            by_room.contains(&plugin)
         }
     }
 }

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Node;
 
 use crate::disruption_budgets::DisruptionBudgets;
+use crate::label_selector::Labels;
 use crate::node_info::NodeInfo;
 use crate::nominations::Nominations;
 use crate::pod_index::PodIndex;
 use crate::pod_info::PodInfo;
 use crate::spread_defaults::OwnerSelectors;
+use crate::term_index::TermIndex;
 
 struct Placed {
     info: Arc<PodInfo>,
@@ -38,6 +40,8 @@ pub struct Snapshot {
     order: Vec<usize>,
     pods: HashMap<Arc<str>, Placed>,
     index: PodIndex,
+    terms: TermIndex,
+    namespaces: HashMap<String, Labels>,
     images: HashMap<String, ImageState>,
     /// How Services and owners select pods, for spreading pods that say nothing themselves.
     pub selectors: OwnerSelectors,
@@ -76,6 +80,32 @@ impl Snapshot {
     /// Pods by label set and node.
     pub fn pod_index(&self) -> &PodIndex {
         &self.index
+    }
+
+    /// Affinity terms of the pods on nodes.
+    pub fn terms(&self) -> &TermIndex {
+        &self.terms
+    }
+
+    /// The node in a slot; one without an object if only pods name it.
+    pub fn node_in(&self, slot: usize) -> &NodeInfo {
+        &self.slots[slot]
+    }
+
+    /// The labels of a namespace.
+    pub fn namespace_labels(&self, name: &str) -> &Labels {
+        static NONE: Labels = Labels::new();
+        self.namespaces.get(name).unwrap_or(&NONE)
+    }
+
+    /// Takes over a namespace's labels.
+    pub fn set_namespace(&mut self, name: &str, labels: Labels) {
+        self.namespaces.insert(name.to_owned(), labels);
+    }
+
+    /// Forgets a namespace.
+    pub fn remove_namespace(&mut self, name: &str) {
+        self.namespaces.remove(name);
     }
 
     /// How many pods are placed.
@@ -126,6 +156,7 @@ impl Snapshot {
         let slot = self.slot_of(node_name);
         self.slots[slot].add_pod(Arc::clone(&info));
         self.index.add(&info, slot);
+        self.terms.add(&info, slot);
         self.pods.insert(Arc::clone(&info.uid), Placed { info, slot });
     }
 
@@ -134,6 +165,7 @@ impl Snapshot {
         let Some(placed) = self.pods.remove(uid) else { return false };
         self.slots[placed.slot].remove_pod(uid);
         self.index.remove(&placed.info, placed.slot);
+        self.terms.remove(&placed.info, placed.slot);
         self.free_if_unused(placed.slot);
         true
     }

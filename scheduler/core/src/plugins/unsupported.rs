@@ -29,32 +29,6 @@ impl FilterPlugin for VolumeBinding {
     }
 }
 
-/// InterPodAffinity: required terms are refused; preferred ones are wishes and go unheard.
-pub struct InterPodAffinity;
-
-impl FilterPlugin for InterPodAffinity {
-    fn name(&self) -> &'static str {
-        "InterPodAffinity"
-    }
-
-    fn prepare<'a>(&self, cycle: Cycle<'a>) -> Prepared<'a> {
-        let Some(affinity) = &cycle.pod.spec().affinity else { return Prepared::Skip };
-        let near = affinity.pod_affinity.as_ref();
-        let near = near.and_then(|terms| terms.required_during_scheduling_ignored_during_execution.as_ref());
-        let apart = affinity.pod_anti_affinity.as_ref();
-        let apart =
-            apart.and_then(|terms| terms.required_during_scheduling_ignored_during_execution.as_ref());
-        if near.is_some_and(|terms| !terms.is_empty()) || apart.is_some_and(|terms| !terms.is_empty()) {
-            return Prepared::Reject(
-                "required pod affinity and anti-affinity are not implemented by Coracle yet; \
-                 use topologySpreadConstraints"
-                    .to_owned(),
-            );
-        }
-        Prepared::Skip
-    }
-}
-
 /// DynamicResources: devices asked for by resource claims. There are never any to take back for a pod that found no node.
 pub struct DynamicResources;
 

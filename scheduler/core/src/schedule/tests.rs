@@ -85,15 +85,12 @@ fn taints_selectors_names_and_ports_rule_nodes_out() {
 }
 
 #[test]
-fn a_claim_or_a_pod_affinity_makes_the_pod_wait_and_says_why() {
+fn a_claim_makes_the_pod_wait_and_says_why() {
     let claim = json!({"spec": {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]}});
     assert!(
         refusal(decide(&three_nodes(), claim, 0))
             .starts_with("0/3 nodes are available: persistentvolumeclaim \"data\" not found. no new claims to deallocate, preemption: ")
     );
-    let apart = json!({"spec": {"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
-        [{"topologyKey": "kubernetes.io/hostname", "labelSelector": {}}]}}}});
-    assert!(refusal(decide(&three_nodes(), apart, 0)).contains("not implemented by Coracle yet"));
 }
 
 #[test]
