@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use coracle_proto::etcdserverpb::{
     AlarmResponse, AuthenticateResponse, CompactionRequest, CompactionResponse, DeleteRangeRequest,
     DeleteRangeResponse, LeaseCheckpointRequest, LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest,
@@ -20,7 +19,7 @@ use crate::mutant;
 use crate::range::header;
 use crate::records::{Record, RecordChange, RecordKey};
 use crate::store::Store;
-use crate::version::{Event, Revision, Version};
+use crate::version::{Event, Life, Revision, Version};
 use crate::{Command, Request};
 
 /// What applying one command did.
@@ -213,26 +212,21 @@ impl Store {
     pub(crate) fn put(&mut self, batch: &mut WriteBatch, request: &PutRequest) -> PutResponse {
         let revision = batch.next_revision();
         let newest = self.index.get(&request.key).map(|versions| Arc::clone(versions.newest()));
-        // The index keeps its own copy of the key, so that it does not keep the first value's buffer alive.
-        let key = newest.as_ref().map_or_else(|| Bytes::copy_from_slice(&request.key), |v| v.key.clone());
         let previous = newest.filter(|v| !v.tombstone || mutant!(RecreatedKeyKeepsItsPast));
         let (value, lease) = match &previous {
             Some(previous) => (
-                if request.ignore_value { previous.value.clone() } else { request.value.clone() },
+                if request.ignore_value { previous.value() } else { &request.value[..] },
                 if request.ignore_lease { previous.lease } else { request.lease },
             ),
-            None => (request.value.clone(), request.lease),
+            None => (&request.value[..], request.lease),
         };
-        self.leases.move_key(&key, previous.as_ref().map_or(0, |v| v.lease), lease);
-        let version = Arc::new(Version {
-            revision,
-            key,
-            value,
+        self.leases.move_key(&request.key, previous.as_ref().map_or(0, |v| v.lease), lease);
+        let life = Life {
             create_revision: previous.as_ref().map_or(revision.main, |v| v.create_revision),
             version: previous.as_ref().map_or(1, |v| v.version + 1),
             lease,
-            tombstone: false,
-        });
+        };
+        let version = Arc::new(Version::put(revision, &request.key, value, life));
         let prev_kv = previous.as_ref().filter(|_| request.prev_kv).map(|v| v.to_key_value());
         self.write(batch, version);
         PutResponse { header: header(batch.revision()), prev_kv }
@@ -257,17 +251,9 @@ impl Store {
 
     /// Writes the tombstone of a key that exists.
     fn bury(&mut self, batch: &mut WriteBatch, previous: Arc<Version>) {
-        self.leases.move_key(&previous.key, previous.lease, 0);
-        let version = Arc::new(Version {
-            revision: batch.next_revision(),
-            key: previous.key.clone(),
-            value: Bytes::new(),
-            create_revision: 0,
-            version: 0,
-            lease: 0,
-            tombstone: true,
-        });
-        self.write(batch, version);
+        self.leases.move_key(previous.key(), previous.lease, 0);
+        let version = Version::tombstone(batch.next_revision(), previous.key());
+        self.write(batch, Arc::new(version));
     }
 
     fn write(&mut self, batch: &mut WriteBatch, version: Arc<Version>) {

@@ -9,12 +9,14 @@ use coracle_proto::mvccpb::KeyValue;
 use prost::Message;
 
 use crate::error::LoadError;
-use crate::version::{Revision, Version};
+use crate::version::{Revision, Version, encode_bytes};
 
 /// Bytes of a revision without the mark.
 const REVISION_BYTES: usize = 17;
 const SEPARATOR: u8 = b'_';
 const TOMBSTONE: u8 = b't';
+/// Of `KeyValue.key`.
+const KEY_TAG: u32 = 1;
 
 /// The bytes of a revision, as of a key that is no tombstone.
 pub fn revision_bytes(revision: Revision) -> [u8; REVISION_BYTES] {
@@ -50,15 +52,14 @@ impl Version {
 
     /// Appends the backend's value to `out`.
     pub fn encode_backend_value(&self, out: &mut Vec<u8>) {
-        let pair = if self.tombstone {
-            KeyValue { key: self.key.clone(), ..KeyValue::default() }
+        if self.tombstone {
+            encode_bytes(KEY_TAG, self.key(), out);
         } else {
-            self.to_key_value()
-        };
-        pair.encode_raw(out);
+            self.encode(false, out);
+        }
     }
 
-    /// Reads a version back. Key and value are slices of `value`.
+    /// Reads a version back.
     ///
     /// # Errors
     /// Bytes that are no such pair.
@@ -69,34 +70,20 @@ impl Version {
         if !tombstone && pair.mod_revision != revision.main {
             return Err(LoadError::Inconsistent("a version's revision is not that of its place"));
         }
-        let KeyValue { key, create_revision, version, value, lease, .. } = pair;
-        Ok(Self { revision, key, value, create_revision, version, lease, tombstone })
+        Ok(Self::of_key_value(revision, tombstone, &pair))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::version::Life;
 
     #[test]
     fn versions_come_back_and_tombstones_are_marked() {
-        let put = Version {
-            revision: Revision { main: 258, sub: 1 },
-            key: Bytes::from_static(b"k"),
-            value: Bytes::from_static(b"v"),
-            create_revision: 3,
-            version: 4,
-            lease: -9,
-            tombstone: false,
-        };
-        let tombstone = Version {
-            value: Bytes::new(),
-            create_revision: 0,
-            version: 0,
-            lease: 0,
-            tombstone: true,
-            ..put.clone()
-        };
+        let revision = Revision { main: 258, sub: 1 };
+        let put = Version::put(revision, b"k", b"v", Life { create_revision: 3, version: 4, lease: -9 });
+        let tombstone = Version::tombstone(revision, b"k");
         for (version, expected_key) in [
             (put, &b"\0\0\0\0\0\0\x01\x02_\0\0\0\0\0\0\0\x01"[..]),
             (tombstone, b"\0\0\0\0\0\0\x01\x02_\0\0\0\0\0\0\0\x01t"),

@@ -52,12 +52,12 @@ impl Store {
         let (index, bytes) = (&mut self.index, &mut self.bytes);
         let kept_from = if mutant!(WatchDropsCompactedRevision) { end + 1 } else { end };
         while let Some(event) = self.log.pop_below(kept_from) {
-            prune_key(index, &event.version.key, compacted, bytes, changes);
+            prune_key(index, event.version.key(), compacted, bytes, changes);
         }
         self.meta.pruned_revision = end;
         if end == compacted {
             for event in self.log.forget_previous_at(compacted) {
-                prune_key(index, &event.version.key, compacted, bytes, changes);
+                prune_key(index, event.version.key(), compacted, bytes, changes);
             }
             self.log.shrink();
         }

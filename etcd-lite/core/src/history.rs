@@ -86,7 +86,7 @@ impl Store {
                 return Ok(History { events, through: main - 1 });
             }
             previous_main = main;
-            if range.contains(&event.version.key) {
+            if range.contains(event.version.key()) {
                 bytes += event.version.size_bytes();
                 // What was before the compacted revision is gone, even while it is still in memory.
                 let previous = event.previous.clone().filter(|_| main > self.compacted_revision());

@@ -5,11 +5,11 @@
 //! newest version at or below the compacted revision stays, because a read at exactly that revision is still allowed.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use crate::key_range::KeyRange;
+use crate::live_counts::{LiveCounts, SECTION_MAX};
 use crate::mutant;
 use crate::version::Version;
 
@@ -103,8 +103,8 @@ impl KeyVersions {
 /// The ordered index. Deleted keys stay in it until compaction.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct KeyIndex {
-    keys: BTreeMap<Bytes, KeyVersions>,
-    live_count: usize,
+    keys: BTreeMap<Box<[u8]>, KeyVersions>,
+    live: LiveCounts,
 }
 
 impl KeyIndex {
@@ -114,7 +114,7 @@ impl KeyIndex {
 
     /// Keys that are not deleted.
     pub(crate) fn live_count(&self) -> usize {
-        self.live_count
+        self.live.total()
     }
 
     /// Every key's versions in key order.
@@ -124,19 +124,50 @@ impl KeyIndex {
 
     /// Adds a version as its key's newest.
     pub(crate) fn insert(&mut self, version: Arc<Version>) {
-        let now_live = !version.tombstone;
-        let was_live = match self.keys.get_mut(&version.key) {
+        let written = Arc::clone(&version);
+        let was_live = match self.keys.get_mut(written.key()) {
             Some(versions) => {
                 let was_live = versions.live;
                 versions.push(version);
                 was_live
             }
             None => {
-                self.keys.insert(version.key.clone(), KeyVersions::new(version));
+                self.keys.insert(written.key().into(), KeyVersions::new(version));
                 false
             }
         };
-        self.live_count = self.live_count + usize::from(now_live) - usize::from(was_live);
+        match (was_live, !written.tombstone) {
+            (false, true) => self.count_in(written.key()),
+            (true, false) => self.live.remove(written.key()),
+            _ => {}
+        }
+    }
+
+    fn count_in(&mut self, key: &[u8]) {
+        const HALF: usize = SECTION_MAX / 2;
+        let Some(full) = self.live.add(key) else { return };
+        let from = (Bound::Included(&*full), Bound::Unbounded);
+        let mut live = self.keys.range::<[u8], _>(from).filter(|(_, versions)| versions.live);
+        if let Some((middle, _)) = live.nth(HALF) {
+            self.live.split(&full, HALF, middle);
+        }
+    }
+
+    /// How many keys of a range are not deleted.
+    pub(crate) fn live_count_in(&self, range: &KeyRange) -> usize {
+        if range.is_empty() {
+            return 0;
+        }
+        let (start, end) = range.bounds();
+        let one_by_one = |start, end| {
+            self.keys.range::<[u8], _>((start, end)).filter(|(_, versions)| versions.live).count()
+        };
+        let mut sections = self.live.within((start, end));
+        let Some((first, _)) = sections.clone().next() else { return one_by_one(start, end) };
+        let last = sections.next_back().map_or(first, |(last, _)| last);
+        one_by_one(start, Bound::Excluded(first))
+            + sections.map(|(_, count)| count).sum::<usize>()
+            + one_by_one(Bound::Included(last), end)
     }
 
     /// Keys in a range in order, deleted ones included.
@@ -160,19 +191,18 @@ impl KeyIndex {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::version::Revision;
+    use crate::version::{Life, Revision};
 
     fn version(main: i64, tombstone: bool) -> Arc<Version> {
-        let key = Bytes::from_static(b"k");
-        Arc::new(Version {
-            revision: Revision { main, sub: 0 },
-            key,
-            value: Bytes::new(),
-            create_revision: 0,
-            version: 0,
-            lease: 0,
-            tombstone,
+        let revision = Revision { main, sub: 0 };
+        Arc::new(if tombstone {
+            Version::tombstone(revision, b"k")
+        } else {
+            Version::put(revision, b"k", b"", Life::default())
         })
     }
 
@@ -207,6 +237,34 @@ mod tests {
             let mut versions = example();
             versions.prune(compacted, |_| {});
             assert_eq!(left(&versions), expected, "compacted at {compacted}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn counting_a_range_is_counting_its_live_keys(
+            writes in prop::collection::vec((0..2000_u16, prop::bool::weighted(0.3)), 0..3000),
+            ranges in prop::collection::vec((0..2100_u16, 0..2100_u16), 20),
+        ) {
+            let name = |number: u16| Bytes::copy_from_slice(&number.to_be_bytes());
+            let mut index = KeyIndex::default();
+            for (revision, (number, tombstone)) in (2..).zip(writes) {
+                let revision = Revision { main: revision, sub: 0 };
+                let key = name(number);
+                index.insert(Arc::new(if tombstone {
+                    Version::tombstone(revision, &key)
+                } else {
+                    Version::put(revision, &key, b"", Life::default())
+                }));
+            }
+            let ends = ranges.into_iter().map(|(start, end)| (name(start), name(end)));
+            let to_the_end = (name(300), Bytes::from_static(&[0]));
+            let single = (name(301), Bytes::new());
+            for (start, end) in ends.chain([to_the_end, single]) {
+                let range = KeyRange::new(&start, &end);
+                let expected = index.range(&range).filter(|versions| versions.live).count();
+                prop_assert_eq!(index.live_count_in(&range), expected);
+            }
         }
     }
 

@@ -36,7 +36,7 @@ pub(crate) struct Leases {
 
 impl Leases {
     /// Moves a key from one lease to another; 0 is none. A lease that is not there is passed over.
-    pub(crate) fn move_key(&mut self, key: &Bytes, from: i64, to: i64) {
+    pub(crate) fn move_key(&mut self, key: &[u8], from: i64, to: i64) {
         if from == to {
             return;
         }
@@ -44,7 +44,7 @@ impl Leases {
             lease.keys.remove(key);
         }
         if let Some(lease) = self.by_id.get_mut(&to) {
-            lease.keys.insert(key.clone());
+            lease.keys.insert(Bytes::copy_from_slice(key));
         }
     }
 }

@@ -476,14 +476,14 @@ proptest! {
             prop_assert_eq!(answer, expected.map(|r| comparable_response(r, request)));
             prop_assert_eq!(applied.revision, model.revision);
             let told: Vec<(Bytes, bool)> =
-                applied.events.iter().map(|e| (e.version.key.clone(), e.version.tombstone)).collect();
+                applied.events.iter().map(|e| (Bytes::copy_from_slice(e.version.key()), e.version.tombstone)).collect();
             let written: Vec<(Bytes, bool)> =
                 model.writes[before..].iter().map(|w| (w.key.clone(), w.value.is_none())).collect();
             prop_assert_eq!(told, written);
             for event in applied.events.iter() {
                 let previous = event.previous.as_ref().map(|v| v.to_key_value());
                 let begins = event.version.create_revision == event.version.revision.main;
-                let expected = model.after(before).remove(&event.version.key).filter(|_| !begins);
+                let expected = model.after(before).remove(event.version.key()).filter(|_| !begins);
                 prop_assert_eq!(previous, expected);
             }
         }
@@ -532,8 +532,8 @@ proptest! {
                     Ok(events) => {
                         let events: Vec<_> = events.iter()
                             .map(|e| {
-                                let value = (!e.version.tombstone).then(|| e.version.value.clone());
-                                (e.version.revision.main, e.version.key.clone(), value)
+                                let value = (!e.version.tombstone).then(|| Bytes::copy_from_slice(e.version.value()));
+                                (e.version.revision.main, Bytes::copy_from_slice(e.version.key()), value)
                             })
                             .collect();
                         prop_assert_eq!(events, expected);
@@ -597,7 +597,7 @@ fn a_nested_transaction_is_decided_on_the_state_before_all_writes() {
     assert_eq!(check::txn(&request, 128), Ok(()));
     let applied = apply(&mut store, Request::Txn(request));
     assert_eq!(applied.revision, 2);
-    let keys: Vec<&[u8]> = applied.events.iter().map(|e| e.version.key.as_ref()).collect();
+    let keys: Vec<&[u8]> = applied.events.iter().map(|e| e.version.key()).collect();
     assert_eq!(keys, [b"a".as_slice(), b"no"]);
     let subs: Vec<i64> = applied.events.iter().map(|e| e.version.revision.sub).collect();
     assert_eq!(subs, [0, 1]);

@@ -79,7 +79,8 @@ impl Store {
         let mut answer =
             RangeFound { revision: current, keys_only: request.keys_only, ..RangeFound::default() };
         if request.count_only {
-            answer.count = found.count() as i64;
+            let count = if at_newest { self.index.live_count_in(&range) } else { found.count() };
+            answer.count = count as i64;
             return answer;
         }
         let limit = usize::try_from(request.limit).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
@@ -93,8 +94,13 @@ impl Store {
         let (mut count, mut wanted) = (0_usize, Vec::new());
         for version in found {
             count += 1;
-            if wanted.len() < collect_max && passes(request, version) {
-                wanted.push(version);
+            if wanted.len() < collect_max {
+                if passes(request, version) {
+                    wanted.push(version);
+                }
+            } else if at_newest {
+                count = self.index.live_count_in(&range);
+                break;
             }
         }
         if let Some(order) = order {
@@ -137,11 +143,11 @@ impl Sorting {
         }
         let compare = |a: &Version, b: &Version| -> Ordering {
             match self.target {
-                SortTarget::Key => a.key.cmp(&b.key),
+                SortTarget::Key => a.key().cmp(b.key()),
                 SortTarget::Version => a.version.cmp(&b.version),
                 SortTarget::Create => a.create_revision.cmp(&b.create_revision),
                 SortTarget::Mod => a.revision.main.cmp(&b.revision.main),
-                SortTarget::Value => a.value.cmp(&b.value),
+                SortTarget::Value => a.value().cmp(b.value()),
             }
         };
         versions.sort_by(|a, b| if self.descending { compare(b, a) } else { compare(a, b) });

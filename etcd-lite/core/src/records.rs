@@ -19,9 +19,9 @@
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
+use coracle_proto::authpb;
 use coracle_proto::etcdserverpb::AlarmMember;
 use coracle_proto::store::{AuthRecord, LeaseRecord, MemberRecord, StoreMeta, VersionRecord};
-use coracle_proto::{authpb, mvccpb};
 use prost::Message;
 
 use crate::error::LoadError;
@@ -167,7 +167,11 @@ impl Record {
     /// The record's bytes; this is where keys and values are copied.
     pub fn value(&self) -> Vec<u8> {
         match self {
-            Self::Version(version) => version_record(version).encode_to_vec(),
+            Self::Version(version) => {
+                let mut buffer = Vec::with_capacity(version.record_len());
+                version.encode_record(&mut buffer);
+                buffer
+            }
             Self::Lease { record, .. } => record.encode_to_vec(),
             Self::Alarm(alarm) => alarm.encode_to_vec(),
             Self::Member(member) => member.encode_to_vec(),
@@ -183,10 +187,8 @@ impl Record {
     pub fn encode_value(&self, buffer: &mut Vec<u8>) {
         match self {
             Self::Version(version) => {
-                let record = version_record(version);
-                buffer.reserve(record.encoded_len());
-                // A vector has room for everything.
-                let _ = record.encode(buffer);
+                buffer.reserve(version.record_len());
+                version.encode_record(buffer);
             }
             other => buffer.extend_from_slice(&other.value()),
         }
@@ -202,7 +204,7 @@ impl Record {
             }
     }
 
-    /// Reads a record back. The version's key and value are slices of `value`.
+    /// Reads a record back.
     ///
     /// # Errors
     /// A key of unknown shape, or bytes that do not decode.
@@ -234,45 +236,25 @@ impl Record {
             (VERSION, 16) => {
                 let revision = Revision { main: rest.get_u64() as i64, sub: rest.get_u64() as i64 };
                 let record = VersionRecord::decode(value).map_err(undecodable)?;
-                Ok(Self::Version(Arc::new(version_of(revision, record))))
+                let version =
+                    Version::of_key_value(revision, record.tombstone, &record.kv.unwrap_or_default());
+                Ok(Self::Version(Arc::new(version)))
             }
             _ => Err(unknown()),
         }
     }
 }
 
-fn version_record(version: &Version) -> VersionRecord {
-    VersionRecord { tombstone: version.tombstone, kv: Some(version.to_key_value()) }
-}
-
-fn version_of(revision: Revision, record: VersionRecord) -> Version {
-    let mvccpb::KeyValue { key, create_revision, version, value, lease, .. } = record.kv.unwrap_or_default();
-    Version { revision, key, value, create_revision, version, lease, tombstone: record.tombstone }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::version::Life;
 
     #[test]
     fn every_kind_of_record_reads_back_as_it_was_written() {
-        let version = Version {
-            revision: Revision { main: 7, sub: 2 },
-            key: Bytes::from_static(b"a\0b"),
-            value: Bytes::from_static(&[0xff, 0]),
-            create_revision: 3,
-            version: 4,
-            lease: -9,
-            tombstone: false,
-        };
-        let tombstone = Version {
-            tombstone: true,
-            value: Bytes::new(),
-            create_revision: 0,
-            version: 0,
-            lease: 0,
-            ..version.clone()
-        };
+        let life = Life { create_revision: 3, version: 4, lease: -9 };
+        let version = Version::put(Revision { main: 7, sub: 2 }, b"a\0b", &[0xff, 0], life);
+        let tombstone = Version::tombstone(Revision { main: 7, sub: 2 }, b"a\0b");
         let records = [
             Record::Alarm(AlarmMember { member_id: 9, alarm: 2 }),
             Record::Member(Arc::new(MemberRecord {

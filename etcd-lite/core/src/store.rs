@@ -134,7 +134,7 @@ impl Store {
             return None;
         }
         let before = version.revision.main - if mutant!(PrevKvOffByOne) { 2 } else { 1 };
-        self.index.get(&version.key)?.at(before).map(Arc::clone)
+        self.index.get(version.key())?.at(before).map(Arc::clone)
     }
 
     /// Adds a version to index, log and byte count.
@@ -236,20 +236,13 @@ impl Store {
         if version.revision.main > self.meta.revision {
             return Err(LoadError::Inconsistent("a version is newer than the store's revision"));
         }
-        if version.key.is_empty() {
+        if version.key().is_empty() {
             return Err(LoadError::Inconsistent("a version has no key"));
         }
-        let current = self.index.get(&version.key).map(|versions| Arc::clone(versions.newest()));
-        let version = match &current {
-            // One buffer for the key, shared by all its versions; a slice of the value's record would keep that record alive.
-            Some(current) => Arc::new(Version { key: current.key.clone(), ..Version::clone(&version) }),
-            None => {
-                Arc::new(Version { key: Bytes::copy_from_slice(&version.key), ..Version::clone(&version) })
-            }
-        };
-        let previous_lease = current.filter(|v| !v.tombstone).map_or(0, |v| v.lease);
+        let current = self.index.get(version.key()).and_then(|versions| versions.live());
+        let previous_lease = current.map_or(0, |v| v.lease);
         if !mutant!(LeaseKeysLostOnLoad) {
-            self.leases.move_key(&version.key, previous_lease, version.lease);
+            self.leases.move_key(version.key(), previous_lease, version.lease);
         }
         if version.revision.main < self.meta.pruned_revision {
             self.bytes += version.size_bytes();

@@ -184,7 +184,7 @@ fn holds_for(compare: &Compare, version: Option<&Version>) -> bool {
         ),
         Ok(CompareTarget::Value) => {
             let wanted: &[u8] = if let Some(TargetUnion::Value(value)) = union { value } else { &[] };
-            version.map_or(&[][..], |v| v.value.as_ref()).cmp(wanted)
+            version.map_or(&[][..], |v| v.value()).cmp(wanted)
         }
         Err(_) => Ordering::Equal,
     };

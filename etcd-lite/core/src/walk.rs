@@ -45,7 +45,7 @@ impl Store {
             (count, last) = (count + 1, Some(versions.newest()));
         }
         *walk = match last {
-            Some(last) if count == KEYS_AT_ONCE => Walk::After(last.key.clone()),
+            Some(last) if count == KEYS_AT_ONCE => Walk::After(Bytes::copy_from_slice(last.key())),
             _ => Walk::Done,
         };
     }

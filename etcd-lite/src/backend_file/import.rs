@@ -88,12 +88,11 @@ impl Imported {
         let undecodable = |error: prost::DecodeError| error.to_string();
         match bucket {
             KEY => {
-                // A copy of its own for each value: none keeps the page alive.
                 let version = Version::decode_backend(key, Bytes::copy_from_slice(value))
                     .map_err(|error| error.to_string())?;
                 self.revision = version.revision.main;
                 // Raising the revision on restoring makes etcd write a version without a key, which no request can reach.
-                if !version.key.is_empty() {
+                if !version.key().is_empty() {
                     self.records.push(Record::Version(Arc::new(version)));
                 }
             }

@@ -179,7 +179,6 @@ pub fn read(
         for frame in (Frames { path: &path, bytes: &bytes, at: 0 }) {
             let (revision, frame) = frame?;
             if !segment.dropped.contains(&revision) {
-                // A copy for each: a slice would keep the whole file in memory.
                 each(revision, Bytes::copy_from_slice(record_of(frame)));
             }
         }
@@ -442,18 +441,14 @@ impl Segments {
 
 #[cfg(test)]
 mod tests {
+    use etcd_lite_core::Life;
+
     use super::*;
 
     fn version(main: i64, bytes: usize) -> Arc<Version> {
-        Arc::new(Version {
-            revision: Revision { main, sub: 0 },
-            key: Bytes::from(format!("key{main}")),
-            value: vec![main as u8; bytes].into(),
-            create_revision: main,
-            version: 1,
-            lease: 0,
-            tombstone: false,
-        })
+        let life = Life { create_revision: main, version: 1, lease: 0 };
+        let (key, value) = (format!("key{main}"), vec![main as u8; bytes]);
+        Arc::new(Version::put(revision(main), key.as_bytes(), &value, life))
     }
 
     fn revisions(dir: &Path, table: &SegmentTable) -> Vec<i64> {
@@ -462,7 +457,7 @@ mod tests {
             let record = Record::decode(etcd_lite_core::RecordKey::version(revision).as_ref(), record)
                 .expect("decodes");
             let Record::Version(read) = record else { panic!("{record:?}") };
-            assert_eq!(read.value, version(revision.main, read.value.len()).value);
+            assert_eq!(read, version(revision.main, read.value().len()));
             found.push(revision.main);
         })
         .expect("read");

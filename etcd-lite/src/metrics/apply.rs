@@ -97,7 +97,7 @@ impl ApplyMetrics {
             }
         }
         let puts = applied.events.iter().filter(|event| !event.version.tombstone);
-        let bytes: usize = puts.map(|event| event.version.key.len() + event.version.value.len()).sum();
+        let bytes: usize = puts.map(|event| event.version.key().len() + event.version.value().len()).sum();
         self.put_bytes.inc_by(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 }

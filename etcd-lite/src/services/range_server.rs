@@ -131,23 +131,15 @@ impl<M: Member> RangeServer<M> {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-    use etcd_lite_core::{Revision, Version};
+    use etcd_lite_core::{Life, Revision, Version};
 
     use super::*;
 
     #[test]
     fn what_is_encoded_reads_as_the_message() {
         let version = |main: i64| {
-            Arc::new(Version {
-                revision: Revision { main, sub: 0 },
-                key: Bytes::from_static(b"key"),
-                value: vec![7; 300].into(),
-                create_revision: 1,
-                version: main,
-                lease: main % 2,
-                tombstone: false,
-            })
+            let life = Life { create_revision: 1, version: main, lease: main % 2 };
+            Arc::new(Version::put(Revision { main, sub: 0 }, b"key", &[7; 300], life))
         };
         for keys_only in [false, true] {
             let found = RangeFound {

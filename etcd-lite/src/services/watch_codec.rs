@@ -89,12 +89,13 @@ impl View {
         let mut parts: Vec<EncodedPart> = Vec::new();
         let mut buffer = BytesMut::new();
         for event in events.into_iter().filter(|event| self.wants(event)) {
-            let event = event.to_proto(self.with_previous);
-            if self.may_fragment && !buffer.is_empty() && buffer.len() + event.encoded_len() > part_bytes_max
+            if self.may_fragment
+                && !buffer.is_empty()
+                && buffer.len() + event.encoded_len(self.with_previous) > part_bytes_max
             {
                 parts.push(EncodedPart { events: buffer.split().freeze(), is_fragment: true });
             }
-            prost::encoding::message::encode(EVENTS_TAG, &event, &mut buffer);
+            event.encode_field(EVENTS_TAG, self.with_previous, &mut buffer);
         }
         if !buffer.is_empty() {
             parts.push(EncodedPart { events: buffer.freeze(), is_fragment: false });
@@ -142,17 +143,15 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use etcd_lite_core::{Revision, Version};
+    use etcd_lite_core::{Life, Revision, Version};
 
     fn event(main: i64, value_length: usize) -> Event {
-        let version = Version {
-            revision: Revision { main, sub: 0 },
-            key: Bytes::from_static(b"key"),
-            value: vec![7; value_length].into(),
-            create_revision: 1,
-            version: 1,
-            lease: 0,
-            tombstone: value_length == 0,
+        let revision = Revision { main, sub: 0 };
+        let version = if value_length == 0 {
+            Version::tombstone(revision, b"key")
+        } else {
+            let life = Life { create_revision: 1, version: 1, lease: 0 };
+            Version::put(revision, b"key", &vec![7; value_length], life)
         };
         Event { version: Arc::new(version), previous: None }
     }

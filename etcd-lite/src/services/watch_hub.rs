@@ -403,9 +403,9 @@ impl<M: Member> WatchHub<M> {
 
         let mut events_of_group: BTreeMap<GroupId, Vec<&Event>> = BTreeMap::new();
         for event in events {
-            state
-                .index
-                .groups_of(&event.version.key, |group| events_of_group.entry(group).or_default().push(event));
+            state.index.groups_of(event.version.key(), |group| {
+                events_of_group.entry(group).or_default().push(event)
+            });
         }
         let mut lagging: Vec<(WatcherKey, i64)> = Vec::new();
         let mut sent_count = 0;
