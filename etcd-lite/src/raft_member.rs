@@ -637,4 +637,22 @@ mod tests {
         assert_eq!((store.applied_index(), is_to_be_written), (18, true));
         assert!(choose_store(None, dir.path(), 20, 25).is_err());
     }
+
+    /// Two leaders that had been replaced sent theirs; consensus took neither, for it knew of a later term.
+    #[test]
+    fn snapshots_that_consensus_ignores_do_not_push_out_the_one_that_fits_the_log() {
+        let dir = tempfile::tempdir().expect("dir");
+        for index in [18, 33, 40, 41] {
+            let mut store = Store::new();
+            store.advance(index, 5);
+            snapshot_file::write(dir.path(), index, 5, store.records().collect()).expect("write");
+        }
+        let (store, _) = choose_store(None, dir.path(), 18, 19).expect("a state");
+        assert_eq!(store.applied_index(), 18);
+        // Then it takes one, from the leader, and the log goes on from there.
+        snapshot_file::remove_superseded(dir.path(), 40).expect("remove");
+        let kept: Vec<u64> =
+            snapshot_file::newest_first(dir.path()).map(|store| store.applied_index()).collect();
+        assert_eq!(kept, [41, 40, 33]);
+    }
 }

@@ -4,7 +4,8 @@
 //! "CORSNAP1" | index u64 | term u64 | { key length u32 | value length u32 | key | value }* | 0xffffffff | crc32 u32
 //! ```
 //! The records are a store's, versions included (a leader's snapshot), or name the files that hold the versions (this member's own).
-//! Written beside its place, synced, then renamed: a file under its own name is whole. The newest two are kept.
+//! Written beside its place, synced, then renamed: a file under its own name is whole. One goes when [two later ones](superseded) are known to be part
+//! of the log's past.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -20,7 +21,6 @@ use super::sled_state;
 const MAGIC: &[u8; 8] = b"CORSNAP1";
 const END: u32 = u32::MAX;
 const SUFFIX: &str = "snap";
-const KEPT: usize = 2;
 
 /// A snapshot file being written.
 pub struct SnapshotWriter {
@@ -69,7 +69,7 @@ impl SnapshotWriter {
         self.put(value)
     }
 
-    /// Completes the file and gives it its name; removes old ones. How long its sync took.
+    /// Completes the file and gives it its name. How long its sync took.
     ///
     /// # Errors
     /// The file system refused.
@@ -85,9 +85,6 @@ impl SnapshotWriter {
         std::fs::rename(&self.temporary, &self.path)?;
         let dir = self.path.parent().unwrap_or(Path::new("."));
         File::open(dir)?.sync_all()?;
-        let mut all = list(dir)?;
-        all.truncate(all.len().saturating_sub(KEPT));
-        all.iter().try_for_each(std::fs::remove_file)?;
         Ok(synced)
     }
 }
@@ -163,6 +160,22 @@ pub fn read_records(path: &Path) -> Result<Vec<(Bytes, Bytes)>, String> {
     }
 }
 
+/// Of snapshots in order those that are of no use any more, now that the log goes on from `current`, or from a later one: all before it but the last,
+/// which stays should a file turn out damaged. The arrival of a snapshot makes none useless: consensus may ignore it, and the log goes on from an
+/// earlier one.
+pub fn superseded<'a, T: Ord>(ascending: &'a [T], current: &T) -> &'a [T] {
+    let before = ascending.partition_point(|snapshot| snapshot < current);
+    &ascending[..before.saturating_sub(1)]
+}
+
+/// Removes the snapshot files that the one of `index` makes [useless](superseded).
+///
+/// # Errors
+/// The file system refused.
+pub fn remove_superseded(dir: &Path, index: u64) -> io::Result<()> {
+    superseded(&list(dir)?, &path_of(dir, index)).iter().try_for_each(std::fs::remove_file)
+}
+
 /// Removes the snapshot files before that of `index`, once that one is found readable.
 ///
 /// # Errors
@@ -213,5 +226,14 @@ mod tests {
         std::fs::write(&path, bytes).expect("write");
         assert!(read(&path).expect_err("damage").contains("damaged"));
         assert!(newest_first(dir.path()).next().is_none());
+    }
+
+    #[test]
+    fn the_last_before_the_current_one_is_kept_and_so_are_later_ones() {
+        let all = [3, 7, 18, 33, 40];
+        assert_eq!(superseded(&all, &18), [3]);
+        assert_eq!(superseded(&all, &40), [3, 7, 18]);
+        assert_eq!(superseded(&all, &3), [] as [i32; 0]);
+        assert_eq!(superseded(&[] as &[i32], &3), [] as [i32; 0]);
     }
 }

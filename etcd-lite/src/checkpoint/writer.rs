@@ -322,6 +322,8 @@ impl Writer {
             metrics.snapshot_save.observe(begun.elapsed().as_secs_f64());
             if only {
                 snapshot_file::remove_earlier(dir, index)?;
+            } else {
+                snapshot_file::remove_superseded(dir, index)?;
             }
             snapshot_file::files_named(dir)
         });
@@ -356,6 +358,9 @@ impl Writer {
         // What waits is part of what comes.
         self.pending.clear();
         self.pending_bytes = 0;
+        if let Err(error) = snapshot_file::remove_superseded(&self.config.snapshot_dir, index) {
+            tracing::warn!(%error, "cannot remove old snapshot files; the next one tries again");
+        }
         let Some(sled) = &self.sled else { return Ok(()) };
         sled.clear()?;
         let changes: Vec<_> = records.into_iter().map(RecordChange::Set).collect();
