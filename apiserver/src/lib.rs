@@ -16,6 +16,7 @@ pub mod openapi;
 pub mod options;
 pub mod printers;
 pub mod protobuf;
+pub mod recent;
 pub mod registry;
 pub mod run;
 pub mod server;

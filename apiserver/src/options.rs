@@ -39,10 +39,6 @@ pub const NOT_IMPLEMENTED: &[&str] = &[
     "audit-webhook-config-file",
     "audit-webhook-initial-backoff",
     "audit-webhook-mode",
-    "authentication-config",
-    "authentication-token-webhook-cache-ttl",
-    "authentication-token-webhook-config-file",
-    "authentication-token-webhook-version",
     "authorization-config",
     "authorization-policy-file",
     "authorization-webhook-cache-authorized-ttl",
@@ -87,24 +83,13 @@ pub const NOT_IMPLEMENTED: &[&str] = &[
     "log-text-info-buffer-size",
     "log-text-split-stream",
     "max-connection-bytes-per-sec",
-    "oidc-ca-file",
-    "oidc-client-id",
-    "oidc-groups-claim",
-    "oidc-groups-prefix",
-    "oidc-issuer-url",
-    "oidc-required-claim",
-    "oidc-signing-algs",
-    "oidc-username-claim",
-    "oidc-username-prefix",
     "peer-advertise-ip",
     "peer-advertise-port",
     "peer-ca-file",
     "permit-address-sharing",
     "permit-port-sharing",
-    "requestheader-uid-headers",
     "runtime-config-emulation-forward-compatible",
     "service-account-extend-token-expiration",
-    "service-account-lookup",
     "service-account-max-token-expiration",
     "service-account-signing-endpoint",
     "show-hidden-metrics-for-version",
@@ -193,9 +178,48 @@ pub struct Options {
     #[arg(long, default_value_t = 100, help_heading = "Storage")]
     pub default_watch_cache_size: usize,
 
-    /// Whether requests without credentials are `system:anonymous` rather than refused.
-    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = true, help_heading = "Authentication")]
-    pub anonymous_auth: bool,
+    /// Whether requests without credentials are `system:anonymous` rather than refused; default: they are.
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Authentication")]
+    pub anonymous_auth: Option<bool>,
+    /// Issuers of tokens, and where requests need no credentials: a file of kind AuthenticationConfiguration.
+    #[arg(long, help_heading = "Authentication")]
+    pub authentication_config: Option<PathBuf>,
+    /// Who knows tokens that this server does not: a kubeconfig file.
+    #[arg(long, help_heading = "Authentication")]
+    pub authentication_token_webhook_config_file: Option<PathBuf>,
+    /// How long is remembered what the webhook says.
+    #[arg(long, default_value = "2m0s", help_heading = "Authentication")]
+    pub authentication_token_webhook_cache_ttl: GoDuration,
+    /// The version of the TokenReviews that the webhook is sent: v1 or v1beta1.
+    #[arg(long, default_value = "v1beta1", help_heading = "Authentication")]
+    pub authentication_token_webhook_version: String,
+    /// URL of an OpenID Connect provider.
+    #[arg(long, default_value = "", help_heading = "Authentication")]
+    pub oidc_issuer_url: String,
+    /// For whom the provider's tokens have to be meant.
+    #[arg(long, default_value = "", help_heading = "Authentication")]
+    pub oidc_client_id: String,
+    /// CA that the provider's certificate is checked against; none: the system's authorities.
+    #[arg(long, help_heading = "Authentication")]
+    pub oidc_ca_file: Option<PathBuf>,
+    /// The claim that is the user's name.
+    #[arg(long, default_value = "sub", help_heading = "Authentication")]
+    pub oidc_username_claim: String,
+    /// What user names begin with; `-` is nothing, default: the issuer's URL, unless they are email addresses.
+    #[arg(long, default_value = "", help_heading = "Authentication")]
+    pub oidc_username_prefix: String,
+    /// The claim that has the user's groups.
+    #[arg(long, default_value = "", help_heading = "Authentication")]
+    pub oidc_groups_claim: String,
+    /// What groups begin with.
+    #[arg(long, default_value = "", help_heading = "Authentication")]
+    pub oidc_groups_prefix: String,
+    /// Claims that tokens have to have: key=value.
+    #[arg(long, value_delimiter = ',', help_heading = "Authentication")]
+    pub oidc_required_claim: Vec<String>,
+    /// What the provider may sign with.
+    #[arg(long, value_delimiter = ',', default_value = "RS256", help_heading = "Authentication")]
+    pub oidc_signing_algs: Vec<String>,
     /// CA of client certificates: the common name is the user, the organizations are the groups.
     #[arg(long, help_heading = "Authentication")]
     pub client_ca_file: Option<PathBuf>,
@@ -211,6 +235,9 @@ pub struct Options {
     /// Keys (public or private, PEM) that ServiceAccount tokens are checked with.
     #[arg(long, help_heading = "Authentication")]
     pub service_account_key_file: Vec<PathBuf>,
+    /// Whether tokens that live in Secrets have to be those that the Secrets hold.
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = true, help_heading = "Authentication")]
+    pub service_account_lookup: bool,
     /// Private key that ServiceAccount tokens are signed with.
     #[arg(long, help_heading = "Authentication")]
     pub service_account_signing_key_file: Option<PathBuf>,
@@ -229,6 +256,9 @@ pub struct Options {
     /// Headers that carry the user name.
     #[arg(long, value_delimiter = ',', help_heading = "Authentication")]
     pub requestheader_username_headers: Vec<String>,
+    /// Headers that carry the user's uid.
+    #[arg(long, value_delimiter = ',', help_heading = "Authentication")]
+    pub requestheader_uid_headers: Vec<String>,
     /// Headers that carry groups.
     #[arg(long, value_delimiter = ',', help_heading = "Authentication")]
     pub requestheader_group_headers: Vec<String>,
@@ -345,6 +375,15 @@ impl Options {
         }
         if self.service_account_signing_key_file.is_none() {
             errors.push("--service-account-signing-key-file is a required flag".to_owned());
+        }
+        if self.oidc_issuer_url.is_empty() != self.oidc_client_id.is_empty() {
+            errors.push(
+                "oidc-issuer-url and oidc-client-id must be specified together when any oidc-* flags are set"
+                    .to_owned(),
+            );
+        }
+        if self.authentication_config.is_some() && !self.oidc_issuer_url.is_empty() {
+            errors.push("authentication-config and oidc-* flags are mutually exclusive".to_owned());
         }
         if self.profiling {
             errors.push("--profiling=true is not implemented by Coracle yet".to_owned());

@@ -41,7 +41,8 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Vec<St
     let metrics = component_base::metrics::registry();
     let storage = Arc::new(Storage::new(&options, StorageMetrics::register(&metrics)).map_err(one)?);
     let cache = Arc::new(Cache::new(storage.prefix(), options.default_watch_cache_size));
-    let authenticator = Authenticator::new(&options, Arc::clone(&cache)).map_err(one)?;
+    let registry = Registry::new(Arc::clone(&storage), Arc::clone(&cache), Arc::clone(&options));
+    let authenticator = Authenticator::new(&options, Arc::clone(&registry)).map_err(one)?;
     let config = server::tls_config(&options, &authenticator).map_err(one)?;
     let address = SocketAddr::new(options.bind_address, options.secure_port);
     let listener = TcpListener::bind(address).await.map_err(|error| {
@@ -72,7 +73,6 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Vec<St
         if stopping.is_cancelled() { Err("process is shutting down".into()) } else { Ok(()) }
     });
 
-    let registry = Registry::new(storage, cache, Arc::clone(&options));
     let authorizer = Arc::new(Authorizer::new(&options.authorization_mode, &registry.cache));
     let webhooks = Arc::new(Clients::new(Arc::clone(&registry), None));
     registry.set_converter(Arc::new(Converter::new(Arc::clone(&webhooks))));

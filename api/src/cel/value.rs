@@ -282,7 +282,7 @@ impl<'a> Value<'a> {
     }
 
     /// The items of a list, in order.
-    pub(super) fn items(&self) -> Option<Vec<Value<'a>>> {
+    pub fn items(&self) -> Option<Vec<Value<'a>>> {
         match self {
             Value::List(items) => Some(items.to_vec()),
             Value::JsonList(items, ty) => Some(items.iter().map(|item| Value::of(item, ty)).collect()),

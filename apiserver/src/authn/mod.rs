@@ -1,30 +1,39 @@
-//! Finds out who sends a request: front proxy, client certificate, static token, ServiceAccount token, bootstrap token, or nobody. Decides nothing about
-//! what they may do.
+//! Finds out who sends a request: front proxy, client certificate, static token, ServiceAccount token, bootstrap token, token of an OpenID Connect provider,
+//! token that a webhook knows, or nobody. Decides nothing about what they may do.
 
 pub mod bootstrap_token;
 pub mod certificate;
+mod config;
 pub mod impersonation;
+mod legacy;
+mod oidc;
 pub mod service_account;
 pub mod static_tokens;
+mod webhook;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use coracle_api::resource::{Resource, lookup};
 use http::HeaderMap;
-use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::cache::Cache;
+use crate::extension::kubeconfig::Remote;
+use crate::extension::review::Version;
 use crate::options::Options;
+use crate::recent::Recent;
+use crate::registry::Registry;
 use crate::server::request_info::UserInfo;
 use certificate::ClientCa;
+use config::{Anonymous, Trusted};
+use oidc::Provider;
 use service_account::{Claims, TokenError, TokenKeys};
 use static_tokens::StaticTokens;
+use webhook::TokenWebhook;
 
 /// The group of everybody who is known.
 pub const AUTHENTICATED: &str = "system:authenticated";
@@ -48,6 +57,18 @@ pub enum AuthenticationError {
     Token(String),
 }
 
+/// Who a token belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// The user.
+    pub user: UserInfo,
+    /// Those of the audiences asked for that the token is meant for.
+    pub audiences: Vec<String>,
+}
+
+/// The fact about a user that names the credential.
+const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
+
 /// What a connection states about its client; the answers are found once.
 #[derive(Debug, Default)]
 pub struct Connection {
@@ -70,6 +91,7 @@ struct FrontProxy {
     ca: ClientCa,
     allowed_names: Vec<String>,
     username_headers: Vec<String>,
+    uid_headers: Vec<String>,
     group_headers: Vec<String>,
     extra_prefixes: Vec<String>,
 }
@@ -83,9 +105,13 @@ pub struct Authenticator {
     pub token_keys: Arc<TokenKeys>,
     audiences: Vec<String>,
     bootstrap_tokens: bool,
-    anonymous: bool,
-    cache: Arc<Cache>,
-    verified: Mutex<HashMap<[u8; 32], (Instant, Claims)>>,
+    /// Whether tokens of Secrets have to be those that the Secrets hold.
+    look_up: bool,
+    providers: Vec<Provider>,
+    webhook: Option<TokenWebhook>,
+    anonymous: Anonymous,
+    registry: Arc<Registry>,
+    verified: Recent<[u8; 32], Claims>,
 }
 
 impl Authenticator {
@@ -93,7 +119,7 @@ impl Authenticator {
     ///
     /// # Errors
     /// A text naming flag and file.
-    pub fn new(options: &Options, cache: Arc<Cache>) -> Result<Self, String> {
+    pub fn new(options: &Options, registry: Arc<Registry>) -> Result<Self, String> {
         let client_ca = options
             .client_ca_file
             .as_deref()
@@ -106,6 +132,7 @@ impl Authenticator {
                     .map_err(|error| format!("--requestheader-client-ca-file: {error}"))?,
                 allowed_names: options.requestheader_allowed_names.clone(),
                 username_headers: options.requestheader_username_headers.clone(),
+                uid_headers: options.requestheader_uid_headers.clone(),
                 group_headers: options.requestheader_group_headers.clone(),
                 extra_prefixes: options.requestheader_extra_headers_prefix.clone(),
             }),
@@ -122,6 +149,23 @@ impl Authenticator {
         .map_err(|error| {
             format!("--service-account-key-file or --service-account-signing-key-file: {error}")
         })?;
+        let (issuers, anonymous) = config::of(options)?;
+        let provider = |(jwt, algorithms): &Trusted| Provider::new(jwt, algorithms, &registry);
+        let providers = issuers.iter().map(provider).collect::<Result<_, _>>();
+        let providers = providers.map_err(|error| format!("--authentication-config, --oidc-*: {error}"))?;
+        let webhook = match &options.authentication_token_webhook_config_file {
+            None => None,
+            Some(path) => {
+                let version = &options.authentication_token_webhook_version;
+                let version = Version::of(version).ok_or_else(|| {
+                    format!("--authentication-token-webhook-version: {version:?} is neither v1 nor v1beta1")
+                })?;
+                let remote = Remote::load(path, &registry)
+                    .map_err(|error| format!("--authentication-token-webhook-config-file: {error}"))?;
+                let remember = options.authentication_token_webhook_cache_ttl.get();
+                Some(TokenWebhook::new(remote, version, remember))
+            }
+        };
         Ok(Self {
             client_ca,
             front_proxy,
@@ -129,9 +173,12 @@ impl Authenticator {
             token_keys: Arc::new(token_keys),
             audiences: options.audiences(),
             bootstrap_tokens: options.enable_bootstrap_token_auth,
-            anonymous: options.anonymous_auth,
-            cache,
-            verified: Mutex::default(),
+            look_up: options.service_account_lookup,
+            providers,
+            webhook,
+            anonymous,
+            registry,
+            verified: Recent::new(TOKENS_REMEMBERED_MAX),
         })
     }
 
@@ -140,14 +187,15 @@ impl Authenticator {
         self.client_ca.iter().chain(self.front_proxy.iter().map(|proxy| &proxy.ca)).collect()
     }
 
-    /// Who sends a request with these headers on this connection.
+    /// Who sends a request for this path with these headers on this connection.
     ///
     /// # Errors
     /// Bad credentials, or none where some are needed.
-    pub fn authenticate(
+    pub async fn authenticate(
         &self,
         connection: &Connection,
         headers: &HeaderMap,
+        path: &str,
     ) -> Result<UserInfo, AuthenticationError> {
         if let Some(user) = self.front_proxy_user(connection, headers) {
             return Ok(user);
@@ -157,11 +205,11 @@ impl Authenticator {
             return Ok(user);
         }
         if let Some(token) = bearer_token(headers) {
-            return self.token_user(&token, &self.audiences);
+            return self.token_user(&token, &self.audiences).await.map(|verified| verified.user);
         }
         match certificate {
             Some(Err(error)) => Err(AuthenticationError::Certificate(error)),
-            _ if self.anonymous => Ok(UserInfo {
+            _ if self.anonymous.allows(path) => Ok(UserInfo {
                 name: "system:anonymous".into(),
                 groups: vec![UNAUTHENTICATED.into()],
                 ..UserInfo::default()
@@ -183,7 +231,8 @@ impl Authenticator {
             }
             let mut groups = subject.organizations;
             groups.push(AUTHENTICATED.into());
-            let user = UserInfo { name: subject.common_name, groups, ..UserInfo::default() };
+            let extra = BTreeMap::from([(CREDENTIAL_ID.to_owned(), vec![fingerprint(&connection.chain[0])])]);
+            let user = UserInfo { name: subject.common_name, groups, extra, ..UserInfo::default() };
             Ok((user, subject.not_after))
         });
         Some(match verified {
@@ -227,26 +276,126 @@ impl Authenticator {
                 }
             }
         }
-        Some(UserInfo { name, uid: String::new(), groups, extra })
+        let uid = proxy.uid_headers.iter().flat_map(values).find(|uid| !uid.is_empty()).unwrap_or_default();
+        Some(UserInfo { name, uid, groups, extra })
     }
 
-    /// The user of a bearer token that is meant for one of `audiences`. Also what TokenReview asks.
+    /// Who a bearer token belongs to that is meant for one of `audiences`. Also what TokenReview asks.
     ///
     /// # Errors
-    /// [`AuthenticationError::Token`].
-    pub fn token_user(&self, token: &str, audiences: &[String]) -> Result<UserInfo, AuthenticationError> {
+    /// [`AuthenticationError::Token`], with what each of those said who know tokens of this sort.
+    pub async fn token_user(
+        &self,
+        token: &str,
+        audiences: &[String],
+    ) -> Result<Verified, AuthenticationError> {
+        let now = jiff::Timestamp::now();
+        // Tokens that say nothing of audiences are meant for this server.
+        let ours: Vec<String> =
+            audiences.iter().filter(|one| self.audiences.contains(one)).cloned().collect();
+        let mut refusals = Vec::new();
+        if !ours.is_empty()
+            && let Some(found) = self.user_for_us(token, now).await
+        {
+            match found {
+                Ok(mut user) => {
+                    if !user.in_group(AUTHENTICATED) {
+                        user.groups.push(AUTHENTICATED.into());
+                    }
+                    return Ok(Verified { user, audiences: ours });
+                }
+                Err(error) => refusals.push(error),
+            }
+        }
+        match self.claims(token, audiences) {
+            Ok(claims) => match self.bound_objects_exist(&claims) {
+                Ok(()) => {
+                    let found = claims.aud.list();
+                    let audiences = audiences.iter().filter(|one| found.contains(one)).cloned().collect();
+                    return Ok(Verified { user: service_account_user(&claims), audiences });
+                }
+                Err(error) => refusals.push(error),
+            },
+            Err(TokenError::NotOurs) => {}
+            Err(error) => refusals.push(error.to_string()),
+        }
+        if let Some(webhook) = &self.webhook {
+            match webhook.user(token, audiences, &self.audiences).await {
+                Ok(mut verified) => {
+                    if !verified.user.in_group(AUTHENTICATED) {
+                        verified.user.groups.push(AUTHENTICATED.into());
+                    }
+                    return Ok(verified);
+                }
+                Err(error) => refusals.push(error),
+            }
+        }
+        refusals.insert(0, "invalid bearer token".to_owned());
+        Err(AuthenticationError::Token(match refusals.as_slice() {
+            [one] => one.clone(),
+            all => format!("[{}]", all.join(", ")),
+        }))
+    }
+
+    /// The user of a token that says nothing of audiences; `None`: it is of another sort.
+    async fn user_for_us(&self, token: &str, now: jiff::Timestamp) -> Option<Result<UserInfo, String>> {
         if let Some(user) = self.static_tokens.user(token) {
-            return Ok(user.clone());
+            return Some(Ok(user.clone()));
         }
         if self.bootstrap_tokens
-            && let Some(user) = bootstrap_token::user(token, &self.cache, jiff::Timestamp::now())
+            && let Some(user) = bootstrap_token::user(token, &self.registry.cache, now)
         {
-            return Ok(user);
+            return Some(Ok(user));
         }
-        let refused = |error: String| AuthenticationError::Token(error);
-        let claims = self.claims(token, audiences).map_err(|error| refused(error.to_string()))?;
-        self.bound_objects_exist(&claims).map_err(refused)?;
-        Ok(service_account_user(&claims))
+        match self.token_keys.verify_legacy(token) {
+            Ok(claims) => return Some(self.legacy_user(&claims, token, now)),
+            Err(TokenError::NotOurs) => {}
+            Err(error) => return Some(Err(error.to_string())),
+        }
+        for provider in &self.providers {
+            if let Some(found) = provider.user(token, now.as_second()).await {
+                return Some(found);
+            }
+        }
+        None
+    }
+
+    /// The account of a token that lives in a Secret, which notes that it was used.
+    fn legacy_user(
+        &self,
+        claims: &legacy::LegacyClaims,
+        token: &str,
+        now: jiff::Timestamp,
+    ) -> Result<UserInfo, String> {
+        legacy::check(claims)?;
+        if self.look_up {
+            let known = |plural: &str, name: &str| {
+                self.registry.cached(core(plural)?, &claims.namespace, name)?.value().ok()
+            };
+            let secret = known("secrets", &claims.secret);
+            let account = known("serviceaccounts", &claims.account);
+            legacy::look_up(claims, token, secret.as_ref(), account.as_ref())?;
+            if let Some(day) = secret.and_then(|secret| legacy::day_to_note(&secret, now)) {
+                self.note_use(claims, day);
+            }
+        }
+        Ok(account_user(&claims.sub, &claims.uid, &claims.namespace, BTreeMap::new()))
+    }
+
+    fn note_use(&self, claims: &legacy::LegacyClaims, day: String) {
+        let (registry, claims) = (Arc::clone(&self.registry), claims.clone());
+        tokio::spawn(async move {
+            let Some(secrets) = core("secrets") else { return };
+            let note = |secret: &Value| {
+                let mut noted = secret.clone();
+                noted["metadata"]["labels"][legacy::LAST_USED] = day.as_str().into();
+                Ok(noted)
+            };
+            let noted = registry.guaranteed_update(secrets, &claims.namespace, &claims.secret, &note).await;
+            if let Err(error) = noted {
+                tracing::warn!(%error, secret = claims.secret, "could not note that a token was used");
+            }
+        });
     }
 
     fn claims(&self, token: &str, audiences: &[String]) -> Result<Claims, TokenError> {
@@ -254,19 +403,14 @@ impl Authenticator {
         let ours = audiences == self.audiences;
         let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         if ours
-            && let Some((at, claims)) = self.verified.lock().get(&digest)
-            && at.elapsed() < TOKEN_MEMORY
+            && let Some(claims) = self.verified.get(&digest)
             && claims.exp > now
         {
-            return Ok(claims.clone());
+            return Ok(claims);
         }
         let claims = self.token_keys.verify(token, audiences, now)?;
         if ours {
-            let mut verified = self.verified.lock();
-            if verified.len() >= TOKENS_REMEMBERED_MAX {
-                verified.clear();
-            }
-            verified.insert(digest, (Instant::now(), claims.clone()));
+            self.verified.put(digest, claims.clone(), TOKEN_MEMORY);
         }
         Ok(claims)
     }
@@ -286,7 +430,7 @@ impl Authenticator {
             let Some(bound) = bound else { continue };
             let Some(resource) = core(plural) else { continue };
             let found =
-                self.cache.get(resource, namespace, &bound.name).and_then(|object| object.value().ok());
+                self.registry.cached(resource, namespace, &bound.name).and_then(|object| object.value().ok());
             let uid = found.as_ref().and_then(|o| o["metadata"]["uid"].as_str()).unwrap_or_default();
             match found {
                 Some(_) if bound.uid.is_empty() || bound.uid == uid => {}
@@ -321,18 +465,25 @@ fn service_account_user(claims: &Claims) -> UserInfo {
         put("node-uid", &node.uid);
     }
     if !claims.jti.is_empty() {
-        put("credential-id", &format!("JTI={}", claims.jti));
+        extra.insert(CREDENTIAL_ID.to_owned(), vec![format!("JTI={}", claims.jti)]);
     }
-    UserInfo {
-        name: claims.sub.clone(),
-        uid: binding.serviceaccount.uid.clone(),
-        groups: vec![
-            "system:serviceaccounts".into(),
-            format!("system:serviceaccounts:{}", binding.namespace),
-            AUTHENTICATED.into(),
-        ],
-        extra,
-    }
+    account_user(&claims.sub, &binding.serviceaccount.uid, &binding.namespace, extra)
+}
+
+fn account_user(name: &str, uid: &str, namespace: &str, extra: BTreeMap<String, Vec<String>>) -> UserInfo {
+    let groups = vec![
+        "system:serviceaccounts".into(),
+        format!("system:serviceaccounts:{namespace}"),
+        AUTHENTICATED.into(),
+    ];
+    UserInfo { name: name.to_owned(), uid: uid.to_owned(), groups, extra }
+}
+
+/// What a certificate is called as a credential.
+fn fingerprint(certificate: &CertificateDer<'_>) -> String {
+    let digest = Sha256::digest(certificate);
+    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("X509SHA256={hex}")
 }
 
 /// The token of `Authorization: Bearer TOKEN`, or of a WebSocket's protocol list, where browsers must put it.

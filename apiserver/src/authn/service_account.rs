@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::legacy::{self, LegacyClaims};
+
 /// A reference inside a token.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BoundObject {
@@ -215,33 +217,7 @@ impl TokenKeys {
     /// # Errors
     /// See [`TokenError`].
     pub fn verify(&self, token: &str, audiences: &[String], now: i64) -> Result<Claims, TokenError> {
-        let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::NotOurs)?;
-        let payload = token.split('.').nth(1).ok_or(TokenError::NotOurs)?;
-        let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| TokenError::NotOurs)?;
-        let issuer: Value = serde_json::from_slice(&payload).map_err(|_| TokenError::NotOurs)?;
-        let issuer = issuer.get("iss").and_then(Value::as_str).unwrap_or_default();
-        if !self.issuers.iter().any(|known| known == issuer) {
-            return Err(TokenError::NotOurs);
-        }
-        let mut candidates: Vec<&VerificationKey> =
-            self.verification.iter().filter(|key| key.algorithm == header.alg).collect();
-        if let Some(id) = &header.kid
-            && let Some(exact) = candidates.iter().position(|key| key.id == *id)
-        {
-            candidates = vec![candidates[exact]];
-        }
-        let claims = candidates
-            .into_iter()
-            .find_map(|key| {
-                let mut validation = Validation::new(key.algorithm);
-                // Times and audiences are checked below, with texts of their own.
-                validation.validate_exp = false;
-                validation.validate_aud = false;
-                validation.set_required_spec_claims::<&str>(&[]);
-                jsonwebtoken::decode::<Value>(token, &key.key, &validation).ok()
-            })
-            .ok_or(TokenError::Signature)?
-            .claims;
+        let claims = self.signed(token, |issuer| self.issuers.iter().any(|known| known == issuer))?;
         let claims: Claims =
             serde_json::from_value(claims).map_err(|error| TokenError::Malformed(error.to_string()))?;
         if now >= claims.exp.saturating_add(LEEWAY_SECONDS) {
@@ -259,6 +235,46 @@ impl TokenKeys {
             return Err(TokenError::Malformed("subject and bound service account differ".into()));
         }
         Ok(claims)
+    }
+
+    /// The claims of a token that lives in a Secret, if one of the keys has signed it. It has no time of its own.
+    ///
+    /// # Errors
+    /// See [`TokenError`].
+    pub fn verify_legacy(&self, token: &str) -> Result<LegacyClaims, TokenError> {
+        let claims = self.signed(token, |issuer| issuer == legacy::ISSUER)?;
+        serde_json::from_value(claims).map_err(|error| TokenError::Malformed(error.to_string()))
+    }
+
+    /// The claims of a token of an issuer that counts, if one of the keys has signed it.
+    fn signed(&self, token: &str, counts: impl Fn(&str) -> bool) -> Result<Value, TokenError> {
+        let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::NotOurs)?;
+        let payload = token.split('.').nth(1).ok_or(TokenError::NotOurs)?;
+        let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| TokenError::NotOurs)?;
+        let issuer: Value = serde_json::from_slice(&payload).map_err(|_| TokenError::NotOurs)?;
+        let issuer = issuer.get("iss").and_then(Value::as_str).unwrap_or_default();
+        if !counts(issuer) {
+            return Err(TokenError::NotOurs);
+        }
+        let mut candidates: Vec<&VerificationKey> =
+            self.verification.iter().filter(|key| key.algorithm == header.alg).collect();
+        if let Some(id) = &header.kid
+            && let Some(exact) = candidates.iter().position(|key| key.id == *id)
+        {
+            candidates = vec![candidates[exact]];
+        }
+        candidates
+            .into_iter()
+            .find_map(|key| {
+                let mut validation = Validation::new(key.algorithm);
+                // Times and audiences are checked below, with texts of their own.
+                validation.validate_exp = false;
+                validation.validate_aud = false;
+                validation.set_required_spec_claims::<&str>(&[]);
+                jsonwebtoken::decode::<Value>(token, &key.key, &validation).ok()
+            })
+            .map(|decoded| decoded.claims)
+            .ok_or(TokenError::Signature)
     }
 
     /// The public keys as a JSON Web Key Set.

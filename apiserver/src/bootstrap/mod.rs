@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::allocator::pool::Pool;
 use crate::allocator::repair;
 use crate::options::Options;
-use crate::registry::Registry;
+use crate::registry::{Registry, meta};
 use crate::server::request_info::{RequestInfo, Verb};
 
 const RETRY: Duration = Duration::from_millis(200);
@@ -99,6 +99,11 @@ async fn ensure_all(registry: &Arc<Registry>, first_service_ip: Ipv4Addr) -> Res
     let name = "extension-apiserver-authentication";
     let config = json!({"metadata": {"name": name}, "data": data});
     ensure(registry, "", "v1", "configmaps", Some("kube-system"), config).await?;
+    // Since when uses of tokens that live in Secrets are noted.
+    let since = meta::now().strftime("%Y-%m-%d").to_string();
+    let tracking = json!({"metadata": {"name": "kube-apiserver-legacy-service-account-token-tracking"},
+        "data": {"since": since}});
+    ensure(registry, "", "v1", "configmaps", Some("kube-system"), tracking).await?;
     // One of an earlier start may be there, with other certificates.
     let renew = |current: &Value| {
         let mut renewed = current.clone();
@@ -123,6 +128,11 @@ fn authentication_data(options: &Options) -> Result<Value, ApiError> {
                 .map_err(|error| ApiError::internal(format!("{}: {error}", path.display())))?;
             data.insert(name.into(), text.into());
         }
+    }
+    let uid_headers = &options.requestheader_uid_headers;
+    if !uid_headers.is_empty() {
+        let text = serde_json::to_string(uid_headers).map_err(ApiError::internal)?;
+        data.insert("requestheader-uid-headers".into(), text.into());
     }
     for (name, list) in [
         ("requestheader-allowed-names", &options.requestheader_allowed_names),

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
-use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Empty, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -37,13 +37,22 @@ pub struct Clients {
     registry: Arc<Registry>,
     /// Certificate and key to show, where asked for.
     identity: Option<(PathBuf, PathBuf)>,
+    /// A password or token to show.
+    authorization: Option<HeaderValue>,
     kept: Mutex<HashMap<Key, Pooled>>,
 }
 
 impl Clients {
     /// Clients that show a certificate, or none. A renewed one is shown from then on.
     pub fn new(registry: Arc<Registry>, identity: Option<(PathBuf, PathBuf)>) -> Self {
-        Self { registry, identity, kept: Mutex::default() }
+        Self { registry, identity, authorization: None, kept: Mutex::default() }
+    }
+
+    /// The same, which say who they are in a header too.
+    #[must_use]
+    pub fn with_authorization(mut self, authorization: Option<HeaderValue>) -> Self {
+        self.authorization = authorization;
+        self
     }
 
     fn of(&self, endpoint: &Endpoint) -> Result<Pooled, String> {
@@ -86,6 +95,9 @@ impl Clients {
             format!("https://{}{}", endpoint.authority, request.uri()).parse().map_err(|_| {
                 format!("{:?} is no URL", format_args!("https://{}{}", endpoint.authority, request.uri()))
             })?;
+        if let Some(authorization) = &self.authorization {
+            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+        }
         client.request(request).await.map_err(|error| innermost(&error))
     }
 
@@ -94,6 +106,19 @@ impl Clients {
     /// # Errors
     /// Why there is no good answer, in upstream's words.
     pub async fn post(&self, endpoint: &Endpoint, body: Bytes, patience: Duration) -> Result<Bytes, String> {
+        self.try_post(endpoint, body, patience).await.map_err(|failure| failure.text)
+    }
+
+    /// The same, saying whether it is worth trying again.
+    ///
+    /// # Errors
+    /// As for [`Clients::post`].
+    pub async fn try_post(
+        &self,
+        endpoint: &Endpoint,
+        body: Bytes,
+        patience: Duration,
+    ) -> Result<Bytes, Failure> {
         let path = format!("{}?timeout={}s", endpoint.path, patience.as_secs().max(1));
         let url = format!("https://{}{path}", endpoint.authority);
         let request = Request::post(path)
@@ -101,19 +126,58 @@ impl Clients {
             .header(ACCEPT, "application/json, */*")
             .header(USER_AGENT, concat!("kube-apiserver/", env!("CARGO_PKG_VERSION")))
             .body(Full::new(body).map_err(|never| match never {}).boxed_unsync())
+            .map_err(|error| Failure { text: error.to_string(), may_pass: false })?;
+        self.answered(endpoint, request, &format!("Post {url:?}"), patience).await
+    }
+
+    /// Reads what is at the endpoint's own path, all within `patience`.
+    ///
+    /// # Errors
+    /// Why there is no good answer.
+    pub async fn get(&self, endpoint: &Endpoint, patience: Duration) -> Result<Bytes, String> {
+        let what = format!("Get \"https://{}{}\"", endpoint.authority, endpoint.path);
+        let request = Request::get(&endpoint.path)
+            .header(ACCEPT, "application/json, */*")
+            .header(USER_AGENT, concat!("kube-apiserver/", env!("CARGO_PKG_VERSION")))
+            .body(Empty::new().map_err(|never| match never {}).boxed_unsync())
             .map_err(|error| error.to_string())?;
+        self.answered(endpoint, request, &what, patience).await.map_err(|failure| failure.text)
+    }
+
+    async fn answered(
+        &self,
+        endpoint: &Endpoint,
+        request: Request<Body>,
+        what: &str,
+        patience: Duration,
+    ) -> Result<Bytes, Failure> {
+        let unreached = |text: String| Failure { text, may_pass: true };
         let asked = async {
-            let answer =
-                self.send(endpoint, request).await.map_err(|error| format!("Post {url:?}: {error}"))?;
+            let sent = self.send(endpoint, request).await;
+            let answer = sent.map_err(|error| unreached(format!("{what}: {error}")))?;
             let status = answer.status();
-            let bytes = read(answer.into_body()).await?;
-            if status.is_success() { Ok(bytes) } else { Err(refusal(status, &bytes)) }
+            let bytes = read(answer.into_body()).await.map_err(unreached)?;
+            let may_pass = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
+            if status.is_success() {
+                Ok(bytes)
+            } else {
+                Err(Failure { text: refusal(status, &bytes), may_pass })
+            }
         };
         match tokio::time::timeout(patience, asked).await {
             Ok(answer) => answer,
-            Err(_) => Err(format!("Post {url:?}: context deadline exceeded")),
+            Err(_) => Err(unreached(format!("{what}: context deadline exceeded"))),
         }
     }
+}
+
+/// Why there is no good answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// In upstream's words.
+    pub text: String,
+    /// Whether there may be one the next time.
+    pub may_pass: bool,
 }
 
 /// Reads an answer whole.

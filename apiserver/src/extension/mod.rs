@@ -3,6 +3,7 @@
 
 pub mod client;
 mod connect;
+pub mod kubeconfig;
 pub mod review;
 pub mod service;
 pub mod tls;
@@ -90,7 +91,18 @@ impl Endpoint {
         if url.is_empty() {
             return Err("webhook configuration must have either service or URL".to_owned());
         }
+        Self::of_url(url, trust)
+    }
+
+    /// At an HTTPS URL.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn of_url(url: &str, trust: Trust) -> Result<Self, String> {
         let parsed = url::Url::parse(url).map_err(|error| format!("Unparsable URL: {error}"))?;
+        if parsed.scheme() != "https" {
+            return Err(format!("{url:?}: the scheme of the URL must be https"));
+        }
         let host = parsed.host_str().ok_or("Unparsable URL: no host")?;
         let authority = match parsed.port() {
             Some(port) => format!("{host}:{port}"),

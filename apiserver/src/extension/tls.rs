@@ -14,6 +14,8 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
+const UNREADABLE: &str = "unable to load root certificates: unable to parse bytes as PEM block";
+
 /// Which certificates of an extension server count.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Trust {
@@ -34,11 +36,27 @@ impl Trust {
         if bundle.is_empty() {
             return Ok(Self::System);
         }
-        let unreadable = || "unable to load root certificates: unable to parse bytes as PEM block".to_owned();
-        let pem = STANDARD.decode(bundle).map_err(|_| unreadable())?;
+        Self::of_pem(&STANDARD.decode(bundle).map_err(|_| UNREADABLE.to_owned())?)
+    }
+
+    /// By the certificates of a PEM file.
+    ///
+    /// # Errors
+    /// There is none in it, or no such file.
+    pub fn of_file(path: &Path) -> Result<Self, String> {
+        let named = |error: String| format!("{}: {error}", path.display());
+        let pem = std::fs::read(path).map_err(|error| named(error.to_string()))?;
+        Self::of_pem(&pem).map_err(named)
+    }
+
+    /// By certificates as PEM.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn of_pem(pem: &[u8]) -> Result<Self, String> {
         let authorities: Vec<Vec<u8>> =
-            CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok).map(|cert| cert.to_vec()).collect();
-        if authorities.is_empty() { Err(unreadable()) } else { Ok(Self::Authorities(authorities)) }
+            CertificateDer::pem_slice_iter(pem).filter_map(Result::ok).map(|cert| cert.to_vec()).collect();
+        if authorities.is_empty() { Err(UNREADABLE.to_owned()) } else { Ok(Self::Authorities(authorities)) }
     }
 
     /// The TLS side of a client. HTTP/1.1, so that requests spread over the servers behind one address.

@@ -125,7 +125,8 @@ async fn answer(
         );
     };
     let _counted = (!*long_running).then(|| Counted::new(app, mutating));
-    let user = match authenticate(app, connection, request.headers()) {
+    let path = request.uri().path();
+    let user = match authenticate(app, connection, request.headers(), path).await {
         Ok(user) => user,
         Err(error) => {
             let mut response = respond::error(&error, &form);
@@ -386,8 +387,13 @@ fn field_manager(query: &Query, headers: &HeaderMap) -> String {
     if name.is_empty() { "unknown".to_owned() } else { name }
 }
 
-fn authenticate(app: &App, connection: &Connection, headers: &HeaderMap) -> Result<UserInfo, ApiError> {
-    let user = app.authenticator.authenticate(connection, headers).map_err(|error| {
+async fn authenticate(
+    app: &App,
+    connection: &Connection,
+    headers: &HeaderMap,
+    path: &str,
+) -> Result<UserInfo, ApiError> {
+    let user = app.authenticator.authenticate(connection, headers, path).await.map_err(|error| {
         tracing::info!(%error, peer = ?connection.peer, "request without a valid user");
         ApiError::unauthorized()
     })?;

@@ -4,6 +4,7 @@ use coracle_api::meta::get;
 use coracle_api::status::ApiError;
 use serde_json::{Map, Value, json};
 
+use crate::authn::Verified;
 use crate::registry::meta;
 use crate::server::app::App;
 use crate::server::request_info::UserInfo;
@@ -27,7 +28,7 @@ fn user_value(user: &UserInfo) -> Value {
 ///
 /// # Errors
 /// 400 without a token.
-pub fn token_review(app: &App, mut review: Value) -> Result<Value, ApiError> {
+pub async fn token_review(app: &App, mut review: Value) -> Result<Value, ApiError> {
     let token = get(&review, &["spec", "token"]).and_then(Value::as_str).unwrap_or_default();
     if token.is_empty() {
         return Err(ApiError::bad_request("token is required for TokenReview in authentication"));
@@ -39,14 +40,9 @@ pub fn token_review(app: &App, mut review: Value) -> Result<Value, ApiError> {
     if wanted.is_empty() {
         wanted = app.options.audiences();
     }
-    let status = match app.authenticator.token_user(token, &wanted) {
-        Ok(user) => {
-            let now = meta::now().as_second();
-            if let Ok(claims) = app.authenticator.token_keys.verify(token, &[], now) {
-                let found = claims.aud.list();
-                wanted.retain(|audience| found.contains(audience));
-            }
-            json!({"authenticated": true, "user": user_value(&user), "audiences": wanted})
+    let status = match app.authenticator.token_user(token, &wanted).await {
+        Ok(Verified { user, audiences }) => {
+            json!({"authenticated": true, "user": user_value(&user), "audiences": audiences})
         }
         Err(error) => json!({"user": {}, "error": error.to_string()}),
     };

@@ -70,7 +70,8 @@ pub async fn handle(
             Ok(respond::value(StatusCode::OK, &scale, form))
         }
         ("tokenreviews", None) => {
-            created(identity_review::token_review(&app, admitted(&app, &info, request).await?)?)
+            let body = admitted(&app, &info, request).await?;
+            created(identity_review::token_review(&app, body).await?)
         }
         ("selfsubjectreviews", None) => {
             created(identity_review::self_review(&info.user, admitted(&app, &info, request).await?))
