@@ -11,7 +11,12 @@ use scheduler_core::profile::{DEFAULT_SCHEDULER_NAME, Profile};
 use scheduler_core::queue::Backoff;
 use serde::Deserialize;
 
+use crate::configuration::arguments::PluginConfig;
+use crate::configuration::plugins::PluginsFile;
 use crate::options::Options;
+
+mod arguments;
+mod plugins;
 
 /// The name of the lease.
 const LEASE_NAME: &str = "kube-scheduler";
@@ -67,34 +72,9 @@ struct ProfileFile {
     scheduler_name: Option<String>,
     percentage_of_nodes_to_score: Option<u32>,
     #[serde(default)]
-    plugins: Plugins,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Plugins {
+    plugins: PluginsFile,
     #[serde(default)]
-    multi_point: PluginSet,
-    #[serde(default)]
-    filter: PluginSet,
-    #[serde(default)]
-    score: PluginSet,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct PluginSet {
-    #[serde(default)]
-    enabled: Vec<Plugin>,
-    #[serde(default)]
-    disabled: Vec<Plugin>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Plugin {
-    name: String,
-    weight: Option<i64>,
+    plugin_config: Vec<PluginConfig>,
 }
 
 impl Settings {
@@ -137,10 +117,12 @@ impl Settings {
             if profiles.iter().any(|profile| profile.scheduler_name == name) {
                 bail!("profiles[{index}].schedulerName: Duplicate value: {name:?}");
             }
-            let mut profile = Profile::new(name);
+            let arguments =
+                arguments::read(&given.plugin_config).with_context(|| format!("profiles[{index}]"))?;
+            let mut profile = Profile::configured(name, &given.plugins.ready(), &arguments)
+                .with_context(|| format!("profiles[{index}].plugins"))?;
             profile.percentage_of_nodes_to_score =
                 given.percentage_of_nodes_to_score.or(self.file.percentage_of_nodes_to_score);
-            apply(&mut profile, &given.plugins).with_context(|| format!("profiles[{index}].plugins"))?;
             profiles.push(profile);
         }
         Ok(profiles)
@@ -190,48 +172,6 @@ fn merge_election(flags: &LeaderElectionFlags, file: &LeaderElection) -> anyhow:
         merged.leader_elect_resource_namespace.clone_from(namespace);
     }
     Ok(merged)
-}
-
-fn apply(profile: &mut Profile, plugins: &Plugins) -> anyhow::Result<()> {
-    for plugin in &plugins.multi_point.disabled {
-        let filter = profile.disable_filter(&plugin.name);
-        if !profile.disable_score(&plugin.name) && !filter {
-            bail!("multiPoint.disabled: plugin {:?} does not exist", plugin.name);
-        }
-    }
-    for plugin in &plugins.filter.disabled {
-        if !profile.disable_filter(&plugin.name) {
-            bail!("filter.disabled: plugin {:?} does not exist", plugin.name);
-        }
-    }
-    let defaults = Profile::new(&profile.scheduler_name);
-    for plugin in &plugins.filter.enabled {
-        if !defaults.filters.iter().any(|known| known.name() == plugin.name) {
-            bail!("filter.enabled: plugin {:?} does not exist", plugin.name);
-        }
-        profile.disable_filter(&plugin.name);
-        let added = Profile::new("").filters.into_iter().find(|known| known.name() == plugin.name);
-        profile.filters.extend(added);
-    }
-    let weights: Vec<_> = profile.scores.iter().map(|scored| (scored.plugin.name(), scored.weight)).collect();
-    for plugin in &plugins.score.disabled {
-        if !profile.disable_score(&plugin.name) {
-            bail!("score.disabled: plugin {:?} does not exist", plugin.name);
-        }
-    }
-    for plugin in plugins.score.enabled.iter().chain(&plugins.multi_point.enabled) {
-        if !defaults.scores.iter().any(|known| known.plugin.name() == plugin.name) {
-            bail!("score.enabled: plugin {:?} does not exist or has no score", plugin.name);
-        }
-        let default = weights.iter().find(|(name, _)| *name == plugin.name).map_or(1, |(_, weight)| *weight);
-        let weight = plugin.weight.filter(|weight| *weight > 0).unwrap_or(default);
-        if !profile.set_weight(&plugin.name, weight) {
-            let added = Profile::new("").scores.into_iter().find(|known| known.plugin.name() == plugin.name);
-            profile.scores.extend(added);
-            profile.set_weight(&plugin.name, weight);
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -285,8 +225,8 @@ profiles:
     fn what_is_not_there_is_refused_by_name() {
         for (yaml, named) in [
             ("extenders: []\n", "extenders"),
-            ("profiles: [{pluginConfig: []}]\n", "pluginConfig"),
-            ("profiles: [{plugins: {score: {disabled: [{name: Bogus}]}}}]\n", "Bogus"),
+            ("profiles: [{pluginConfig: [{name: ImageLocality}]}]\n", "ImageLocality"),
+            ("profiles: [{plugins: {score: {enabled: [{name: Bogus}]}}}]\n", "Bogus"),
             ("profiles: [{}, {}]\n", "profiles[1].schedulerName"),
         ] {
             let error = format!("{:#}", load(yaml).err().expect("refused"));

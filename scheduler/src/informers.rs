@@ -2,8 +2,12 @@
 
 use coracle_client::informer::Informer;
 use k8s_openapi::api::apps::v1::ReplicaSet;
-use k8s_openapi::api::core::v1::{Container, Namespace, Node, Pod, PodTemplateSpec, Service, ServiceSpec};
+use k8s_openapi::api::core::v1::{
+    Container, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodTemplateSpec, Service,
+    ServiceSpec,
+};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
 use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +26,14 @@ pub struct Informers {
     pub namespaces: Informer<Namespace>,
     /// All PodDisruptionBudgets, for choosing victims.
     pub budgets: Informer<PodDisruptionBudget>,
+    /// All PersistentVolumeClaims.
+    pub claims: Informer<PersistentVolumeClaim>,
+    /// All PersistentVolumes.
+    pub volumes: Informer<PersistentVolume>,
+    /// All StorageClasses.
+    pub classes: Informer<StorageClass>,
+    /// All CSINodes, for how many volumes nodes take.
+    pub drivers: Informer<CSINode>,
 }
 
 impl Informers {
@@ -37,6 +49,10 @@ impl Informers {
             replica_sets: Informer::builder(Api::all(client.clone())).trim(trim_replica_set).start(shutdown),
             namespaces: Informer::builder(Api::all(client.clone())).start(shutdown),
             budgets: Informer::builder(Api::all(client.clone())).start(shutdown),
+            claims: Informer::builder(Api::all(client.clone())).start(shutdown),
+            volumes: Informer::builder(Api::all(client.clone())).start(shutdown),
+            classes: Informer::builder(Api::all(client.clone())).start(shutdown),
+            drivers: Informer::builder(Api::all(client.clone())).start(shutdown),
         }
     }
 
@@ -49,6 +65,10 @@ impl Informers {
             ("replicasets", self.replica_sets.is_synced()),
             ("namespaces", self.namespaces.is_synced()),
             ("poddisruptionbudgets", self.budgets.is_synced()),
+            ("persistentvolumeclaims", self.claims.is_synced()),
+            ("persistentvolumes", self.volumes.is_synced()),
+            ("storageclasses", self.classes.is_synced()),
+            ("csinodes", self.drivers.is_synced()),
         ]
         .into_iter()
         .find_map(|(kind, synced)| (!synced).then_some(kind))
@@ -62,6 +82,10 @@ impl Informers {
         self.replica_sets.wait_synced().await;
         self.namespaces.wait_synced().await;
         self.budgets.wait_synced().await;
+        self.claims.wait_synced().await;
+        self.volumes.wait_synced().await;
+        self.classes.wait_synced().await;
+        self.drivers.wait_synced().await;
     }
 }
 

@@ -10,6 +10,7 @@ mod pod_status;
 mod preempting;
 mod scheduling_loop;
 mod serving;
+mod volume_steps;
 
 use std::process::ExitCode;
 
@@ -25,7 +26,7 @@ use crate::configuration::Settings;
 use crate::informers::Informers;
 use crate::metrics::SchedulerMetrics;
 use crate::options::Options;
-use crate::scheduling_loop::SchedulingLoop;
+use crate::scheduling_loop::{Decider, SchedulingLoop};
 
 fn main() -> ExitCode {
     let options: Options = component_base::flags::parse(options::NOT_IMPLEMENTED);
@@ -69,8 +70,13 @@ async fn run(options: Options) -> anyhow::Result<()> {
     });
     let server = serving::start(&options, health, registry, shutdown.clone()).await?;
 
-    let events = EventRecorder::start(client.clone(), "default-scheduler", EventStyle::Series, &shutdown);
-    let scheduling = SchedulingLoop::new(client.clone(), informers, events, metrics, &settings)?;
+    let deciders = settings.profiles()?.into_iter().map(|profile| {
+        let name = profile.scheduler_name.clone();
+        let events = EventRecorder::start(client.clone(), &name, EventStyle::Series, &shutdown);
+        (name, Decider { profile, events })
+    });
+    let scheduling =
+        SchedulingLoop::new(client.clone(), informers, deciders.collect(), metrics, settings.backoff)?;
     let election = settings.leader_election.clone();
     match election {
         Some(config) => {

@@ -32,3 +32,4 @@ pub mod spread_defaults;
 pub mod term_index;
 #[cfg(test)]
 mod testing;
+pub mod volumes;

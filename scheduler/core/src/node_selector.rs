@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 
 use coracle_api::selector::{LabelRequirement, Operator};
-use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, PodSpec};
+use k8s_openapi::api::core::v1::{
+    Node, NodeSelectorRequirement, NodeSelectorTerm, PodSpec, TopologySelectorTerm,
+};
 
 use crate::label_selector::{Labels, requirement};
 
@@ -57,6 +59,18 @@ impl Term {
     }
 }
 
+/// The same demand as a term for nodes.
+pub fn term_of_topology(topology: &TopologySelectorTerm) -> NodeSelectorTerm {
+    let requirement =
+        |expression: &k8s_openapi::api::core::v1::TopologySelectorLabelRequirement| NodeSelectorRequirement {
+            key: expression.key.clone(),
+            operator: "In".to_owned(),
+            values: Some(expression.values.clone()),
+        };
+    let expressions = topology.match_label_expressions.iter().flatten();
+    NodeSelectorTerm { match_expressions: Some(expressions.map(requirement).collect()), match_fields: None }
+}
+
 /// What a pod demands of its node by `nodeSelector` and required node affinity.
 #[derive(Clone, Debug, Default)]
 pub struct RequiredNodeAffinity {
@@ -82,6 +96,11 @@ impl RequiredNodeAffinity {
                 .collect(),
             terms: required.map(|required| required.node_selector_terms.iter().map(Term::new).collect()),
         }
+    }
+
+    /// From node affinity alone.
+    pub fn of_terms(terms: &[NodeSelectorTerm]) -> Self {
+        Self { selector: Vec::new(), terms: Some(terms.iter().map(Term::new).collect()) }
     }
 
     /// Whether there is nothing to check.

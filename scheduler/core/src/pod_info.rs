@@ -10,6 +10,7 @@ use crate::label_selector::{Labels, Selector};
 use crate::node_selector::{RequiredNodeAffinity, Term};
 use crate::pod_affinity::PodAffinity;
 use crate::resources::{DEFAULT_MEMORY, DEFAULT_MILLI_CPU, Resources};
+use crate::volumes::ClaimUse;
 
 /// A port a pod takes on its node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +48,8 @@ pub struct PodInfo {
     pub non_zero: Resources,
     /// Ports it takes on its node.
     pub host_ports: Vec<HostPort>,
+    /// The claims it uses.
+    pub claims: Vec<ClaimUse>,
     /// Which pods it wants to be near to or apart from, if any.
     pub affinity: Option<Box<PodAffinity>>,
     /// When it was started, in microseconds of Unix time; the end of time if it was not.
@@ -67,12 +70,13 @@ impl PodInfo {
             }
             None => (0, Resources::default(), Resources::default(), Vec::new()),
         };
+        let claims = claims(&pod);
         let affinity = PodAffinity::new(
             pod.spec.as_ref().and_then(|spec| spec.affinity.as_ref()),
             pod.metadata.namespace.as_deref().unwrap_or_default(),
             pod.metadata.labels.as_ref().unwrap_or(&Labels::new()),
         );
-        Self { uid, priority, requests, non_zero, host_ports, affinity, started, pod }
+        Self { uid, priority, requests, non_zero, host_ports, claims, affinity, started, pod }
     }
 
     /// The namespace.
@@ -111,6 +115,23 @@ impl PodInfo {
         let name = self.pod.status.as_ref()?.nominated_node_name.as_deref();
         name.filter(|name| !name.is_empty())
     }
+}
+
+fn claims(pod: &Pod) -> Vec<ClaimUse> {
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_ref());
+    let mut claims: Vec<ClaimUse> = Vec::new();
+    for volume in volumes.into_iter().flatten() {
+        let used = match (&volume.persistent_volume_claim, &volume.ephemeral) {
+            (Some(claim), _) => ClaimUse { name: claim.claim_name.clone(), ephemeral: false },
+            (None, Some(_)) => ClaimUse { name: format!("{name}-{}", volume.name), ephemeral: true },
+            (None, None) => continue,
+        };
+        if !claims.contains(&used) {
+            claims.push(used);
+        }
+    }
+    claims
 }
 
 fn requests_of(resources: Option<&ResourceRequirements>) -> Resources {

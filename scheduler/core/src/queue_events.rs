@@ -5,7 +5,8 @@ use k8s_openapi::api::core::v1::Node;
 
 use crate::plugins::{
     inter_pod_affinity, node_affinity, node_name, node_ports, node_resources_fit, node_unschedulable,
-    pod_topology_spread, taint_toleration,
+    node_volume_limits, pod_topology_spread, taint_toleration, volume_binding, volume_restrictions,
+    volume_zone,
 };
 
 /// Something that happened to the cluster.
@@ -25,6 +26,8 @@ pub enum ClusterEvent {
     PodPlaced,
     /// A pod freed its room.
     PodRemoved,
+    /// A claim, a volume, a storage class or the drivers of a node changed.
+    Volumes,
     /// Nothing in particular: the pod has waited long enough.
     Timeout,
 }
@@ -33,29 +36,38 @@ pub enum ClusterEvent {
 pub fn may_help(event: ClusterEvent, plugin: &str) -> bool {
     use ClusterEvent::{
         NodeAdded, NodeAllocatable, NodeDeleted, NodeLabels, NodeTaints, PodPlaced, PodRemoved, Timeout,
+        Volumes,
     };
     match event {
         NodeAdded | Timeout => true,
+        Volumes => {
+            [volume_binding::NAME, volume_zone::NAME, volume_restrictions::NAME, node_volume_limits::NAME]
+                .contains(&plugin)
+        }
         NodeDeleted => plugin == pod_topology_spread::NAME,
         NodeAllocatable => plugin == node_resources_fit::NAME,
-        NodeLabels => {
-            let by_label =
-                [node_affinity::NAME, node_name::NAME, pod_topology_spread::NAME, inter_pod_affinity::NAME];
-            by_label.contains(&plugin)
-        }
+        NodeLabels => [
+            node_affinity::NAME,
+            node_name::NAME,
+            pod_topology_spread::NAME,
+            inter_pod_affinity::NAME,
+            volume_binding::NAME,
+            volume_zone::NAME,
+        ]
+        .contains(&plugin),
         NodeTaints => {
             [taint_toleration::NAME, node_unschedulable::NAME, pod_topology_spread::NAME].contains(&plugin)
         }
         PodPlaced => [pod_topology_spread::NAME, inter_pod_affinity::NAME].contains(&plugin),
-        PodRemoved => {
-            let by_room = [
-                node_resources_fit::NAME,
-                node_ports::NAME,
-                pod_topology_spread::NAME,
-                inter_pod_affinity::NAME,
-            ];
-            by_room.contains(&plugin)
-        }
+        PodRemoved => [
+            node_resources_fit::NAME,
+            node_ports::NAME,
+            pod_topology_spread::NAME,
+            inter_pod_affinity::NAME,
+            volume_restrictions::NAME,
+            node_volume_limits::NAME,
+        ]
+        .contains(&plugin),
     }
 }
 

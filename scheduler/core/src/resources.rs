@@ -49,6 +49,17 @@ impl Resources {
         }
     }
 
+    /// The amount of one resource.
+    pub fn amount(&self, name: &str) -> i64 {
+        match name {
+            "cpu" => self.milli_cpu,
+            "memory" => self.memory,
+            "ephemeral-storage" => self.ephemeral_storage,
+            "pods" => self.pods,
+            other => self.scalar.get(other).copied().unwrap_or(0),
+        }
+    }
+
     /// Adds another amount.
     pub fn add(&mut self, other: &Self) {
         self.combine(other, i64::saturating_add);

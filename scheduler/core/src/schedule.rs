@@ -8,6 +8,7 @@ use crate::filtering::{Filters, Preparation};
 use crate::fit_error::FitError;
 use crate::framework::{Cycle, PostFilter};
 use crate::node_info::NodeInfo;
+use crate::plugins::volume_binding::{self, VolumeStep};
 use crate::pod_info::PodToSchedule;
 use crate::preemption::Preemption;
 use crate::profile::Profile;
@@ -38,7 +39,7 @@ pub enum Relief {
 }
 
 /// A node for a pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Assignment {
     /// Its name.
     pub node: Arc<str>,
@@ -46,6 +47,8 @@ pub struct Assignment {
     pub evaluated: usize,
     /// How many of them would have done.
     pub feasible: usize,
+    /// What has to be done about volumes before the pod is bound.
+    pub volumes: Vec<VolumeStep>,
 }
 
 /// What varies from one decision to the next though pod and cluster are the same.
@@ -99,7 +102,9 @@ pub fn schedule(profile: &Profile, pod: &PodToSchedule, snapshot: &Snapshot, tur
         [only] => Arc::clone(&only.name),
         several => Arc::clone(&several[best(&total_scores(profile, cycle, several), turn.seed)].name),
     };
-    Decision::Assigned(Assignment { node, evaluated, feasible: feasible.len() })
+    let minds_volumes = profile.filters.iter().any(|plugin| plugin.name() == volume_binding::NAME);
+    let volumes = if minds_volumes { volume_binding::steps(cycle, &node) } else { Vec::new() };
+    Decision::Assigned(Assignment { node, evaluated, feasible: feasible.len(), volumes })
 }
 
 /// Asks the plugins that may help a pod that found no node, until one does.

@@ -15,6 +15,7 @@ use crate::pod_index::PodIndex;
 use crate::pod_info::PodInfo;
 use crate::spread_defaults::OwnerSelectors;
 use crate::term_index::TermIndex;
+use crate::volumes::Volumes;
 
 struct Placed {
     info: Arc<PodInfo>,
@@ -47,6 +48,8 @@ pub struct Snapshot {
     pub selectors: OwnerSelectors,
     /// Pods that wait for room to be made for them on a node.
     pub nominations: Nominations,
+    /// Claims and volumes.
+    pub volumes: Volumes,
     /// How many pods may be disrupted.
     pub budgets: DisruptionBudgets,
 }
@@ -157,6 +160,7 @@ impl Snapshot {
         self.slots[slot].add_pod(Arc::clone(&info));
         self.index.add(&info, slot);
         self.terms.add(&info, slot);
+        self.volumes.add_user(&info);
         self.pods.insert(Arc::clone(&info.uid), Placed { info, slot });
     }
 
@@ -166,6 +170,7 @@ impl Snapshot {
         self.slots[placed.slot].remove_pod(uid);
         self.index.remove(&placed.info, placed.slot);
         self.terms.remove(&placed.info, placed.slot);
+        self.volumes.remove_user(&placed.info);
         self.free_if_unused(placed.slot);
         true
     }

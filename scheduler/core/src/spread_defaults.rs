@@ -68,19 +68,25 @@ impl OwnerSelectors {
     }
 }
 
-/// Upstream's defaults: spread over hosts and zones if that costs nothing else.
-pub fn default_constraints(selector: &Selector) -> Vec<SpreadConstraint> {
-    [("kubernetes.io/hostname", 3), ("topology.kubernetes.io/zone", 5)]
-        .into_iter()
-        .map(|(topology_key, max_skew)| SpreadConstraint {
+impl SpreadConstraint {
+    /// A constraint of a pod that has none itself.
+    pub fn by_default(topology_key: &str, max_skew: i64, selector: &Selector) -> Self {
+        Self {
             topology_key: topology_key.to_owned(),
             max_skew,
             min_domains: 1,
             selector: selector.clone(),
             honor_affinity: true,
             honor_taints: false,
-        })
-        .collect()
+        }
+    }
+}
+
+/// Upstream's defaults: spread over hosts and zones if that costs nothing else.
+pub fn system_defaults(selector: &Selector) -> Vec<SpreadConstraint> {
+    [("kubernetes.io/hostname", 3), ("topology.kubernetes.io/zone", 5)]
+        .map(|(topology_key, max_skew)| SpreadConstraint::by_default(topology_key, max_skew, selector))
+        .into()
 }
 
 #[cfg(test)]

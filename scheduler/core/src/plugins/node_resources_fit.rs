@@ -1,17 +1,34 @@
-//! NodeResourcesFit: what the pod requests must be free on the node; nodes with more left over score higher (LeastAllocated,
-//! CPU and memory with equal weight).
+//! NodeResourcesFit: what the pod requests must be free on the node; nodes are compared by a [`ScoringStrategy`].
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
-use crate::framework::{Cycle, FilterPlugin, MAX_NODE_SCORE, NodeScore, Prepared, Rejection, ScorePlugin};
+use crate::framework::{Cycle, FilterPlugin, NodeScore, Prepared, Rejection, ScorePlugin};
 use crate::node_info::NodeInfo;
+use crate::plugins::scoring_strategy::ScoringStrategy;
+use crate::pod_info::PodInfo;
 use crate::resources::Resources;
 
 /// The plugin's name.
 pub const NAME: &str = "NodeResourcesFit";
 
-/// The plugin.
-pub struct NodeResourcesFit;
+/// The plugin with its arguments.
+#[derive(Clone, Debug, Default)]
+pub struct NodeResourcesFit {
+    /// How nodes are compared.
+    pub strategy: ScoringStrategy,
+    /// Extended resources that need not be free, by name.
+    pub ignored_resources: BTreeSet<String>,
+    /// The same by the part of the name before the slash.
+    pub ignored_resource_groups: BTreeSet<String>,
+}
+
+impl NodeResourcesFit {
+    fn ignores(&self, name: &str) -> bool {
+        let group = name.split_once('/').map_or("", |(group, _)| group);
+        self.ignored_resources.contains(name) || self.ignored_resource_groups.contains(group)
+    }
+}
 
 impl FilterPlugin for NodeResourcesFit {
     fn name(&self) -> &'static str {
@@ -19,8 +36,9 @@ impl FilterPlugin for NodeResourcesFit {
     }
 
     fn prepare<'a>(&self, cycle: Cycle<'a>) -> Prepared<'a> {
-        let requests = &cycle.pod.info.requests;
-        Prepared::Check(Box::new(move |node: &NodeInfo| fits(requests, node)))
+        let mut requests = cycle.pod.info.requests.clone();
+        requests.scalar.retain(|name, _| !self.ignores(name));
+        Prepared::Check(Box::new(move |node: &NodeInfo| fits(&requests, node)))
     }
 }
 
@@ -52,8 +70,9 @@ fn fits(requests: &Resources, node: &NodeInfo) -> Result<(), Rejection> {
     if reasons.is_empty() { Ok(()) } else { Err(Rejection { plugin: NAME, reasons, resolvable }) }
 }
 
-struct LeastAllocated<'a> {
-    requests: &'a Resources,
+struct Score<'a> {
+    strategy: ScoringStrategy,
+    pod: &'a PodInfo,
 }
 
 impl ScorePlugin for NodeResourcesFit {
@@ -62,36 +81,19 @@ impl ScorePlugin for NodeResourcesFit {
     }
 
     fn prepare<'a>(&self, cycle: Cycle<'a>, _nodes: &[&'a NodeInfo]) -> Option<Box<dyn NodeScore + 'a>> {
-        Some(Box::new(LeastAllocated { requests: &cycle.pod.info.non_zero }))
+        Some(Box::new(Score { strategy: self.strategy.clone(), pod: &cycle.pod.info }))
     }
 }
 
-impl NodeScore for LeastAllocated<'_> {
+impl NodeScore for Score<'_> {
     fn score(&self, node: &NodeInfo) -> i64 {
-        let (used, capacity) = (&node.non_zero_requested, &node.allocatable);
-        let parts = [
-            (used.milli_cpu + self.requests.milli_cpu, capacity.milli_cpu),
-            (used.memory + self.requests.memory, capacity.memory),
-        ];
-        let known = parts.iter().filter(|(_, capacity)| *capacity > 0).count() as i64;
-        if known == 0 {
-            return 0;
-        }
-        let free = |(requested, capacity): &(i64, i64)| {
-            if *capacity <= 0 || requested > capacity {
-                0
-            } else {
-                (capacity - requested) * MAX_NODE_SCORE / capacity
-            }
-        };
-        parts.iter().map(free).sum::<i64>() / known
+        self.strategy.score(self.pod, node)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pod_info::PodInfo;
     use crate::testing::{node_from, pod_from};
     use serde_json::json;
 
@@ -123,8 +125,9 @@ mod tests {
 
     #[test]
     fn an_emptier_node_scores_higher() {
-        let wanted = requests(json!({"cpu": "1", "memory": "2Gi"}));
-        let score = LeastAllocated { requests: &wanted };
+        let pod = PodInfo::new(pod_from(json!({"spec": {"containers": [
+            {"name": "c", "resources": {"requests": {"cpu": "1", "memory": "2Gi"}}}]}})));
+        let score = Score { strategy: ScoringStrategy::default(), pod: &pod };
         // 3 of 4 cores and 6 of 8 GiB are left.
         assert_eq!(score.score(&node_with(json!({}))), 75);
         assert_eq!(

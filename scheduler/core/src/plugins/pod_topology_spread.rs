@@ -9,7 +9,7 @@ use crate::framework::{
 use crate::node_info::NodeInfo;
 use crate::plugins::taint_toleration::untolerated;
 use crate::pod_info::{PodInfo, SpreadConstraint};
-use crate::spread_defaults::default_constraints;
+use crate::spread_defaults::system_defaults;
 
 /// The plugin's name.
 pub const NAME: &str = "PodTopologySpread";
@@ -19,8 +19,48 @@ const NO_LABEL: &str = "node(s) didn't match pod topology spread constraints (mi
 /// The score of a node that has to be left out of the comparison.
 const IGNORED: i64 = -1;
 
-/// The plugin.
-pub struct PodTopologySpread;
+/// The plugin with its arguments.
+#[derive(Clone, Debug, Default)]
+pub struct PodTopologySpread {
+    /// The constraints of pods that have none; `None` for upstream's.
+    pub defaults: Option<Vec<DefaultConstraint>>,
+}
+
+/// A constraint of pods that have none; which pods it counts are their siblings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DefaultConstraint {
+    /// The node label.
+    pub topology_key: String,
+    /// Highest tolerated difference between a domain and the emptiest one.
+    pub max_skew: i64,
+    /// Whether it must hold.
+    pub hard: bool,
+}
+
+impl PodTopologySpread {
+    /// The constraints that hold for a pod, and whether nodes that lack one of the labels are left out.
+    fn constraints(&self, cycle: Cycle<'_>, hard: bool) -> (Vec<SpreadConstraint>, bool) {
+        let pod = cycle.pod;
+        if !pod.spread_hard.is_empty() || !pod.spread_soft.is_empty() {
+            return (if hard { pod.spread_hard.clone() } else { pod.spread_soft.clone() }, true);
+        }
+        if self.defaults.as_ref().map_or(hard, |defaults| defaults.iter().all(|default| default.hard != hard))
+        {
+            return (Vec::new(), false);
+        }
+        let Some(selector) = cycle.snapshot.selectors.siblings(&pod.info) else { return (Vec::new(), false) };
+        match &self.defaults {
+            None => (system_defaults(&selector), false),
+            Some(defaults) => {
+                let chosen = defaults.iter().filter(|default| default.hard == hard);
+                let made = chosen.map(|default| {
+                    SpreadConstraint::by_default(&default.topology_key, default.max_skew, &selector)
+                });
+                (made.collect(), true)
+            }
+        }
+    }
+}
 
 /// Whether a node's domain counts for a constraint, under its node inclusion policies.
 fn counts(cycle: Cycle<'_>, constraint: &SpreadConstraint, node: &NodeInfo) -> bool {
@@ -35,7 +75,7 @@ fn has_all_keys(node: &NodeInfo, constraints: &[SpreadConstraint]) -> bool {
 }
 
 struct Domains<'a> {
-    constraint: &'a SpreadConstraint,
+    constraint: SpreadConstraint,
     /// Matching pods by topology value.
     pods: HashMap<&'a str, i64>,
     fewest: i64,
@@ -58,15 +98,13 @@ struct Filter<'a> {
 impl Filter<'_> {
     /// Counts a pod that is supposed to come to a node or to leave it.
     fn suppose(&mut self, pod: &PodInfo, node: &NodeInfo, change: i64) {
-        let constraints = &self.cycle.pod.spread_hard;
-        if pod.is_terminating()
-            || pod.namespace() != self.cycle.pod.info.namespace()
-            || !has_all_keys(node, constraints)
-        {
+        let all_keys =
+            self.domains.iter().all(|domains| node.labels().contains_key(&domains.constraint.topology_key));
+        if pod.is_terminating() || pod.namespace() != self.cycle.pod.info.namespace() || !all_keys {
             return;
         }
         for domains in &mut self.domains {
-            let constraint = domains.constraint;
+            let constraint = &domains.constraint;
             if !constraint.selector.matches(pod.labels()) || !counts(self.cycle, constraint, node) {
                 continue;
             }
@@ -84,7 +122,7 @@ impl FilterPlugin for PodTopologySpread {
     }
 
     fn prepare<'a>(&self, cycle: Cycle<'a>) -> Prepared<'a> {
-        let constraints = &cycle.pod.spread_hard;
+        let (constraints, _) = self.constraints(cycle, true);
         if constraints.is_empty() {
             return Prepared::Skip;
         }
@@ -97,13 +135,13 @@ impl FilterPlugin for PodTopologySpread {
             );
             let mut pods = HashMap::new();
             for node in cycle.snapshot.nodes() {
-                if has_all_keys(node, constraints) && counts(cycle, constraint, node) {
+                if has_all_keys(node, &constraints) && counts(cycle, constraint, node) {
                     let value = node.labels()[&constraint.topology_key].as_str();
                     *pods.entry(value).or_insert(0) += i64::from(by_slot[node.slot]);
                 }
             }
             let own = i64::from(constraint.selector.matches(info.labels()));
-            let mut domains = Domains { constraint, pods, fewest: 0, own };
+            let mut domains = Domains { constraint: constraint.clone(), pods, fewest: 0, own };
             domains.count_fewest();
             domains
         });
@@ -154,12 +192,7 @@ impl ScorePlugin for PodTopologySpread {
     }
 
     fn prepare<'a>(&self, cycle: Cycle<'a>, nodes: &[&'a NodeInfo]) -> Option<Box<dyn NodeScore + 'a>> {
-        let explicit = !cycle.pod.spread_hard.is_empty() || !cycle.pod.spread_soft.is_empty();
-        let constraints = if explicit {
-            cycle.pod.spread_soft.clone()
-        } else {
-            default_constraints(&cycle.snapshot.selectors.siblings(&cycle.pod.info)?)
-        };
+        let (constraints, explicit) = self.constraints(cycle, false);
         if constraints.is_empty() {
             return None;
         }

@@ -4,31 +4,6 @@ use crate::filtering::Filters;
 use crate::fit_error::FitError;
 use crate::framework::{Cycle, FilterPlugin, PostFilter, PostFilterPlugin, Prepared};
 
-/// VolumeBinding: claims have to exist and be bound before a pod that uses them can be placed; there are none yet.
-pub struct VolumeBinding;
-
-impl FilterPlugin for VolumeBinding {
-    fn name(&self) -> &'static str {
-        "VolumeBinding"
-    }
-
-    fn prepare<'a>(&self, cycle: Cycle<'a>) -> Prepared<'a> {
-        for volume in cycle.pod.spec().volumes.iter().flatten() {
-            if let Some(claim) = &volume.persistent_volume_claim {
-                return Prepared::Reject(format!("persistentvolumeclaim \"{}\" not found", claim.claim_name));
-            }
-            if volume.ephemeral.is_some() {
-                return Prepared::Reject(format!(
-                    "waiting for ephemeral volume controller to create the persistentvolumeclaim \"{}-{}\"",
-                    cycle.pod.info.name(),
-                    volume.name
-                ));
-            }
-        }
-        Prepared::Skip
-    }
-}
-
 /// DynamicResources: devices asked for by resource claims. There are never any to take back for a pod that found no node.
 pub struct DynamicResources;
 
