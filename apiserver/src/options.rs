@@ -8,6 +8,8 @@ use clap::{ArgAction, Parser};
 use component_base::duration::GoDuration;
 use component_base::flags::LogFlags;
 
+use crate::audit::options::AuditOptions;
+
 /// Upstream flags that are refused by name.
 pub const NOT_IMPLEMENTED: &[&str] = &[
     "admission-control-config-file",
@@ -15,24 +17,6 @@ pub const NOT_IMPLEMENTED: &[&str] = &[
     "allow-metric-labels",
     "allow-metric-labels-manifest",
     "apiserver-count",
-    "audit-log-batch-buffer-size",
-    "audit-log-batch-max-size",
-    "audit-log-batch-max-wait",
-    "audit-log-batch-throttle-burst",
-    "audit-log-batch-throttle-enable",
-    "audit-log-batch-throttle-qps",
-    "audit-log-compress",
-    "audit-log-format",
-    "audit-log-maxage",
-    "audit-log-maxbackup",
-    "audit-log-maxsize",
-    "audit-log-mode",
-    "audit-log-path",
-    "audit-log-truncate-enabled",
-    "audit-log-truncate-max-batch-size",
-    "audit-log-truncate-max-event-size",
-    "audit-log-version",
-    "audit-policy-file",
     "audit-webhook-batch-buffer-size",
     "audit-webhook-batch-max-size",
     "audit-webhook-batch-max-wait",
@@ -316,6 +300,10 @@ pub struct Options {
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false, help_heading = "Extension servers")]
     pub enable_aggregator_routing: bool,
 
+    /// The audit log.
+    #[command(flatten)]
+    pub audit: AuditOptions,
+
     /// Feature gates, `Name=true|false`, comma-separated.
     #[arg(long, default_value = "", help_heading = "Features")]
     pub feature_gates: String,
@@ -411,6 +399,7 @@ impl Options {
             Ok(config) => errors.extend(Self::refused_runtime_config(&config)),
             Err(error) => errors.push(format!("--runtime-config: {error}")),
         }
+        errors.extend(self.audit.check());
         if let Err(error) = self.node_port_range() {
             errors.push(error);
         }
@@ -512,7 +501,7 @@ mod tests {
     #[test]
     fn what_is_missing_or_not_implemented_is_named() {
         assert!(
-            matches!(parse(&["--audit-log-path=/x"]), Err(FlagError::NotImplemented(f)) if f == "audit-log-path")
+            matches!(parse(&["--tracing-config-file=/x"]), Err(FlagError::NotImplemented(f)) if f == "tracing-config-file")
         );
         let options = parse(&[
             "--etcd-servers=127.0.0.1:2379",

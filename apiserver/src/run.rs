@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::{Chain, policy};
 use crate::aggregation::{Aggregator, availability, registration};
+use crate::audit::Auditor;
 use crate::authn::Authenticator;
 use crate::authz::Authorizer;
 use crate::authz::escalation::Guarded;
@@ -44,6 +45,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Vec<St
     let registry = Registry::new(Arc::clone(&storage), Arc::clone(&cache), Arc::clone(&options));
     let authenticator = Authenticator::new(&options, Arc::clone(&registry)).map_err(one)?;
     let config = server::tls_config(&options, &authenticator).map_err(one)?;
+    let auditor = Auditor::new(&options.audit, &metrics).map_err(one)?;
     let address = SocketAddr::new(options.bind_address, options.secure_port);
     let listener = TcpListener::bind(address).await.map_err(|error| {
         vec![format!("cannot listen on {address} (--bind-address, --secure-port): {error}")]
@@ -100,6 +102,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Vec<St
         aggregator,
         authenticator,
         authorizer,
+        auditor,
         health,
         requests: RequestMetrics::register(&metrics),
         metrics,
@@ -113,13 +116,14 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Vec<St
 
     tracing::info!(%address, etcd = ?options.etcd_servers, "serving");
     let accepting = CancellationToken::new();
-    let server = tokio::spawn(server::run(listener, config, app, accepting.clone()));
+    let server = tokio::spawn(server::run(listener, config, Arc::clone(&app), accepting.clone()));
     stop.cancelled().await;
     // Load balancers see `/readyz` fail first.
     tokio::time::sleep(options.shutdown_delay_duration.get()).await;
     draining.cancel();
     accepting.cancel();
     let _ = server.await;
+    app.auditor.flush().await;
     for task in [bootstrap, default_roles, aggregation, definitions, registration, availability, policies] {
         let _ = task.await;
     }

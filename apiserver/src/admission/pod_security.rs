@@ -1,6 +1,5 @@
 //! PodSecurity: pods are held against the standards that their namespace's labels name. What makes pods is only warned about.
 
-use coracle_api::kinds::access::text;
 use coracle_api::meta;
 use coracle_api::pod_security::{Level, Standard, Version, violations};
 use coracle_api::resource;
@@ -86,6 +85,10 @@ fn check(namespace: &Value, request: &RequestInfo, pod: &Value, enforced: bool) 
         let standard = standard(namespace, mode);
         violations(standard, &pod["metadata"], &pod["spec"]).map(|found| (standard, found))
     };
+    if enforced {
+        let policy = standard(namespace, "enforce").to_string();
+        request.audit.annotate("pod-security.kubernetes.io/enforce-policy", policy);
+    }
     if enforced && let Some((standard, found)) = against("enforce") {
         let name = object_meta::text(pod, "name");
         let text = format!("violates PodSecurity \"{standard}\": {found}");
@@ -95,8 +98,8 @@ fn check(namespace: &Value, request: &RequestInfo, pod: &Value, enforced: bool) 
         request.warnings.add(format!("would violate PodSecurity \"{standard}\": {found}"));
     }
     if let Some((standard, found)) = against("audit") {
-        let kind = text(pod, "kind");
-        tracing::info!(%standard, kind, namespace = request.namespace(), found, "a pod violates the audited standard");
+        let text = format!("would violate PodSecurity \"{standard}\": {found}");
+        request.audit.annotate("pod-security.kubernetes.io/audit-violations", text);
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::metrics::RequestMetrics;
 use super::respond::TablePrinter;
 use crate::aggregation::Aggregator;
+use crate::audit::Auditor;
 use crate::authn::Authenticator;
 use crate::authz::Authorizer;
 use crate::openapi::Documents;
@@ -44,6 +45,8 @@ pub struct App {
     pub authenticator: Authenticator,
     /// Who may do what.
     pub authorizer: Arc<Authorizer>,
+    /// What is recorded of requests.
+    pub auditor: Auditor,
     /// Health checks.
     pub health: Health,
     /// All metrics.

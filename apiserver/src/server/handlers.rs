@@ -225,6 +225,7 @@ pub(crate) async fn body_object(info: &RequestInfo, request: Request<Incoming>) 
     let (mut object, complaints) = decode_bytes(&bytes, format, &api_version, kind)?;
     check_kind(&mut object, &api_version, kind)?;
     check_schema(info, info.resource, &mut object, complaints)?;
+    info.audit.request_object(&object);
     Ok(object)
 }
 
@@ -288,6 +289,7 @@ async fn patch(
     let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let patch_type = PatchType::of(negotiate::media_type(content_type), info.resource)?;
     let bytes = body::read(request.into_body()).await?;
+    info.audit.request_patch(&bytes);
     let patch = Patch::decode(info, patch_type, &bytes)?;
     written(info, app.registry.update(info, Change::Patch(&patch)).await?, form)
 }
@@ -300,6 +302,7 @@ async fn delete_options(info: &RequestInfo, request: Request<Incoming>) -> Resul
         DeleteOptions::decode(None, &info.query)?
     } else {
         let (options, _) = decode_bytes(&bytes, format?, "meta.k8s.io/v1", "DeleteOptions")?;
+        info.audit.request_object(&options);
         DeleteOptions::decode(Some(&options), &info.query)?
     };
     if options.propagation.is_none()

@@ -6,6 +6,7 @@ pub mod handlers;
 pub mod metrics;
 pub mod negotiate;
 pub mod pipeline;
+mod recording;
 pub mod request_info;
 pub mod respond;
 

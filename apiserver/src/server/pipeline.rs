@@ -10,7 +10,7 @@ use coracle_api::resource::Resource;
 use coracle_api::status::ApiError;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use http::header::{ACCEPT, CACHE_CONTROL, UPGRADE, USER_AGENT, WARNING, WWW_AUTHENTICATE};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, UPGRADE, USER_AGENT, WARNING, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use hyper::body::Incoming;
 
@@ -19,9 +19,12 @@ use super::body::Response;
 use super::handlers;
 use super::metrics::RequestLabels;
 use super::negotiate::{self, Accepted, Offers};
+use super::recording;
 use super::request_info::{FieldValidation, Query, RequestInfo, ResourcePath, UserInfo, Verb, Warnings};
 use super::respond::{self, Form};
 use crate::aggregation::Service;
+use crate::audit::policy::Stage;
+use crate::audit::{self, Trail};
 use crate::authn::{Connection, impersonation};
 use crate::authz::{Attributes, ResourceAttributes};
 
@@ -37,6 +40,15 @@ pub enum Target {
     Remote(Arc<Service>),
 }
 
+/// What is known of a request by the time it is answered.
+struct Noted {
+    labels: RequestLabels,
+    long_running: bool,
+    /// Another server answered.
+    foreign: bool,
+    trail: Trail,
+}
+
 /// Answers one request.
 pub async fn serve(app: Arc<App>, connection: Arc<Connection>, request: Request<Incoming>) -> Response {
     let started = Instant::now();
@@ -45,7 +57,7 @@ pub async fn serve(app: Arc<App>, connection: Arc<Connection>, request: Request<
         .get(AUDIT_ID)
         .cloned()
         .or_else(|| HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).ok());
-    let mut labels = RequestLabels {
+    let labels = RequestLabels {
         verb: method_label(request.method()),
         group: "",
         version: "",
@@ -54,17 +66,19 @@ pub async fn serve(app: Arc<App>, connection: Arc<Connection>, request: Request<
         scope: "",
         code: 0,
     };
-    let mut long_running = false;
+    let mut noted = Noted { labels, long_running: false, foreign: false, trail: Trail::default() };
     let path = request.uri().path().to_owned();
-    let answered = AssertUnwindSafe(answer(&app, &connection, request, &mut labels, &mut long_running));
-    let mut response = match answered.catch_unwind().await {
-        Ok(response) => response,
+    let id = audit_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default();
+    let answered = AssertUnwindSafe(answer(&app, &connection, request, id, &mut noted));
+    let answered = answered.catch_unwind().await;
+    let Noted { mut labels, long_running, foreign, trail } = noted;
+    let mut response = match answered {
+        Ok(response) => recording::complete(&trail, response, long_running, foreign).await,
         Err(_) => {
             tracing::error!(path, "a request's handler panicked");
-            respond::error(
-                &ApiError::internal("the server failed while it worked on the request"),
-                &Form::PLAIN,
-            )
+            let error = ApiError::internal("the server failed while it worked on the request");
+            recording::panicked(&trail, &error).await;
+            respond::error(&error, &Form::PLAIN)
         }
     };
     labels.code = response.status().as_u16();
@@ -100,10 +114,11 @@ fn method_label(method: &Method) -> &'static str {
 async fn answer(
     app: &Arc<App>,
     connection: &Connection,
-    request: Request<Incoming>,
-    labels: &mut RequestLabels,
-    long_running: &mut bool,
+    mut request: Request<Incoming>,
+    audit_id: &str,
+    noted: &mut Noted,
 ) -> Response {
+    let Noted { labels, long_running, foreign, trail } = noted;
     let query = Query::parse(request.uri().query());
     let form = error_form(&request, &query);
     let understood = understand(app, request.method(), request.uri().path(), &query, request.headers());
@@ -125,21 +140,40 @@ async fn answer(
         );
     };
     let _counted = (!*long_running).then(|| Counted::new(app, mutating));
-    let path = request.uri().path();
-    let user = match authenticate(app, connection, request.headers(), path).await {
+    let method = request.method().as_str().to_lowercase();
+    let path = request.uri().path().to_owned();
+    let asked = asked(&understood, &method, &path);
+    let begin = |request: &Request<Incoming>, user: &UserInfo| {
+        app.auditor.begin(request, connection, audit_id, user, (&asked.0, asked.1))
+    };
+    let sender = match app.authenticator.authenticate(connection, request.headers(), request.uri().path()).await {
         Ok(user) => user,
         Err(error) => {
-            let mut response = respond::error(&error, &form);
-            if error.code() == 401 {
-                response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
+            tracing::info!(%error, peer = ?connection.peer, "request without a valid user");
+            *trail = begin(&request, &UserInfo::default());
+            trail.refused(&audit::attempted_methods(request.headers()));
+            let mut response = respond::error(&ApiError::unauthorized(), &form);
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             return response;
         }
     };
-    let target = match authorize(app, &user, understood, &request) {
+    *trail = begin(&request, &sender);
+    if !trail.reach(Stage::RequestReceived).await {
+        return respond::error(&ApiError::internal("failed to store audit event"), &form);
+    }
+    if trail.keeps_answers() {
+        request.headers_mut().remove(ACCEPT_ENCODING);
+    }
+    let user = match impersonate(app, sender, request.headers(), trail) {
+        Ok(user) => user,
+        Err(error) => return respond::error(&error, &form),
+    };
+    let decided = authorize(app, &user, &asked.0, trail);
+    let target = match decided.and_then(|()| target(app, &user, understood, &path, trail)) {
         Ok(target) => target,
         Err(error) => return respond::error(&error, &form),
     };
+    *foreign = matches!(target, Target::Remote(_));
     let warnings = match &target {
         Target::Resource(info) => info.warnings.clone(),
         Target::Path | Target::Remote(_) => Warnings::default(),
@@ -156,10 +190,13 @@ async fn answer(
             Box::pin(async move {
                 match task.await {
                     Ok(result) => result,
-                    Err(error) => {
-                        tracing::error!(%error, "a request's handler failed");
-                        Err(ApiError::internal("the server failed while it worked on the request"))
-                    }
+                    Err(error) => match error.try_into_panic() {
+                        Ok(panic) => std::panic::resume_unwind(panic),
+                        Err(error) => {
+                            tracing::error!(%error, "a request's handler failed");
+                            Err(ApiError::internal("the server failed while it worked on the request"))
+                        }
+                    },
                 }
             })
         } else {
@@ -249,6 +286,7 @@ enum Understood {
         remote: Option<Arc<Service>>,
         verb: Verb,
         group: String,
+        version: String,
         resource: String,
         subresource: String,
         namespace: String,
@@ -282,6 +320,7 @@ fn understand(
         remote,
         verb,
         group: path.group.to_owned(),
+        version: path.version.to_owned(),
         resource: path.resource.to_owned(),
         subresource: path.subresource.unwrap_or_default().to_owned(),
         namespace: path.namespace.unwrap_or_default().to_owned(),
@@ -333,6 +372,7 @@ fn understand(
         field_validation: field_validation(query)?,
         query: query.clone(),
         warnings: Warnings::default(),
+        audit: Trail::default(),
     }))))
 }
 
@@ -387,56 +427,85 @@ fn field_manager(query: &Query, headers: &HeaderMap) -> String {
     if name.is_empty() { "unknown".to_owned() } else { name }
 }
 
-async fn authenticate(
+/// What authorization and audit are asked about, with the API version. What makes no sense is a path.
+fn asked<'a>(
+    understood: &'a Result<Option<Understood>, ApiError>,
+    method: &'a str,
+    path: &'a str,
+) -> (Attributes<'a>, &'a str) {
+    match understood {
+        Ok(Some(Understood::Known(info))) => (Attributes::of(info), info.resource.version),
+        Ok(Some(Understood::Unknown {
+            verb,
+            group,
+            version,
+            resource,
+            subresource,
+            namespace,
+            name,
+            ..
+        })) => {
+            let attributes = ResourceAttributes {
+                verb: verb.as_str(),
+                group,
+                resource,
+                subresource,
+                namespace,
+                name,
+                ..ResourceAttributes::default()
+            };
+            (Attributes::Resource(attributes), version)
+        }
+        Ok(None) | Err(_) => (Attributes::Path { verb: method, path }, ""),
+    }
+}
+
+/// Whom the sender wants to be taken for, if that is allowed.
+fn impersonate(
     app: &App,
-    connection: &Connection,
+    sender: UserInfo,
     headers: &HeaderMap,
-    path: &str,
+    trail: &Trail,
 ) -> Result<UserInfo, ApiError> {
-    let user = app.authenticator.authenticate(connection, headers, path).await.map_err(|error| {
-        tracing::info!(%error, peer = ?connection.peer, "request without a valid user");
-        ApiError::unauthorized()
-    })?;
     let Some(wanted) = impersonation::wanted(headers).map_err(ApiError::bad_request)? else {
-        return Ok(user);
+        return Ok(sender);
     };
     for attributes in impersonation::needed(&wanted, headers) {
-        app.authorizer.authorize(&user, &Attributes::Resource(attributes))?;
+        app.authorizer.authorize(&sender, &Attributes::Resource(attributes))?;
     }
+    trail.impersonates(&wanted);
     Ok(wanted)
 }
 
-fn authorize(
+/// Whether the user may, with the reason for those who audit.
+fn authorize(app: &App, user: &UserInfo, asked: &Attributes<'_>, trail: &Trail) -> Result<(), ApiError> {
+    if trail.is_kept() {
+        let decision = app.authorizer.decide(user, asked);
+        let word = if decision.allowed { "allow" } else { "forbid" };
+        trail.annotate("authorization.k8s.io/decision", word);
+        trail.annotate("authorization.k8s.io/reason", decision.reason);
+    }
+    app.authorizer.authorize(user, asked)
+}
+
+/// Who answers a request that is allowed.
+fn target(
     app: &App,
     user: &UserInfo,
     understood: Result<Option<Understood>, ApiError>,
-    request: &Request<Incoming>,
+    path: &str,
+    trail: &Trail,
 ) -> Result<Target, ApiError> {
     match understood? {
         Some(Understood::Known(mut info)) => {
-            app.authorizer.authorize(user, &Attributes::of(&info))?;
             info.user = user.clone();
+            info.audit = trail.clone();
             Ok(Target::Resource(info))
         }
-        Some(Understood::Unknown { remote, verb, group, resource, subresource, namespace, name }) => {
-            let attributes = Attributes::Resource(ResourceAttributes {
-                verb: verb.as_str(),
-                group: &group,
-                resource: &resource,
-                subresource: &subresource,
-                namespace: &namespace,
-                name: &name,
-                ..ResourceAttributes::default()
-            });
-            app.authorizer.authorize(user, &attributes)?;
+        Some(Understood::Unknown { remote, .. }) => {
             remote.map(Target::Remote).ok_or_else(ApiError::path_not_found)
         }
-        None => {
-            let verb = request.method().as_str().to_lowercase();
-            let attributes = Attributes::Path { verb: &verb, path: request.uri().path() };
-            app.authorizer.authorize(user, &attributes)?;
-            Ok(remote_document(app, request.uri().path()).map_or(Target::Path, Target::Remote))
-        }
+        None => Ok(remote_document(app, path).map_or(Target::Path, Target::Remote)),
     }
 }
 

@@ -9,6 +9,8 @@ use serde_json::Value;
 
 use coracle_api::resource::{Resource, Subresource};
 
+use crate::audit::Trail;
+
 /// Who asks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UserInfo {
@@ -109,6 +111,8 @@ pub struct RequestInfo {
     pub query: Query,
     /// Texts for `Warning` headers of the answer.
     pub warnings: Warnings,
+    /// What the audit log keeps of the request.
+    pub audit: Trail,
 }
 
 /// Collects texts for `Warning` headers while a request is worked on. Clones share the collection.
@@ -174,6 +178,7 @@ impl RequestInfo {
             field_validation: FieldValidation::Ignore,
             query: Query::default(),
             warnings: Warnings::default(),
+            audit: Trail::default(),
         }
     }
 }

@@ -65,7 +65,11 @@ pub async fn handle(
     }
     let (client, server) = (hyper::upgrade::on(&mut request), hyper::upgrade::on(&mut answer));
     let stop = app.draining.clone();
-    tokio::spawn(async move { copy(client, server, stop).await });
+    let end = info.audit.end();
+    tokio::spawn(async move {
+        copy(client, server, stop).await;
+        drop(end);
+    });
     let mut response = Response::new(body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     *response.headers_mut() = switched(answer.headers());

@@ -117,8 +117,8 @@ impl Policy {
         })
     }
 
-    /// What speaks against a write.
-    pub(super) fn decide(&self, data: &Data<'_>) -> Vec<Decision> {
+    /// What speaks against a write. What there is to tell those who audit goes to `tell`, as key and value.
+    pub(super) fn decide(&self, data: &Data<'_>, tell: &mut dyn FnMut(&str, &str)) -> Vec<Decision> {
         let failed = |message: String| {
             let decision = Decision { message, reason: String::new(), always: false };
             if self.may_fail { Vec::new() } else { vec![decision] }
@@ -155,12 +155,12 @@ impl Policy {
                 Ok(Err(error)) => decisions.extend(failed(failure(&validation.expression, &error))),
             }
         }
-        decisions.extend(self.annotate(&mut inputs));
+        decisions.extend(self.annotate(&mut inputs, tell));
         decisions
     }
 
     /// Tells those who audit, and what keeps them from being told.
-    fn annotate(&self, inputs: &mut Inputs<'_, '_>) -> Vec<Decision> {
+    fn annotate(&self, inputs: &mut Inputs<'_, '_>, tell: &mut dyn FnMut(&str, &str)) -> Vec<Decision> {
         let mut budget = Budget::new(RUNTIME_COST_BUDGET);
         let mut problems = Vec::new();
         for annotation in &self.annotations {
@@ -175,12 +175,7 @@ impl Policy {
             match value {
                 Ok(value) => {
                     if let Some(value) = value.as_str().map(str::trim).filter(|value| !value.is_empty()) {
-                        tracing::info!(
-                            policy = self.name,
-                            key = annotation.key,
-                            value,
-                            "an audited policy tells"
-                        );
+                        tell(&annotation.key, value);
                     }
                 }
                 Err(_) if self.may_fail => {}
@@ -226,6 +221,14 @@ pub(super) struct Binding {
 }
 
 impl Binding {
+    /// What it does about what does not hold, in the API's words.
+    pub(super) fn actions(&self) -> Vec<&'static str> {
+        [(self.denies, "Deny"), (self.warns, "Warn"), (self.audits, "Audit")]
+            .into_iter()
+            .filter_map(|(does, word)| does.then_some(word))
+            .collect()
+    }
+
     pub(super) fn of(object: &Value) -> Self {
         let none = Value::Null;
         let spec = object.get("spec").unwrap_or(&none);
@@ -268,7 +271,7 @@ mod tests {
             params: params.as_ref(),
             authorizer: &Nobody,
         };
-        policy.decide(&data).into_iter().map(|decision| decision.message).collect()
+        policy.decide(&data, &mut |_, _| {}).into_iter().map(|decision| decision.message).collect()
     }
 
     #[test]

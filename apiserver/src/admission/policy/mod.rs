@@ -136,7 +136,10 @@ impl Policies {
             };
             for parameter in &all {
                 let data = view.data(policy.takes_params().then_some(parameter));
-                for decision in policy.decide(&data) {
+                let audit = &attributes.request.audit;
+                let mut tell =
+                    |key: &str, value: &str| audit.annotate(&format!("{}/{key}", policy.name), value);
+                for decision in policy.decide(&data, &mut tell) {
                     settle(attributes, policy, binding, decision, denials);
                 }
             }
@@ -167,12 +170,16 @@ fn settle(
         attributes.request.warnings.add(text);
     }
     if binding.audits {
-        tracing::info!(
-            policy = name,
-            binding = bound,
-            message,
-            "a write is not what an audited policy asks for"
-        );
+        let failure = json!({
+            "message": message,
+            "policy": name,
+            "binding": bound,
+            "validationActions": binding.actions(),
+        });
+        attributes
+            .request
+            .audit
+            .annotate_list("validation.policy.admission.k8s.io/validation_failure", failure);
     }
 }
 

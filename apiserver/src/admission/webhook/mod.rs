@@ -95,6 +95,9 @@ impl Webhooks {
         for warning in &verdict.warnings {
             attributes.request.warnings.add(warning.as_str());
         }
+        for (key, value) in &verdict.annotations {
+            attributes.request.audit.annotate(&format!("{}/{key}", hook.name), value.as_str());
+        }
         match &verdict.denied {
             Some(status) => Err(Refused::Denied(review::denial(&hook.name, status))),
             None => Ok(verdict),
@@ -102,14 +105,29 @@ impl Webhooks {
     }
 }
 
+/// Which call of a write a webhook is.
+struct Place<'a> {
+    request: &'a RequestInfo,
+    /// `mutating` or `validating`.
+    kind: &'static str,
+    round: usize,
+    index: usize,
+}
+
 /// What becomes of a webhook's failure to say yes: nothing if it may fail.
-fn settle(hook: &Webhook, refused: Refused) -> Result<(), ApiError> {
+fn settle(hook: &Webhook, refused: Refused, place: &Place<'_>) -> Result<(), ApiError> {
     match refused {
         Refused::Denied(error) => Err(error),
         Refused::Unanswered(reason) => {
             let text = format!("failed calling webhook {:?}: {reason}", hook.name);
             tracing::warn!(webhook = hook.name, reason, ignored = hook.may_fail, "a webhook did not answer");
-            if hook.may_fail { Ok(()) } else { Err(ApiError::internal(text)) }
+            if !hook.may_fail {
+                return Err(ApiError::internal(text));
+            }
+            let Place { request, kind, round, index } = place;
+            let key = format!("failed-open.{kind}.webhook.admission.k8s.io/round_{round}_index_{index}");
+            request.audit.annotate(&key, hook.name.as_str());
+            Ok(())
         }
     }
 }

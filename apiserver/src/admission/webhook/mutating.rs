@@ -5,10 +5,10 @@ use std::collections::HashSet;
 use coracle_api::patch;
 use coracle_api::resource::Resource;
 use coracle_api::status::ApiError;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::configuration::Webhook;
-use super::{Refused, Webhooks, is_scale, settle, shown};
+use super::{Place, Refused, Webhooks, is_scale, settle, shown};
 use crate::admission::matching::view::View;
 use crate::admission::matching::{self, Attributes};
 use crate::registry::Registry;
@@ -40,6 +40,19 @@ impl Reinvocation {
     }
 }
 
+impl Place<'_> {
+    /// Tells those who audit whether the webhook changed the object.
+    fn mutated(&self, hook: &Webhook, mutated: bool) {
+        let Place { request, round, index, .. } = self;
+        if request.audit.is_kept() {
+            let configuration = hook.key.split('/').next().unwrap_or_default();
+            let told = json!({"configuration": configuration, "webhook": hook.name, "mutated": mutated});
+            let key = format!("mutation.webhook.admission.k8s.io/round_{round}_index_{index}");
+            request.audit.annotate(&key, told.to_string());
+        }
+    }
+}
+
 impl Webhooks {
     /// Lets the webhooks change the object. The second call for the same write is the second round.
     ///
@@ -60,19 +73,21 @@ impl Webhooks {
         if rounds.is_second && rounds.output != *object {
             rounds.somebody_changed_it();
         }
-        for hook in hooks.iter() {
+        for (index, hook) in hooks.iter().enumerate() {
             let attributes = Attributes::new(request, Some(object), old);
             let Some(known_as) = self.means(hook, &attributes).await? else { continue };
             if rounds.is_second && !rounds.wanted.contains(&hook.key) {
                 continue;
             }
+            let place = Place { request, kind: "mutating", round: usize::from(rounds.is_second), index };
             let changed = match self.change(hook, &attributes, known_as).await {
                 Ok(changed) => changed.filter(|changed| changed != object),
                 Err(refused) => {
-                    settle(hook, refused)?;
+                    settle(hook, refused, &place)?;
                     None
                 }
             };
+            place.mutated(hook, changed.is_some());
             if let Some(changed) = changed {
                 *object = changed;
                 rounds.somebody_changed_it();
@@ -92,10 +107,10 @@ impl Webhooks {
     /// As for [`Webhooks::mutate`].
     pub async fn mutate_deletion(&self, request: &RequestInfo, old: Option<&Value>) -> Result<(), ApiError> {
         let attributes = Attributes::new(request, None, old);
-        for hook in self.hooks(&attributes).await?.iter() {
+        for (index, hook) in self.hooks(&attributes).await?.iter().enumerate() {
             let Some(known_as) = self.means(hook, &attributes).await? else { continue };
             if let Err(refused) = self.change(hook, &attributes, known_as).await {
-                settle(hook, refused)?;
+                settle(hook, refused, &Place { request, kind: "mutating", round: 0, index })?;
             }
         }
         Ok(())

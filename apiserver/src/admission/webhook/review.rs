@@ -124,6 +124,8 @@ pub(super) struct Verdict {
     pub(super) warnings: Vec<String>,
     /// A JSON patch, decoded.
     pub(super) patch: Option<Value>,
+    /// What to tell those who audit.
+    pub(super) annotations: Vec<(String, String)>,
 }
 
 /// Reads an answer.
@@ -179,12 +181,15 @@ pub(super) fn verdict(version: Version, uid: &str, mutating: bool, answer: &[u8]
         }
     }
     let warnings = items(response, "warnings").iter().filter_map(Value::as_str).map(str::to_owned).collect();
+    let told = present(response, "auditAnnotations").and_then(Value::as_object).into_iter().flatten();
+    let annotations =
+        told.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect();
     if !boolean(response, "allowed") {
         let status = present(response, "status").cloned().unwrap_or(Value::Null);
-        return Ok(Verdict { denied: Some(status), warnings, patch: None });
+        return Ok(Verdict { denied: Some(status), warnings, patch: None, annotations });
     }
     if !mutating || bytes.is_empty() {
-        return Ok(Verdict { warnings, ..Verdict::default() });
+        return Ok(Verdict { warnings, annotations, ..Verdict::default() });
     }
     match patch_type.unwrap_or(JSON_PATCH) {
         JSON_PATCH => {}
@@ -192,7 +197,7 @@ pub(super) fn verdict(version: Version, uid: &str, mutating: bool, answer: &[u8]
     }
     let patch = serde_json::from_slice(&bytes)
         .map_err(|error| format!("received undecodable patch in webhook response: {error}"))?;
-    Ok(Verdict { denied: None, warnings, patch: Some(patch) })
+    Ok(Verdict { denied: None, warnings, patch: Some(patch), annotations })
 }
 
 /// The error of a refusal: the webhook's own status where it gives one.
@@ -290,7 +295,10 @@ mod tests {
             true,
             json!({"uid": "u", "allowed": true, "patch": patch, "patchType": "JSONPatch", "warnings": ["w"]}),
         );
-        assert_eq!(allowed, Ok(Verdict { denied: None, warnings: vec!["w".into()], patch: Some(json!([])) }));
+        assert_eq!(
+            allowed,
+            Ok(Verdict { warnings: vec!["w".into()], patch: Some(json!([])), ..Verdict::default() })
+        );
         let older = verdict(Version::V1Beta1, "u", false, br#"{"response": {"allowed": true}}"#);
         assert_eq!(older, Ok(Verdict::default()));
     }

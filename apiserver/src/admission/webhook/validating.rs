@@ -4,7 +4,7 @@ use coracle_api::status::ApiError;
 use futures::future::join_all;
 use serde_json::Value;
 
-use super::{Webhooks, settle, shown};
+use super::{Place, Webhooks, settle, shown};
 use crate::admission::matching::Attributes;
 use crate::server::request_info::RequestInfo;
 
@@ -22,16 +22,18 @@ impl Webhooks {
         let attributes = Attributes::new(request, object, old);
         let hooks = self.hooks(&attributes).await?;
         let mut meant = Vec::new();
-        for hook in hooks.iter() {
+        for (index, hook) in hooks.iter().enumerate() {
             if let Some(known_as) = self.means(hook, &attributes).await? {
-                meant.push((hook, known_as));
+                meant.push((index, hook, known_as));
             }
         }
-        let asked = meant.into_iter().map(|(hook, known_as)| async move {
+        let asked = meant.into_iter().map(|(index, hook, known_as)| async move {
             let [new, old] = shown(&self.registry, &attributes, known_as).await?;
             match self.ask(hook, &attributes, known_as, [new.as_ref(), old.as_ref()], false).await {
                 Ok(_) => Ok(()),
-                Err(refused) => settle(hook, refused),
+                Err(refused) => {
+                    settle(hook, refused, &Place { request, kind: "validating", round: 0, index })
+                }
             }
         });
         join_all(asked).await.into_iter().collect()
