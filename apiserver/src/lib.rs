@@ -13,6 +13,7 @@ pub mod conversion;
 pub mod definitions;
 pub mod discovery;
 pub mod extension;
+pub mod flowcontrol;
 pub mod openapi;
 pub mod options;
 pub mod printers;

@@ -10,6 +10,8 @@ use component_base::flags::LogFlags;
 
 use crate::audit::options::AuditOptions;
 
+mod egress;
+
 /// Upstream flags that are refused by name.
 pub const NOT_IMPLEMENTED: &[&str] = &[
     "admission-control-config-file",
@@ -29,21 +31,16 @@ pub const NOT_IMPLEMENTED: &[&str] = &[
     "authorization-webhook-cache-unauthorized-ttl",
     "authorization-webhook-config-file",
     "authorization-webhook-version",
-    "cert-dir",
-    "contention-profiling",
-    "cors-allowed-origins",
     "debug-socket-path",
     "default-not-ready-toleration-seconds",
     "default-unreachable-toleration-seconds",
     "delete-collection-workers",
     "disable-http2-serving",
     "disabled-metrics",
-    "egress-selector-config-file",
     "emulated-version",
     "emulation-forward-compatible",
     "enable-garbage-collector",
     "enable-logs-handler",
-    "enable-priority-and-fairness",
     "encryption-provider-config-automatic-reload",
     "endpoint-reconciler-type",
     "etcd-count-metric-poll-period",
@@ -51,7 +48,6 @@ pub const NOT_IMPLEMENTED: &[&str] = &[
     "etcd-healthcheck-timeout",
     "etcd-readycheck-timeout",
     "etcd-servers-overrides",
-    "external-hostname",
     "goaway-chance",
     "http2-max-streams-per-connection",
     "identity-lease-duration-seconds",
@@ -80,7 +76,6 @@ pub const NOT_IMPLEMENTED: &[&str] = &[
     "shutdown-send-retry-after",
     "shutdown-watch-termination-grace-period",
     "storage-initialization-timeout",
-    "storage-media-type",
     "strict-transport-security-directives",
     "tls-cipher-suites",
     "tls-min-version",
@@ -109,9 +104,24 @@ pub struct Options {
     /// Key of --tls-cert-file, PEM.
     #[arg(long, help_heading = "Serving")]
     pub tls_private_key_file: Option<PathBuf>,
+    /// Let requests wait and go by FlowSchemas and PriorityLevelConfigurations, which share the sum of the two limits below.
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = true, help_heading = "Serving")]
+    pub enable_priority_and_fairness: bool,
     /// Requests that may be in work at a time, read-only ones; 0 is no limit. Watches do not count.
     #[arg(long, default_value_t = 400, help_heading = "Serving")]
     pub max_requests_inflight: usize,
+    /// Where upstream keeps a self-signed certificate; not used, as --tls-cert-file has to be given.
+    #[arg(long, default_value = "/var/run/kubernetes", help_heading = "Serving")]
+    pub cert_dir: PathBuf,
+    /// The name this server is known by outside, for the address of the public keys of ServiceAccount tokens.
+    #[arg(long, default_value = "", help_heading = "Serving")]
+    pub external_hostname: String,
+    /// Regular expressions of web pages' origins (scheme, host and port) that may use this server.
+    #[arg(long, value_delimiter = ',', help_heading = "Serving")]
+    pub cors_allowed_origins: Vec<String>,
+    /// A file of kind EgressSelectorConfiguration; connections are made directly, and nothing else is implemented.
+    #[arg(long, help_heading = "Serving")]
+    pub egress_selector_config_file: Option<PathBuf>,
     /// Requests that may be in work at a time, changing ones; 0 is no limit.
     #[arg(long, default_value_t = 200, help_heading = "Serving")]
     pub max_mutating_requests_inflight: usize,
@@ -152,6 +162,9 @@ pub struct Options {
     /// `etcd3`, the only backend there is.
     #[arg(long, default_value = "etcd3", value_parser = ["etcd3"], help_heading = "Storage")]
     pub storage_backend: String,
+    /// The form objects are stored in. They are stored as JSON whichever is named: servers that ask for protobuf read that too.
+    #[arg(long, default_value = "application/json", value_parser = ["application/json", "application/vnd.kubernetes.protobuf"], help_heading = "Storage")]
+    pub storage_media_type: String,
     /// How long events are kept.
     #[arg(long, default_value = "1h0m0s", help_heading = "Storage")]
     pub event_ttl: GoDuration,
@@ -376,6 +389,18 @@ impl Options {
         if self.profiling {
             errors.push("--profiling=true is not implemented by Coracle yet".to_owned());
         }
+        if let Some(path) =
+            self.egress_selector_config_file.as_ref().filter(|path| !path.as_os_str().is_empty())
+        {
+            errors.extend(
+                egress::check(path).err().map(|error| format!("--egress-selector-config-file: {error}")),
+            );
+        }
+        for pattern in self.cors_allowed_origins.iter().filter(|pattern| !pattern.is_empty()) {
+            if let Err(error) = regex::Regex::new(pattern) {
+                errors.push(format!("--cors-allowed-origins has an invalid regular expression: {error}"));
+            }
+        }
         if !self.watch_cache {
             errors.push("--watch-cache=false is not implemented by Coracle".to_owned());
         }
@@ -496,6 +521,49 @@ mod tests {
         assert_eq!(options.authorization_mode, ["Node", "RBAC"]);
         assert_eq!(options.audiences(), ["https://kubernetes.default.svc.cluster.local"]);
         assert_eq!(options.node_port_range(), Ok((30000, 32767)));
+    }
+
+    #[test]
+    fn the_start_script_of_a_development_cluster_is_accepted() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let egress = folder.path().join("egress.yaml");
+        let selection = |name: &str| format!("- name: {name}\n  connection:\n    proxyProtocol: Direct\n");
+        let head =
+            "apiVersion: apiserver.k8s.io/v1beta1\nkind: EgressSelectorConfiguration\negressSelections:\n";
+        std::fs::write(&egress, format!("{head}{}{}", selection("cluster"), selection("etcd")))
+            .expect("write");
+        let args = format!(
+            "--authorization-mode=Node,RBAC --authorization-webhook-config-file= --authentication-token-webhook-config-file= \
+--admission-control-config-file= --allow-privileged=true --v=3 --vmodule= \
+--audit-policy-file=/tmp/policy --audit-log-path=/tmp/audit.log --cert-dir=/var/run/kubernetes --egress-selector-config-file={} \
+--client-ca-file=/c/client-ca.crt --kubelet-client-certificate=/c/k.crt --kubelet-client-key=/c/k.key --service-account-key-file=/c/sa.key \
+--service-account-lookup=true --service-account-issuer=https://kubernetes.default.svc \
+--service-account-jwks-uri=https://kubernetes.default.svc/openid/v1/jwks --service-account-signing-key-file=/c/sa.key \
+--enable-admission-plugins=NamespaceLifecycle,LimitRanger --disable-admission-plugins= --bind-address=0.0.0.0 --secure-port=6443 \
+--tls-cert-file=/c/serving.crt --tls-private-key-file=/c/serving.key --storage-backend=etcd3 \
+--storage-media-type=application/vnd.kubernetes.protobuf --etcd-servers=http://127.0.0.1:2379 --service-cluster-ip-range=10.0.0.0/24 \
+--feature-gates= --emulated-version= --external-hostname=localhost --requestheader-username-headers=X-Remote-User \
+--requestheader-group-headers=X-Remote-Group --requestheader-extra-headers-prefix=X-Remote-Extra- \
+--requestheader-client-ca-file=/c/request-header-ca.crt --requestheader-allowed-names=system:auth-proxy \
+--proxy-client-cert-file=/c/proxy.crt --proxy-client-key-file=/c/proxy.key \
+--cors-allowed-origins=//127.0.0.1(:[0-9]+)?$,//localhost(:[0-9]+)?$ --profiling=false --contention-profiling=false",
+            egress.display()
+        );
+        let mut args: Vec<&str> = args.split(' ').collect();
+        // What unset variables of the script leave.
+        args.insert(1, "");
+        let options = parse(&args).expect("parses");
+        options.check().expect("is complete");
+        assert_eq!(options.cors_allowed_origins.len(), 2);
+        std::fs::write(&egress, format!("{head}{}", selection("etcd").replace("Direct", "HTTPConnect")))
+            .expect("write");
+        let errors = options.check().expect_err("is refused").join("\n");
+        assert!(
+            errors.contains(
+                "--egress-selector-config-file: egressSelections[0] (etcd): proxyProtocol \"HTTPConnect\""
+            ),
+            "{errors}"
+        );
     }
 
     #[test]

@@ -20,11 +20,14 @@ use crate::cache::{Cache, feed};
 use crate::conversion::Converter;
 use crate::definitions;
 use crate::extension::client::Clients;
+use crate::flowcontrol::FlowControl;
 use crate::openapi::Documents;
 use crate::options::Options;
 use crate::registry::Registry;
 use crate::server;
-use crate::server::app::{App, InFlight};
+use crate::server::app::App;
+use crate::server::cors::Cors;
+use crate::server::limits::Limits;
 use crate::server::metrics::{RequestMetrics, StorageMetrics};
 use crate::storage::Storage;
 
@@ -94,6 +97,10 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Vec<St
             Err("the default roles are still being made".into())
         }
     });
+    let inflight = options.max_requests_inflight + options.max_mutating_requests_inflight;
+    let flow_control = FlowControl::new(inflight, &metrics);
+    let flows = bootstrap::flowcontrol::run(Arc::clone(&registry), Arc::clone(&flow_control), stop.clone());
+    let flows = tokio::spawn(flows);
     let aggregator = Aggregator::new(Arc::clone(&registry));
     let registration = tokio::spawn(registration::run(Arc::clone(&registry), stop.clone()));
     let availability = tokio::spawn(availability::run(Arc::clone(&aggregator), stop.clone()));
@@ -108,8 +115,9 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Vec<St
         metrics,
         openapi: Documents::default(),
         printer: Some(crate::printers::table),
-        read_only: InFlight::new(options.max_requests_inflight),
-        mutating: InFlight::new(options.max_mutating_requests_inflight),
+        cors: Cors::new(&options.cors_allowed_origins),
+        limits: Limits::new(&options, Arc::clone(&flow_control)),
+        flow_control,
         draining: draining.clone(),
         options: Arc::clone(&options),
     });
@@ -124,7 +132,9 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Vec<St
     accepting.cancel();
     let _ = server.await;
     app.auditor.flush().await;
-    for task in [bootstrap, default_roles, aggregation, definitions, registration, availability, policies] {
+    for task in
+        [bootstrap, default_roles, aggregation, definitions, registration, availability, policies, flows]
+    {
         let _ = task.await;
     }
     background.cancel();

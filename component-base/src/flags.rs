@@ -32,6 +32,58 @@ pub enum LogFormat {
     Json,
 }
 
+/// Upstream flags, of any component, that are not here because what they set cannot be set, with the values that say what is so anyway; `*` is any. Those
+/// are accepted, as is an empty value of any flag that is not implemented: start scripts give many flags so.
+const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
+    ("allow-untagged-cloud", &["false"]),
+    ("apiserver-count", &["*"]),
+    ("cloud-config", &[""]),
+    ("cloud-provider", &["external"]),
+    ("configure-cloud-routes", &["*"]),
+    ("contention-profiling", &["false"]),
+    ("disable-http2-serving", &["false"]),
+    ("enable-garbage-collector", &["true"]),
+    ("enable-hostpath-provisioner", &["false"]),
+    ("enable-leader-migration", &["false"]),
+    ("enable-logs-handler", &["false"]),
+    ("endpoint-reconciler-type", &["lease"]),
+    ("goaway-chance", &["0", "0.0"]),
+    ("kube-api-content-type", &["*"]),
+    ("kubernetes-service-node-port", &["0"]),
+    ("log-flush-frequency", &["*"]),
+    ("log-json-split-stream", &["false"]),
+    ("log-text-split-stream", &["false"]),
+    ("permit-address-sharing", &["false"]),
+    ("permit-port-sharing", &["false"]),
+    ("profiling", &["false"]),
+    ("pvclaimbinder-sync-period", &["*"]),
+    ("shutdown-send-retry-after", &["false"]),
+    ("shutdown-watch-termination-grace-period", &["0s", "0"]),
+    ("vmodule", &["*"]),
+];
+
+/// What `--help` says of them.
+fn without_effect_help() -> String {
+    let of = |(name, values): &(&str, &[&str])| match *values {
+        ["*"] => format!("--{name}"),
+        values => format!("--{name}={}", values[0]),
+    };
+    format!(
+        "Upstream flags that are not listed are refused by name. Accepted without effect, because they say what is so anyway or set what there is not here: {}, \
+and an empty value of any of them.",
+        WITHOUT_EFFECT.iter().map(of).collect::<Vec<_>>().join(", ")
+    )
+}
+
+/// Whether a flag that is not implemented may be given this value.
+fn is_without_effect(name: &str, value: &str, not_implemented: &[&str]) -> bool {
+    let known = WITHOUT_EFFECT.iter().find(|(known, _)| *known == name);
+    match known {
+        Some((_, values)) => value.is_empty() || values.contains(&"*") || values.contains(&value),
+        None => value.is_empty() && not_implemented.contains(&name),
+    }
+}
+
 /// Why a command line was refused. `Display` says what to do next.
 #[derive(Debug, thiserror::Error)]
 pub enum FlagError {
@@ -71,8 +123,28 @@ pub fn try_parse_from<T: Parser>(
     args: impl IntoIterator<Item = OsString>,
     not_implemented: &[&str],
 ) -> Result<T, FlagError> {
-    let args: Vec<OsString> = args.into_iter().map(normalise).collect();
-    T::try_parse_from(&args).map_err(|error| {
+    let mut command = T::command();
+    // Own flags, with whether they are something when they are not given.
+    let own: Vec<(String, bool)> = command
+        .get_arguments()
+        .filter_map(|argument| {
+            Some((argument.get_long()?.to_owned(), !argument.get_default_values().is_empty()))
+        })
+        .collect();
+    // Scripts give unset variables as empty values and empty arguments: as if nothing was given.
+    let ignored = |argument: &OsString| {
+        argument.to_str().is_some_and(|text| match text.strip_prefix("--").map(|flag| flag.split_once('=')) {
+            Some(Some((name, value))) => match own.iter().find(|(known, _)| known == name) {
+                Some((_, has_default)) => value.is_empty() && !has_default,
+                None => is_without_effect(name, value, not_implemented),
+            },
+            Some(None) => false,
+            None => text.is_empty(),
+        })
+    };
+    let args: Vec<OsString> = args.into_iter().map(normalise).filter(|argument| !ignored(argument)).collect();
+    command = command.after_help(without_effect_help());
+    command.try_get_matches_from(&args).and_then(|matches| T::from_arg_matches(&matches)).map_err(|error| {
         if error.kind() != clap::error::ErrorKind::UnknownArgument {
             return FlagError::Usage(error);
         }
@@ -82,7 +154,8 @@ pub fn try_parse_from<T: Parser>(
         };
         let Some(flag) = argument.strip_prefix("--") else { return FlagError::Usage(error) };
         let name = flag.split(['=', ' ']).next().unwrap_or(flag).to_owned();
-        if not_implemented.contains(&name.as_str()) {
+        let known = WITHOUT_EFFECT.iter().any(|(known, _)| *known == name);
+        if known || not_implemented.contains(&name.as_str()) {
             FlagError::NotImplemented(name)
         } else {
             FlagError::Unknown(name)
@@ -155,10 +228,23 @@ mod tests {
     #[test]
     fn unimplemented_and_unknown_flags_are_refused_by_name() {
         assert!(
-            matches!(parse(&["--profiling=false"]), Err(FlagError::NotImplemented(name)) if name == "profiling")
+            matches!(parse(&["--profiling=true"]), Err(FlagError::NotImplemented(name)) if name == "profiling")
         );
         assert!(matches!(parse(&["--no-such"]), Err(FlagError::Unknown(name)) if name == "no-such"));
         assert!(matches!(parse(&["--leader-elect=maybe"]), Err(FlagError::Usage(_))));
+    }
+
+    #[test]
+    fn what_start_scripts_say_without_meaning_anything_is_accepted() {
+        let flags =
+            ["", "--vmodule=", "--profiling=false", "--contention-profiling=false", "--leader-elect=true"];
+        assert!(parse(&flags).expect("accepted").leader_elect);
+        assert!(matches!(parse(&["--no-such="]), Err(FlagError::Unknown(name)) if name == "no-such"));
+        // Its own flag is never passed over.
+        assert!(matches!(parse(&["--leader-elect="]), Err(FlagError::Usage(_))));
+        assert!(
+            matches!(parse(&["--goaway-chance=0.1"]), Err(FlagError::NotImplemented(name)) if name == "goaway-chance")
+        );
     }
 
     #[test]

@@ -65,7 +65,7 @@ impl Auditor {
     /// # Errors
     /// A text naming the flag.
     pub fn new(options: &AuditOptions, registry: &SharedRegistry) -> Result<Self, String> {
-        let policy = match &options.audit_policy_file {
+        let policy = match options.audit_policy_file.as_ref().filter(|path| !path.as_os_str().is_empty()) {
             None => None,
             Some(path) => Some(
                 Policy::load(path)

@@ -146,7 +146,8 @@ impl Policy {
 
 impl Rule {
     fn check(&self) -> Result<(), String> {
-        if !self.non_resource_urls.is_empty() && !(self.resources.is_empty() && self.namespaces.is_empty()) {
+        let of_resources = !self.resources.is_empty() || !self.namespaces.is_empty();
+        if of_resources && !self.non_resource_urls.is_empty() {
             return Err(format!(
                 "nonResourceURLs: Invalid value: {:?}: rules cannot apply to both regular resources and non-resource URLs",
                 self.non_resource_urls

@@ -3,6 +3,7 @@
 
 pub mod aggregation;
 mod endpoints;
+pub mod flowcontrol;
 pub mod rbac;
 
 use std::net::{IpAddr, Ipv4Addr};

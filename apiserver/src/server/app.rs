@@ -4,36 +4,20 @@ use std::sync::Arc;
 
 use component_base::health::Health;
 use component_base::metrics::SharedRegistry;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::cors::Cors;
+use super::limits::Limits;
 use super::metrics::RequestMetrics;
 use super::respond::TablePrinter;
 use crate::aggregation::Aggregator;
 use crate::audit::Auditor;
 use crate::authn::Authenticator;
 use crate::authz::Authorizer;
+use crate::flowcontrol::FlowControl;
 use crate::openapi::Documents;
 use crate::options::Options;
 use crate::registry::Registry;
-
-/// A limit on requests in work at a time.
-pub struct InFlight(Option<Semaphore>);
-
-impl InFlight {
-    /// 0 is no limit.
-    pub fn new(limit: usize) -> Self {
-        Self((limit > 0).then(|| Semaphore::new(limit.min(Semaphore::MAX_PERMITS))))
-    }
-
-    /// A place, if there is one. The inner `None` is a place without limit.
-    pub fn try_enter(&self) -> Option<Option<tokio::sync::SemaphorePermit<'_>>> {
-        match &self.0 {
-            None => Some(None),
-            Some(places) => places.try_acquire().ok().map(Some),
-        }
-    }
-}
 
 /// What all requests share.
 pub struct App {
@@ -59,10 +43,12 @@ pub struct App {
     pub openapi: Documents,
     /// Makes tables.
     pub printer: Option<TablePrinter>,
-    /// Limit of requests that change nothing.
-    pub read_only: InFlight,
-    /// Limit of requests that change something.
-    pub mutating: InFlight,
+    /// Which web pages may use the server.
+    pub cors: Cors,
+    /// How many requests are worked on at a time.
+    pub limits: Limits,
+    /// The flows of requests.
+    pub flow_control: Arc<FlowControl>,
     /// Fires when watches and other long requests have to end.
     pub draining: CancellationToken,
 }

@@ -19,6 +19,7 @@ use super::pipeline::{Target, has_table};
 use super::request_info::{Query, RequestInfo, UserInfo, Verb};
 use super::respond::{self, Form};
 use crate::discovery;
+use crate::flowcontrol;
 use crate::openapi;
 use crate::protobuf;
 use crate::registry::Written;
@@ -71,11 +72,19 @@ async fn path(app: &App, request: &Request<Incoming>, query: &Query) -> Result<R
             ));
         return Ok(Response::from_parts(parts, body));
     }
+    if let Some(text) = flowcontrol::dump(&app.flow_control, request.uri().path()) {
+        let mut response = Response::new(body::full(Bytes::from(text)));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        return Ok(response);
+    }
     let keys = &app.authenticator.token_keys;
     match request.uri().path() {
         "/.well-known/openid-configuration" => {
             let uri = match (&app.options.service_account_jwks_uri, app.options.advertise_address) {
                 (Some(uri), _) => uri.clone(),
+                (None, _) if !app.options.external_hostname.is_empty() => {
+                    format!("https://{}/openid/v1/jwks", app.options.external_hostname)
+                }
                 (None, Some(address)) => format!(
                     "https://{}/openid/v1/jwks",
                     std::net::SocketAddr::new(address, app.options.secure_port)

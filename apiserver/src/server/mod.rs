@@ -2,13 +2,16 @@
 
 pub mod app;
 pub mod body;
+pub mod cors;
 pub mod handlers;
+pub mod limits;
 pub mod metrics;
 pub mod negotiate;
 pub mod pipeline;
 mod recording;
 pub mod request_info;
 pub mod respond;
+mod understand;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

@@ -10,23 +10,26 @@ use coracle_api::resource::Resource;
 use coracle_api::status::ApiError;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, UPGRADE, USER_AGENT, WARNING, WWW_AUTHENTICATE};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, UPGRADE, WARNING, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use hyper::body::Incoming;
 
 use super::app::App;
 use super::body::Response;
+use super::cors;
 use super::handlers;
 use super::metrics::RequestLabels;
 use super::negotiate::{self, Accepted, Offers};
 use super::recording;
-use super::request_info::{FieldValidation, Query, RequestInfo, ResourcePath, UserInfo, Verb, Warnings};
+use super::request_info::{Query, RequestInfo, UserInfo, Verb, Warnings};
 use super::respond::{self, Form};
+use super::understand::{Understood, asked, understand};
 use crate::aggregation::Service;
 use crate::audit::policy::Stage;
 use crate::audit::{self, Trail};
 use crate::authn::{Connection, impersonation};
-use crate::authz::{Attributes, ResourceAttributes};
+use crate::authz::Attributes;
+use crate::flowcontrol;
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
@@ -68,6 +71,11 @@ pub async fn serve(app: Arc<App>, connection: Arc<Connection>, request: Request<
     };
     let mut noted = Noted { labels, long_running: false, foreign: false, trail: Trail::default() };
     let path = request.uri().path().to_owned();
+    let origin = app.cors.allowed(&request);
+    if let (Some(origin), Some(mut response)) = (&origin, cors::preflight(request.method())) {
+        cors::allow(response.headers_mut(), origin.clone());
+        return response;
+    }
     let id = audit_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default();
     let answered = AssertUnwindSafe(answer(&app, &connection, request, id, &mut noted));
     let answered = answered.catch_unwind().await;
@@ -85,6 +93,9 @@ pub async fn serve(app: Arc<App>, connection: Arc<Connection>, request: Request<
     let headers = response.headers_mut();
     if let Some(id) = audit_id {
         headers.insert(AUDIT_ID, id);
+    }
+    if let Some(origin) = origin {
+        cors::allow(headers, origin);
     }
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
     let elapsed = started.elapsed();
@@ -131,32 +142,24 @@ async fn answer(
         *long_running = *verb == Verb::Watch || streams || request.headers().contains_key(UPGRADE);
     }
     let mutating = !matches!(*request.method(), Method::GET | Method::HEAD);
-    let limit = if mutating { &app.mutating } else { &app.read_only };
-    let place = if *long_running { Some(None) } else { limit.try_enter() };
-    let Some(_place) = place else {
-        return respond::error(
-            &ApiError::too_many_requests("Too many requests, please try again later.", 1),
-            &form,
-        );
-    };
-    let _counted = (!*long_running).then(|| Counted::new(app, mutating));
     let method = request.method().as_str().to_lowercase();
     let path = request.uri().path().to_owned();
     let asked = asked(&understood, &method, &path);
     let begin = |request: &Request<Incoming>, user: &UserInfo| {
         app.auditor.begin(request, connection, audit_id, user, (&asked.0, asked.1))
     };
-    let sender = match app.authenticator.authenticate(connection, request.headers(), request.uri().path()).await {
-        Ok(user) => user,
-        Err(error) => {
-            tracing::info!(%error, peer = ?connection.peer, "request without a valid user");
-            *trail = begin(&request, &UserInfo::default());
-            trail.refused(&audit::attempted_methods(request.headers()));
-            let mut response = respond::error(&ApiError::unauthorized(), &form);
-            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            return response;
-        }
-    };
+    let sender =
+        match app.authenticator.authenticate(connection, request.headers(), request.uri().path()).await {
+            Ok(user) => user,
+            Err(error) => {
+                tracing::info!(%error, peer = ?connection.peer, "request without a valid user");
+                *trail = begin(&request, &UserInfo::default());
+                trail.refused(&audit::attempted_methods(request.headers()));
+                let mut response = respond::error(&ApiError::unauthorized(), &form);
+                response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                return response;
+            }
+        };
     *trail = begin(&request, &sender);
     if !trail.reach(Stage::RequestReceived).await {
         return respond::error(&ApiError::internal("failed to store audit event"), &form);
@@ -168,17 +171,34 @@ async fn answer(
         Ok(user) => user,
         Err(error) => return respond::error(&error, &form),
     };
+    let deadline = deadline(app, &query);
+    let is_watch = matches!(&asked.0, Attributes::Resource(asked) if asked.verb == "watch");
+    let entered = if *long_running && !is_watch {
+        None
+    } else {
+        let seats = seats(app, &understood, &query);
+        match app.limits.enter(&user, &asked.0, mutating, seats, deadline).await {
+            Ok(entered) => Some(entered),
+            Err(response) => return response,
+        }
+    };
+    let _counted = (!*long_running).then(|| Counted::new(app, mutating));
     let decided = authorize(app, &user, &asked.0, trail);
     let target = match decided.and_then(|()| target(app, &user, understood, &path, trail)) {
         Ok(target) => target,
-        Err(error) => return respond::error(&error, &form),
+        Err(error) => {
+            let mut response = respond::error(&error, &form);
+            if let Some(entered) = &entered {
+                entered.label(&mut response);
+            }
+            return response;
+        }
     };
     *foreign = matches!(target, Target::Remote(_));
     let warnings = match &target {
         Target::Resource(info) => info.warnings.clone(),
         Target::Path | Target::Remote(_) => Warnings::default(),
     };
-    let deadline = deadline(app, &query);
     let handled = handlers::handle(Arc::clone(app), target, user, request, query);
     let result = if *long_running {
         handled.await
@@ -208,6 +228,9 @@ async fn answer(
         }
     };
     let mut response = result.unwrap_or_else(|error| respond::error(&error, &form));
+    if let Some(entered) = &entered {
+        entered.label(&mut response);
+    }
     for text in warnings.take() {
         if let Some(header) = respond::warning_header(&text) {
             response.headers_mut().append(WARNING, header);
@@ -237,6 +260,22 @@ impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.0.requests.inflight(self.1, -1);
     }
+}
+
+/// Seats of a request: only lists, and watches that begin with one, are wider than one.
+fn seats(app: &App, understood: &Result<Option<Understood>, ApiError>, query: &Query) -> u32 {
+    let Ok(Some(Understood::Known(info))) = understood else { return 1 };
+    let lists = match info.verb {
+        Verb::List => true,
+        Verb::Watch => matches!(query.get("resourceVersion"), None | Some("" | "0")),
+        _ => false,
+    };
+    if !lists {
+        return 1;
+    }
+    let stored = app.registry.cache.of(info.resource).map_or(0, |cache| cache.len());
+    let limit = query.get("limit").and_then(|limit| limit.parse().ok());
+    flowcontrol::seats(info.verb.as_str(), info.name(), limit, stored)
 }
 
 fn deadline(app: &App, query: &Query) -> Duration {
@@ -276,188 +315,6 @@ fn fill_labels(labels: &mut RequestLabels, info: &RequestInfo) {
         (None, Some(_)) => "namespace",
         (None, None) => "cluster",
     };
-}
-
-/// A path under `/api` or `/apis` that speaks of objects.
-enum Understood {
-    Known(Box<RequestInfo>),
-    /// Nothing is served there, or another server has to say; whether the user may know that is for authorization.
-    Unknown {
-        remote: Option<Arc<Service>>,
-        verb: Verb,
-        group: String,
-        version: String,
-        resource: String,
-        subresource: String,
-        namespace: String,
-        name: String,
-    },
-}
-
-fn understand(
-    app: &App,
-    method: &Method,
-    path: &str,
-    query: &Query,
-    headers: &HeaderMap,
-) -> Result<Option<Understood>, ApiError> {
-    let Some(path) = ResourcePath::parse(path) else { return Ok(None) };
-    let watch = path.deprecated_watch || (path.name.is_none() && query.flag("watch"));
-    let verb = match (method.as_str(), path.name.is_some()) {
-        ("GET" | "HEAD", _) if watch => Some(Verb::Watch),
-        ("GET" | "HEAD", true) => Some(Verb::Get),
-        ("GET" | "HEAD", false) => Some(Verb::List),
-        ("POST", _) => Some(Verb::Create),
-        ("PUT", true) => Some(Verb::Update),
-        ("PATCH", true) => Some(Verb::Patch),
-        ("DELETE", true) => Some(Verb::Delete),
-        ("DELETE", false) => Some(Verb::DeleteCollection),
-        _ => None,
-    };
-    let remote = app.aggregator.remote(path.group, path.version);
-    let is_remote = remote.is_some();
-    let unknown = move |verb: Verb| Understood::Unknown {
-        remote,
-        verb,
-        group: path.group.to_owned(),
-        version: path.version.to_owned(),
-        resource: path.resource.to_owned(),
-        subresource: path.subresource.unwrap_or_default().to_owned(),
-        namespace: path.namespace.unwrap_or_default().to_owned(),
-        name: path.name.unwrap_or_default().to_owned(),
-    };
-    let known = app.registry.cache.lookup(path.group, path.version, path.resource);
-    let Some(resource) = known.filter(|_| !is_remote) else {
-        return Ok(Some(unknown(verb.unwrap_or(Verb::Get))));
-    };
-    let Some(verb) = verb else {
-        return Err(ApiError::method_not_supported(
-            resource.group_resource(),
-            &method.as_str().to_lowercase(),
-        ));
-    };
-    let namespaced_path =
-        path.namespace.is_some() && !(resource.group.is_empty() && resource.plural == "namespaces");
-    if namespaced_path && !resource.namespaced {
-        return Ok(Some(unknown(verb)));
-    }
-    let subresource = match path.subresource {
-        None => None,
-        Some(name) => match resource.subresource(name) {
-            Some(found) => Some(found),
-            None => return Ok(Some(unknown(verb))),
-        },
-    };
-    if subresource.is_none() && path.name.is_some() && verb == Verb::Create {
-        return Err(ApiError::method_not_supported(resource.group_resource(), "create"));
-    }
-    let name = path.name.map(decode_segment).transpose()?;
-    let namespace = match path.namespace {
-        Some(namespace) if resource.namespaced => Some(decode_segment(namespace)?),
-        _ => None,
-    };
-    Ok(Some(Understood::Known(Box::new(RequestInfo {
-        verb,
-        resource,
-        subresource,
-        namespace,
-        name,
-        rest: path.rest.to_owned(),
-        user: UserInfo::default(),
-        dry_run: dry_run(query)?,
-        generated_name: false,
-        delete_options: serde_json::Value::Null,
-        admitted: false,
-        field_manager: if verb.is_mutating() { field_manager(query, headers) } else { String::new() },
-        field_validation: field_validation(query)?,
-        query: query.clone(),
-        warnings: Warnings::default(),
-        audit: Trail::default(),
-    }))))
-}
-
-fn decode_segment(text: &str) -> Result<String, ApiError> {
-    if !text.contains('%') {
-        return Ok(text.to_owned());
-    }
-    let decoded = impersonation::unescape(text);
-    crate::storage::keys::check_segment(&decoded).map_err(ApiError::bad_request)?;
-    Ok(decoded)
-}
-
-fn dry_run(query: &Query) -> Result<bool, ApiError> {
-    let mut found = false;
-    for value in query.all("dryRun") {
-        if value != "All" {
-            return Err(ApiError::bad_request(format!(
-                "dryRun: Unsupported value: {value:?}: supported values: \"All\""
-            )));
-        }
-        found = true;
-    }
-    Ok(found)
-}
-
-fn field_validation(query: &Query) -> Result<FieldValidation, ApiError> {
-    match query.get("fieldValidation") {
-        None | Some("" | "Warn") => Ok(FieldValidation::Warn),
-        Some("Strict") => Ok(FieldValidation::Strict),
-        Some("Ignore") => Ok(FieldValidation::Ignore),
-        Some(other) => Err(ApiError::bad_request(format!(
-            "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
-        ))),
-    }
-}
-
-/// The manager named, or the program's name out of the user agent.
-fn field_manager(query: &Query, headers: &HeaderMap) -> String {
-    const LENGTH_MAX: usize = 128;
-    if let Some(name) = query.get("fieldManager").filter(|name| !name.is_empty()) {
-        return name.to_owned();
-    }
-    let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let name: String = agent
-        .split('/')
-        .next()
-        .unwrap_or_default()
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(LENGTH_MAX)
-        .collect();
-    if name.is_empty() { "unknown".to_owned() } else { name }
-}
-
-/// What authorization and audit are asked about, with the API version. What makes no sense is a path.
-fn asked<'a>(
-    understood: &'a Result<Option<Understood>, ApiError>,
-    method: &'a str,
-    path: &'a str,
-) -> (Attributes<'a>, &'a str) {
-    match understood {
-        Ok(Some(Understood::Known(info))) => (Attributes::of(info), info.resource.version),
-        Ok(Some(Understood::Unknown {
-            verb,
-            group,
-            version,
-            resource,
-            subresource,
-            namespace,
-            name,
-            ..
-        })) => {
-            let attributes = ResourceAttributes {
-                verb: verb.as_str(),
-                group,
-                resource,
-                subresource,
-                namespace,
-                name,
-                ..ResourceAttributes::default()
-            };
-            (Attributes::Resource(attributes), version)
-        }
-        Ok(None) | Err(_) => (Attributes::Path { verb: method, path }, ""),
-    }
 }
 
 /// Whom the sender wants to be taken for, if that is allowed.

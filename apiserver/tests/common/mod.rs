@@ -196,6 +196,11 @@ impl Cluster {
 
     /// A client with the certificate of that file name.
     pub fn client(&self, server: &Server, identity: Option<&str>) -> Client {
+        self.client_of_port(server.port, identity)
+    }
+
+    /// The same for whoever listens on a port.
+    pub fn client_of_port(&self, port: u16, identity: Option<&str>) -> Client {
         let at = |file: String| self.dir.path().join(file);
         let files = identity.map(|name| (at(format!("{name}.crt")), at(format!("{name}.key"))));
         let config = component_base::tls::client_config(
@@ -204,7 +209,7 @@ impl Cluster {
             &["http/1.1"],
         )
         .expect("TLS");
-        Client { port: server.port, config, headers: Vec::new() }
+        Client { port, config, headers: Vec::new() }
     }
 }
 
