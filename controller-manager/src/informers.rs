@@ -6,6 +6,7 @@ use coracle_client::informer::Informer;
 use coracle_client::store::{Index, index_by_namespace, index_by_node, index_by_owner_uid};
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     Affinity, ConfigMap, Container, ContainerState, ContainerStateTerminated, Endpoints, Namespace, Node,
@@ -66,6 +67,8 @@ pub struct Informers {
     pub default_accounts: Informer<ServiceAccount>,
     /// The root certificate's ConfigMap of each namespace.
     pub root_certificates: Informer<ConfigMap>,
+    /// All CertificateSigningRequests.
+    pub certificate_requests: Informer<CertificateSigningRequest>,
 }
 
 fn orphans<K: Resource>() -> Index<K> {
@@ -123,6 +126,7 @@ impl Informers {
             root_certificates: Informer::builder(Api::all(all()))
                 .fields(&format!("metadata.name={ROOT_CA_NAME}"))
                 .start(shutdown),
+            certificate_requests: Informer::builder(Api::all(all())).start(shutdown),
         }
     }
 }

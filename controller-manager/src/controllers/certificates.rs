@@ -14,7 +14,6 @@ use controller_manager_core::certificates::request::Request;
 use controller_manager_core::certificates::{approval, cleaning};
 use coracle_client::ObjectKey;
 use coracle_client::controller::Outcome;
-use coracle_client::informer::Informer;
 use http::Method;
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
@@ -46,12 +45,12 @@ pub struct CaFiles {
 
 /// Runs the approver until shutdown.
 pub async fn run_approver(context: Context) {
-    let requests: Informer<CertificateSigningRequest> = context.informer().start(&context.shutdown);
+    let requests = &context.informers.certificate_requests;
     let executor = context.executor("certificate-controller");
     let store = Arc::clone(requests.store());
     context
         .controller("certificate_approving", WORKERS)
-        .watch(&requests, |change| vec![change.key()])
+        .watch(requests, |change| vec![change.key()])
         .run(&context.shutdown, move |key| {
             let (store, executor) = (Arc::clone(&store), executor.clone());
             async move {
@@ -93,12 +92,12 @@ pub async fn run_signer(context: Context) {
         );
         return;
     }
-    let requests: Informer<CertificateSigningRequest> = context.informer().start(&context.shutdown);
+    let requests = &context.informers.certificate_requests;
     let executor = context.executor("certificate-controller");
     let (store, settings) = (Arc::clone(requests.store()), Arc::clone(&context.settings));
     context
         .controller("certificate_signing", WORKERS)
-        .watch(&requests, |change| vec![change.key()])
+        .watch(requests, |change| vec![change.key()])
         .run(&context.shutdown, move |key| {
             let (store, settings, executor) = (Arc::clone(&store), Arc::clone(&settings), executor.clone());
             async move {
@@ -165,12 +164,12 @@ pub fn issue(
 
 /// Takes old requests away until shutdown.
 pub async fn run_cleaner(context: Context) {
-    let requests: Informer<CertificateSigningRequest> = context.informer().start(&context.shutdown);
+    let requests = &context.informers.certificate_requests;
     let executor = context.executor("certificate-controller");
     let store = Arc::clone(requests.store());
     context
         .controller("certificate_cleaning", 1)
-        .watch(&requests, |change| {
+        .watch(requests, |change| {
             let is_news = !change.is_deleted() && change.old().is_none();
             is_news.then(|| change.key()).into_iter().collect()
         })
