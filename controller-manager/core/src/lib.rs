@@ -28,6 +28,7 @@ pub mod pod_template;
 pub mod replicaset;
 pub mod resource_quota;
 pub mod statefulset;
+pub mod status_report;
 pub mod taint_eviction;
 #[cfg(test)]
 mod test_objects;

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use controller_manager_core::action::{Action, DAEMON_SETS, PODS, Target};
+use controller_manager_core::action::{Action, DAEMON_SETS, PODS};
 use controller_manager_core::controller_revision::{POD_REVISION, Parent};
 use controller_manager_core::daemonset::failed_pods::FailedPods;
 use controller_manager_core::daemonset::placement::{Placement, pod_for};
 use controller_manager_core::daemonset::{Look, Plan, forget_revisions};
 use controller_manager_core::expectations::EXPIRY;
 use controller_manager_core::label_selector;
-use controller_manager_core::merge_diff::merge_diff_of;
-use controller_manager_core::object_meta::{controller, name, namespace, object_reference, preconditions};
+use controller_manager_core::object_meta::{controller, name, namespace, object_reference};
+use controller_manager_core::status_report::report;
 use coracle_client::ObjectKey;
 use coracle_client::controller::Outcome;
 use coracle_client::informer::Change;
@@ -18,7 +18,6 @@ use coracle_client::store::controller_of_kind;
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, DaemonSetStatus};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use parking_lot::Mutex;
-use serde_json::json;
 
 use crate::claims::{Claimer, any_name, as_is, claim_all};
 use crate::context::{Context, outcome};
@@ -214,11 +213,10 @@ impl Shared {
         set: &DaemonSet,
         status: &DaemonSetStatus,
     ) -> anyhow::Result<Option<std::time::Duration>> {
-        let before = set.status.clone().unwrap_or_default();
-        let Some(change) = merge_diff_of(&before, status) else { return Ok(None) };
-        let patch = json!({ "metadata": preconditions(&set.metadata, true), "status": change });
-        let target = Target::new(&DAEMON_SETS, namespace(&set.metadata), name(&set.metadata));
-        retry_soon(self.executor.execute(&Action::Patch { target, subresource: "status", patch }).await)
+        match report(&DAEMON_SETS, &set.metadata, set.status.as_ref(), status) {
+            Some(action) => retry_soon(self.executor.execute(&action).await),
+            None => Ok(None),
+        }
     }
 
     async fn count_collision(&self, set: &DaemonSet) -> anyhow::Result<Outcome> {

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use controller_manager_core::action::{Action, PERSISTENT_VOLUME_CLAIMS, PODS, STATEFUL_SETS, Target};
+use controller_manager_core::action::{Action, PERSISTENT_VOLUME_CLAIMS, PODS, STATEFUL_SETS};
 use controller_manager_core::controller_revision::Parent;
 use controller_manager_core::label_selector;
-use controller_manager_core::merge_diff::merge_diff_of;
-use controller_manager_core::object_meta::{controller, name, namespace, object_reference, preconditions};
+use controller_manager_core::object_meta::{controller, name, namespace, object_reference};
 use controller_manager_core::statefulset::identity::ordinal_in;
 use controller_manager_core::statefulset::{Observed, Plan, forget_revisions, plan};
+use controller_manager_core::status_report::report;
 use coracle_client::ObjectKey;
 use coracle_client::config::is_conflict;
 use coracle_client::controller::Outcome;
@@ -18,7 +18,6 @@ use coracle_client::store::controller_of_kind;
 use futures::stream::{self, StreamExt};
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus};
 use k8s_openapi::api::core::v1::Pod;
-use serde_json::json;
 
 use crate::claims::{Claimer, as_is, claim_all};
 use crate::context::{Context, outcome};
@@ -223,11 +222,10 @@ impl Shared {
         set: &StatefulSet,
         status: &StatefulSetStatus,
     ) -> anyhow::Result<Option<std::time::Duration>> {
-        let before = set.status.clone().unwrap_or_default();
-        let Some(change) = merge_diff_of(&before, status) else { return Ok(None) };
-        let patch = json!({ "metadata": preconditions(&set.metadata, true), "status": change });
-        let target = Target::new(&STATEFUL_SETS, namespace(&set.metadata), name(&set.metadata));
-        retry_soon(self.executor.execute(&Action::Patch { target, subresource: "status", patch }).await)
+        match report(&STATEFUL_SETS, &set.metadata, set.status.as_ref(), status) {
+            Some(action) => retry_soon(self.executor.execute(&action).await),
+            None => Ok(None),
+        }
     }
 
     async fn count_collision(&self, set: &StatefulSet) -> anyhow::Result<Outcome> {

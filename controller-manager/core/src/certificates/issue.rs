@@ -24,8 +24,9 @@ use x509_cert::time::{Time, Validity};
 use super::request::Request;
 use super::rules::{SIGNERS, check};
 use super::{has_true_condition, is_issued};
-use crate::action::{Action, CERTIFICATE_SIGNING_REQUESTS, Target};
-use crate::object_meta::{name, preconditions, seconds};
+use crate::action::{Action, CERTIFICATE_SIGNING_REQUESTS};
+use crate::object_meta::{name, seconds};
+use crate::status_report;
 
 /// Certificates are valid from a little earlier on: clocks differ.
 const BACKDATE: Duration = Duration::from_secs(5 * 60);
@@ -119,11 +120,7 @@ pub fn deliver(object: &CertificateSigningRequest, pem: String) -> Action {
 }
 
 fn write(object: &CertificateSigningRequest, status: Value) -> Action {
-    Action::Patch {
-        target: Target::new(&CERTIFICATE_SIGNING_REQUESTS, "", name(&object.metadata)),
-        subresource: "status",
-        patch: json!({ "metadata": preconditions(&object.metadata, true), "status": status }),
-    }
+    status_report::patch(&CERTIFICATE_SIGNING_REQUESTS, &object.metadata, status)
 }
 
 /// How long a certificate lasts: as long as was asked for, within bounds.

@@ -25,6 +25,7 @@ use crate::object_meta::{
     annotation, is_controlled_by, name, namespace, object_reference, preconditions, uid,
 };
 use crate::pod_state::is_finished;
+use crate::status_report;
 use working_set::{Sets, Working};
 
 /// Which revision a ReplicaSet is; on the Deployment, which one is current.
@@ -216,19 +217,19 @@ impl Sync<'_> {
         let requeue_after =
             rollout.then(|| status::recheck_after(self.spec, &status, self.deployment, self.now)).flatten();
         let meta = &self.deployment.metadata;
-        let target = Target::new(&DEPLOYMENTS, namespace(meta), name(meta));
         let mut guarded = true;
         if let Some(revision) = &self.status.revision
             && annotation(meta, REVISION) != Some(revision)
         {
             let mut patch = json!({ "metadata": preconditions(meta, true) });
             patch["metadata"]["annotations"] = json!({ REVISION: revision });
-            self.actions.push(Action::Patch { target: target.clone(), subresource: "", patch });
+            let target = Target::new(&DEPLOYMENTS, namespace(meta), name(meta));
+            self.actions.push(Action::Patch { target, subresource: "", patch });
             guarded = false;
         }
         if let Some(change) = status::change(self.deployment, &status) {
-            let patch = json!({ "metadata": preconditions(meta, guarded), "status": change });
-            self.actions.push(Action::Patch { target, subresource: "status", patch });
+            let patch = if guarded { status_report::patch } else { status_report::patch_any_version };
+            self.actions.push(patch(&DEPLOYMENTS, meta, change));
         }
         Plan { actions: self.actions, requeue_after }
     }
@@ -237,9 +238,8 @@ impl Sync<'_> {
         let meta = &self.deployment.metadata;
         let observed = self.deployment.status.as_ref().and_then(|status| status.observed_generation);
         if observed != meta.generation {
-            let patch = json!({ "metadata": preconditions(meta, true), "status": { "observedGeneration": meta.generation } });
-            let target = Target::new(&DEPLOYMENTS, namespace(meta), name(meta));
-            self.actions.push(Action::Patch { target, subresource: "status", patch });
+            let change = json!({ "observedGeneration": meta.generation });
+            self.actions.push(status_report::patch(&DEPLOYMENTS, meta, change));
         }
         Plan { actions: self.actions, requeue_after: None }
     }

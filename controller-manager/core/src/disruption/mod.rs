@@ -13,14 +13,13 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, OwnerReference, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use serde_json::json;
 
-use crate::action::{Action, POD_DISRUPTION_BUDGETS, PODS, Target};
+use crate::action::{Action, POD_DISRUPTION_BUDGETS, PODS};
 use crate::deployment::numbers::scaled;
 use crate::label_selector;
-use crate::merge_diff::merge_diff_of;
-use crate::object_meta::{controller, name, namespace, object_reference, preconditions, seconds};
+use crate::object_meta::{controller, name, namespace, object_reference, seconds};
 use crate::pod_state::{is_ready, is_terminating};
+use crate::status_report::report;
 pub use stale::{reset_stale, stale_in};
 
 /// How long after its eviction was allowed a pod may stay without being deleted.
@@ -77,7 +76,7 @@ pub fn plan(budget: &PodDisruptionBudget, pods: &[Arc<Pod>], scale: &Scale, now:
                 "CalculateExpectedPodCountFailed",
                 format!("Failed to calculate the number of expected pods: {error}"),
             );
-            actions.extend(write(budget, failed(budget, error, now)));
+            actions.extend(report_on(budget, &failed(budget, error, now)));
             return Plan { actions, recheck_at: None };
         }
     };
@@ -114,7 +113,7 @@ pub fn plan(budget: &PodDisruptionBudget, pods: &[Arc<Pod>], scale: &Scale, now:
     };
     let reason = if allowed > 0 { "SufficientPods" } else { "InsufficientPods" };
     set_condition(&mut status, allowed > 0, reason, "", now);
-    actions.extend(write(budget, status));
+    actions.extend(report_on(budget, &status));
     Plan { actions, recheck_at }
 }
 
@@ -186,15 +185,8 @@ fn set_condition(
     }
 }
 
-/// The write of a status that differs, of exactly this version of the budget.
-fn write(budget: &PodDisruptionBudget, status: PodDisruptionBudgetStatus) -> Option<Action> {
-    let change = merge_diff_of(&budget.status.clone().unwrap_or_default(), &status)?;
-    let meta = &budget.metadata;
-    Some(Action::Patch {
-        target: Target::new(&POD_DISRUPTION_BUDGETS, namespace(meta), name(meta)),
-        subresource: "status",
-        patch: json!({ "metadata": preconditions(meta, true), "status": change }),
-    })
+fn report_on(budget: &PodDisruptionBudget, status: &PodDisruptionBudgetStatus) -> Option<Action> {
+    report(&POD_DISRUPTION_BUDGETS, &budget.metadata, budget.status.as_ref(), status)
 }
 
 fn unmanaged(budget: &PodDisruptionBudget) -> String {

@@ -6,9 +6,10 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use serde_json::json;
 
-use crate::action::{Action, PODS, Target};
-use crate::object_meta::{name, namespace, preconditions, seconds};
+use crate::action::{Action, PODS};
+use crate::object_meta::seconds;
 use crate::pod_state::{condition, is_finished, is_terminating};
+use crate::status_report;
 
 const TIMEOUT: SignedDuration = SignedDuration::from_mins(2);
 const CONDITION: &str = "DisruptionTarget";
@@ -41,9 +42,5 @@ pub fn reset_stale(pod: &Pod, now: Timestamp) -> Action {
             ..PodCondition::default()
         };
     }
-    Action::Patch {
-        target: Target::new(&PODS, namespace(meta), name(meta)),
-        subresource: "status",
-        patch: json!({ "metadata": preconditions(meta, true), "status": { "conditions": conditions } }),
-    }
+    status_report::patch(&PODS, meta, json!({ "conditions": conditions }))
 }

@@ -1,7 +1,7 @@
 //! Tables of budgets and pods, and what holds for all of them.
 
 use proptest::prelude::*;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::test_objects::pod;

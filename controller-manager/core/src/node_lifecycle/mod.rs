@@ -10,8 +10,9 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod};
 use serde_json::json;
 
-use crate::action::{Action, NODES, PODS, Target};
-use crate::object_meta::{created, name, namespace, object_reference, preconditions, seconds};
+use crate::action::{Action, NODES, PODS};
+use crate::object_meta::{created, object_reference, seconds};
+use crate::status_report;
 
 /// How patiently nodes are watched.
 #[derive(Clone, Copy, Debug)]
@@ -106,10 +107,7 @@ pub fn mark_silent(node: &Node, sign: &SignOfLife, patience: Patience, now: Time
         }
         changed = true;
     }
-    let patch =
-        json!({ "metadata": preconditions(&node.metadata, true), "status": { "conditions": conditions } });
-    let target = Target::new(&NODES, "", name(&node.metadata));
-    changed.then_some(Action::Patch { target, subresource: "status", patch })
+    changed.then(|| status_report::patch(&NODES, &node.metadata, json!({ "conditions": conditions })))
 }
 
 /// Marks a pod of a lost node not ready, so that no traffic goes there. `None` if it is marked already.
@@ -119,16 +117,13 @@ pub fn mark_pod_not_ready(pod: &Pod, now: Timestamp) -> Option<[Action; 2]> {
         conditions.iter_mut().find(|condition| condition.type_ == "Ready" && condition.status == "True")?;
     ready.status = "False".into();
     ready.last_transition_time = Some(seconds(now));
-    let patch =
-        json!({ "metadata": preconditions(&pod.metadata, true), "status": { "conditions": conditions } });
-    let target = Target::new(&PODS, namespace(&pod.metadata), name(&pod.metadata));
     let event = Action::Event {
         regarding: Box::new(object_reference(&PODS, &pod.metadata)),
         warning: true,
         reason: "NodeNotReady",
         message: "Node is not ready".into(),
     };
-    Some([Action::Patch { target, subresource: "status", patch }, event])
+    Some([status_report::patch(&PODS, &pod.metadata, json!({ "conditions": conditions })), event])
 }
 
 #[cfg(test)]

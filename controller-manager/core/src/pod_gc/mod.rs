@@ -8,8 +8,9 @@ use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use serde_json::json;
 
 use crate::action::{Action, PODS, Target};
-use crate::object_meta::{created, name, namespace, preconditions, seconds};
+use crate::object_meta::{created, name, namespace, seconds};
 use crate::pod_state::{is_finished, is_terminating, node_name};
+use crate::status_report;
 
 /// Names of nodes that pods are bound to and that `exists` does not know.
 pub fn missing_nodes(pods: &[Arc<Pod>], exists: impl Fn(&str) -> bool) -> HashSet<String> {
@@ -63,9 +64,7 @@ fn fail(pod: &Pod, now: Timestamp) -> Action {
         ..Default::default()
     });
     let status = json!({ "phase": "Failed", "conditions": conditions });
-    let patch = json!({ "metadata": preconditions(&pod.metadata, false), "status": status });
-    let target = Target::new(&PODS, namespace(&pod.metadata), name(&pod.metadata));
-    Action::Patch { target, subresource: "status", patch }
+    status_report::patch_any_version(&PODS, &pod.metadata, status)
 }
 
 #[cfg(test)]

@@ -8,11 +8,12 @@ use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStat
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
-use crate::action::{Action, ResourceId, Target};
+use crate::action::{Action, ResourceId};
 use crate::label_selector::matches_map;
 use crate::merge_diff::merge_diff_of;
-use crate::object_meta::{name, namespace, preconditions, seconds};
+use crate::object_meta::seconds;
 use crate::pod_state::{available_at, is_active, is_available, is_finished, is_ready, is_terminating};
+use crate::status_report;
 
 /// A failure of the last attempt to reach the number asked for.
 #[derive(Clone, Debug)]
@@ -83,9 +84,7 @@ pub fn patch(resource: &ResourceId, set: &ReplicaSet, status: &ReplicaSetStatus)
     if set.status.is_none() || before.replicas == status.replicas {
         change["replicas"] = json!(status.replicas);
     }
-    let patch = json!({ "metadata": preconditions(&set.metadata, true), "status": change });
-    let target = Target::new(resource, namespace(&set.metadata), name(&set.metadata));
-    Some(Action::Patch { target, subresource: "status", patch })
+    Some(status_report::patch(resource, &set.metadata, change))
 }
 
 /// When the next ready pod becomes available, if one is waiting for its `minReadySeconds`.

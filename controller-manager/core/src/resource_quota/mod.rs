@@ -14,11 +14,10 @@ use coracle_api::status::GroupResource;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ResourceQuota, ResourceQuotaStatus};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::action::{Action, RESOURCE_QUOTAS, Target};
-use crate::merge_diff::merge_diff_of;
-use crate::object_meta::{name, namespace, preconditions};
+use crate::action::{Action, RESOURCE_QUOTAS};
+use crate::status_report::report;
 use charges::Pending;
 
 const OF_PODS: &[&str] = &[
@@ -139,11 +138,5 @@ pub fn plan(quota: &ResourceQuota, counted: &Amounts, pending: &Pending) -> Opti
         }
     }
     let status = ResourceQuotaStatus { hard: Some(hard), used: Some(used) };
-    let change = merge_diff_of(&old, &status)?;
-    let meta = &quota.metadata;
-    Some(Action::Patch {
-        target: Target::new(&RESOURCE_QUOTAS, namespace(meta), name(meta)),
-        subresource: "status",
-        patch: json!({ "metadata": preconditions(meta, true), "status": change }),
-    })
+    report(&RESOURCE_QUOTAS, &quota.metadata, Some(&old), &status)
 }

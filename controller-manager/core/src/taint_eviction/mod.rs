@@ -5,7 +5,8 @@ use k8s_openapi::api::core::v1::{Node, Pod, PodCondition, Taint, Toleration};
 use serde_json::json;
 
 use crate::action::{Action, PODS, Target};
-use crate::object_meta::{name, namespace, object_reference, preconditions, seconds};
+use crate::object_meta::{name, namespace, object_reference, seconds};
+use crate::status_report;
 
 /// When the pod has to go; `None` for never. Counts from when the taints were added, so that a controller that starts
 /// anew grants no second delay.
@@ -60,7 +61,6 @@ pub fn evict(pod: &Pod, now: Timestamp) -> Vec<Action> {
         last_transition_time: Some(seconds(now)),
         ..Default::default()
     });
-    let patch = json!({ "metadata": preconditions(meta, true), "status": { "conditions": conditions } });
     vec![
         Action::Event {
             regarding: Box::new(object_reference(&PODS, meta)),
@@ -68,7 +68,7 @@ pub fn evict(pod: &Pod, now: Timestamp) -> Vec<Action> {
             reason: "TaintManagerEviction",
             message: format!("Marking for deletion Pod {}/{}", namespace(meta), name(meta)),
         },
-        Action::Patch { target: target.clone(), subresource: "status", patch },
+        status_report::patch(&PODS, meta, json!({ "conditions": conditions })),
         Action::Delete {
             target,
             uid: meta.uid.clone(),
