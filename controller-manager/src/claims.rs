@@ -4,8 +4,12 @@
 use std::sync::Arc;
 
 use controller_manager_core::action::{Action, ResourceId};
-use controller_manager_core::object_meta::{Claim, claim, name, namespace, uid};
-use coracle_client::informer::{Informer, Watchable};
+use controller_manager_core::label_selector;
+use controller_manager_core::object_meta::{Claim, claim, controller, name, namespace, uid};
+use coracle_client::ObjectKey;
+use coracle_client::informer::{Change, Informer, Watchable};
+use coracle_client::store::controller_of_kind;
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
 use crate::controllers::still_there;
@@ -57,6 +61,32 @@ pub async fn claim_all<K: Watchable<DynamicType = ()>>(
         }
     }
     Ok(owned)
+}
+
+/// The owners of this kind that a change of a pod concerns: its own and the one before.
+pub fn owners(change: &Change<Pod>, kind: &str) -> Vec<ObjectKey> {
+    let owner = controller_of_kind(&change.object().metadata, kind);
+    let before = change.old().and_then(|old| controller_of_kind(&old.metadata, kind));
+    let mut keys: Vec<_> = owner.into_iter().chain(before).collect();
+    keys.dedup();
+    keys
+}
+
+/// The claimers that may want the pod: if it is nobody's, those of its namespace whose selector it matches.
+pub fn wanted_by<K: Watchable<DynamicType = ()>>(
+    change: &Change<Pod>,
+    in_namespace: impl FnOnce(&str) -> Vec<Arc<K>>,
+    selector: impl Fn(&K) -> Option<&LabelSelector>,
+) -> Vec<ObjectKey> {
+    let meta = &change.object().metadata;
+    if change.is_deleted() || controller(meta).is_some() {
+        return Vec::new();
+    }
+    let wants = |set: &K| {
+        selector(set).is_some_and(|selector| label_selector::matches(selector, meta.labels.as_ref()))
+    };
+    let sets = in_namespace(namespace(meta));
+    sets.into_iter().filter(|set| wants(set)).map(|set| ObjectKey::of(&*set)).collect()
 }
 
 /// For claimers whose objects may have any name.

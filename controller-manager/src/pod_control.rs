@@ -16,6 +16,7 @@ use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::claims::owners;
 use crate::executor::{Executor, is_namespace_terminating};
 
 /// Pods being created or deleted at the same time for one owner.
@@ -65,8 +66,7 @@ impl PodControl {
     /// Takes in what the watch shows of a pod; the owners of this kind that it concerns, now and before.
     pub fn observe(&self, change: &Change<Pod>, kind: &str) -> Vec<ObjectKey> {
         let meta = &change.object().metadata;
-        let owner = controller_of_kind(meta, kind);
-        if let Some(owner) = &owner {
+        if let Some(owner) = controller_of_kind(meta, kind) {
             let mut expectations = self.expectations.lock();
             let key = owner.to_string();
             if change.is_deleted() || meta.deletion_timestamp.is_some() {
@@ -75,10 +75,7 @@ impl PodControl {
                 expectations.created(&key, 1);
             }
         }
-        let before = change.old().and_then(|old| controller_of_kind(&old.metadata, kind));
-        let mut keys: Vec<_> = owner.into_iter().chain(before).collect();
-        keys.dedup();
-        keys
+        owners(change, kind)
     }
 
     /// Says what is about to be done, before any of it is.

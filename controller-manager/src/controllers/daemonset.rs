@@ -9,7 +9,7 @@ use controller_manager_core::daemonset::placement::{Placement, pod_for};
 use controller_manager_core::daemonset::{Look, Plan, forget_revisions};
 use controller_manager_core::expectations::EXPIRY;
 use controller_manager_core::label_selector;
-use controller_manager_core::object_meta::{controller, name, namespace, object_reference};
+use controller_manager_core::object_meta::{name, object_reference};
 use controller_manager_core::status_report::report;
 use coracle_client::ObjectKey;
 use coracle_client::controller::Outcome;
@@ -19,7 +19,7 @@ use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, DaemonSetStatus}
 use k8s_openapi::api::core::v1::{Node, Pod};
 use parking_lot::Mutex;
 
-use crate::claims::{Claimer, any_name, as_is, claim_all};
+use crate::claims::{Claimer, any_name, as_is, claim_all, wanted_by};
 use crate::context::{Context, outcome};
 use crate::executor::{Executor, body, retry_soon};
 use crate::informers::Informers;
@@ -89,17 +89,12 @@ impl Shared {
     }
 
     fn pod_changed(&self, change: &Change<Pod>) -> Vec<ObjectKey> {
-        let meta = &change.object().metadata;
-        let mut keys = self.pods.observe(change, &DAEMON_SETS.kind);
-        if keys.is_empty() && controller(meta).is_none() && !change.is_deleted() {
-            let sets = self.informers.daemon_sets.store().indexed("namespace", namespace(meta));
-            let fits = |set: &Arc<DaemonSet>| {
-                let spec = set.spec.as_ref();
-                spec.is_some_and(|spec| label_selector::matches(&spec.selector, meta.labels.as_ref()))
-            };
-            keys.extend(sets.into_iter().filter(fits).map(|set| ObjectKey::of(&*set)));
+        let keys = self.pods.observe(change, &DAEMON_SETS.kind);
+        if !keys.is_empty() {
+            return keys;
         }
-        keys
+        let sets = |namespace: &str| self.informers.daemon_sets.store().indexed("namespace", namespace);
+        wanted_by(change, sets, |set| set.spec.as_ref().map(|spec| &spec.selector))
     }
 
     async fn reconcile(&self, key: &ObjectKey) -> anyhow::Result<Outcome> {

@@ -11,7 +11,6 @@ use controller_manager_core::job::pods::is_tracked;
 use controller_manager_core::job::{
     Done, Observed, PodStep, Sync, TRACKING_FINALIZER, begin, is_orphaned, is_ours,
 };
-use controller_manager_core::label_selector;
 use controller_manager_core::object_meta::{controller, name, namespace, object_reference, uid};
 use controller_manager_core::own_writes::OwnWrites;
 use controller_manager_core::pod_state::is_ready;
@@ -28,7 +27,7 @@ use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 use serde_json::json;
 
-use crate::claims::{Claimer, any_name, claim_all};
+use crate::claims::{Claimer, any_name, claim_all, wanted_by};
 use crate::context::{Context, outcome};
 use crate::executor::{Executor, body, retry_soon};
 use crate::informers::Informers;
@@ -139,7 +138,7 @@ impl Shared {
 
     fn pod_changed(&self, change: &Change<Pod>, orphans: &WorkQueue<ObjectKey>) -> Vec<ObjectKey> {
         let pod = change.object();
-        let mut keys = self.pods.observe(change, &JOBS.kind);
+        let keys = self.pods.observe(change, &JOBS.kind);
         if let Some(key) = controller_of_kind(&pod.metadata, &JOBS.kind)
             && (change.is_deleted() || !is_tracked(pod))
         {
@@ -148,16 +147,11 @@ impl Shared {
         if !change.is_deleted() && is_tracked(pod) && self.is_orphaned(pod) {
             orphans.add(change.key());
         }
-        if keys.is_empty() && controller(&pod.metadata).is_none() && !change.is_deleted() {
-            let jobs = self.informers.jobs.store().indexed("namespace", namespace(&pod.metadata));
-            let labels = pod.metadata.labels.as_ref();
-            let fits = |job: &Arc<Job>| {
-                let selector = job.spec.as_ref().and_then(|spec| spec.selector.as_ref());
-                selector.is_some_and(|selector| label_selector::matches(selector, labels))
-            };
-            keys.extend(jobs.into_iter().filter(fits).map(|job| ObjectKey::of(&*job)));
+        if !keys.is_empty() {
+            return keys;
         }
-        keys
+        let jobs = |namespace: &str| self.informers.jobs.store().indexed("namespace", namespace);
+        wanted_by(change, jobs, |job: &Job| job.spec.as_ref().and_then(|spec| spec.selector.as_ref()))
     }
 
     /// Frees a pod that nobody will count.

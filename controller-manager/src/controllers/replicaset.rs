@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use controller_manager_core::action::{PODS, REPLICA_SETS, REPLICATION_CONTROLLERS, ResourceId};
 use controller_manager_core::expectations::EXPIRY;
-use controller_manager_core::label_selector;
-use controller_manager_core::object_meta::{controller, namespace, object_reference, uid};
+use controller_manager_core::object_meta::{controller, object_reference, uid};
 use controller_manager_core::replicaset::replication_controller::{as_replica_set, reportable};
 use controller_manager_core::replicaset::status::{self, ReplicaFailure};
 use controller_manager_core::replicaset::{Scale, plan, pod_from_template};
@@ -15,7 +14,7 @@ use coracle_client::informer::{Change, Informer, Watchable};
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::Pod;
 
-use crate::claims::{Claimer, any_name, as_is, claim_all};
+use crate::claims::{Claimer, any_name, as_is, claim_all, wanted_by};
 use crate::context::{Context, outcome};
 use crate::executor::{Executor, body, retry_soon};
 use crate::informers::Informers;
@@ -139,18 +138,12 @@ async fn run_for<K: Watchable, S: Sets>(
 impl<S: Sets> Shared<S> {
     /// Tells the expectations what was seen, and which sets it concerns.
     fn pod_changed(&self, change: &Change<Pod>) -> Vec<ObjectKey> {
-        let meta = &change.object().metadata;
-        let mut keys = self.pods.observe(change, &S::RESOURCE.kind);
-        if keys.is_empty() && controller(meta).is_none() && !change.is_deleted() {
-            let sets = self.sets.in_namespace(namespace(meta));
-            let fits = |set: &Arc<ReplicaSet>| {
-                set.spec
-                    .as_ref()
-                    .is_some_and(|spec| label_selector::matches(&spec.selector, meta.labels.as_ref()))
-            };
-            keys.extend(sets.into_iter().filter(fits).map(|set| ObjectKey::of(&*set)));
+        let keys = self.pods.observe(change, &S::RESOURCE.kind);
+        if !keys.is_empty() {
+            return keys;
         }
-        keys
+        let sets = |namespace: &str| self.sets.in_namespace(namespace);
+        wanted_by(change, sets, |set| set.spec.as_ref().map(|spec| &spec.selector))
     }
 
     async fn reconcile(&self, key: &ObjectKey) -> anyhow::Result<Outcome> {

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use controller_manager_core::action::{Action, PERSISTENT_VOLUME_CLAIMS, PODS, STATEFUL_SETS};
 use controller_manager_core::controller_revision::Parent;
-use controller_manager_core::label_selector;
-use controller_manager_core::object_meta::{controller, name, namespace, object_reference};
+use controller_manager_core::object_meta::{name, namespace, object_reference};
 use controller_manager_core::statefulset::identity::ordinal_in;
 use controller_manager_core::statefulset::{Observed, Plan, forget_revisions, plan};
 use controller_manager_core::status_report::report;
@@ -19,7 +18,7 @@ use futures::stream::{self, StreamExt};
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus};
 use k8s_openapi::api::core::v1::Pod;
 
-use crate::claims::{Claimer, as_is, claim_all};
+use crate::claims::{Claimer, as_is, claim_all, owners, wanted_by};
 use crate::context::{Context, outcome};
 use crate::executor::{Executor, is_namespace_terminating, retry_soon};
 use crate::informers::Informers;
@@ -65,22 +64,16 @@ fn is_member(set_name: &str, pod_name: &str) -> bool {
 
 impl Shared {
     fn pod_changed(&self, change: &Change<Pod>) -> Vec<ObjectKey> {
-        let meta = &change.object().metadata;
-        let kind = &STATEFUL_SETS.kind;
-        let owner = controller_of_kind(meta, kind);
-        let before = change.old().and_then(|old| controller_of_kind(&old.metadata, kind));
-        let mut keys: Vec<_> = owner.into_iter().chain(before).collect();
-        keys.dedup();
-        if keys.is_empty() && controller(meta).is_none() && !change.is_deleted() {
-            let sets = self.informers.stateful_sets.store().indexed("namespace", namespace(meta));
-            let fits = |set: &Arc<StatefulSet>| {
-                let spec = set.spec.as_ref();
-                is_member(name(&set.metadata), name(meta))
-                    && spec.is_some_and(|spec| label_selector::matches(&spec.selector, meta.labels.as_ref()))
-            };
-            keys.extend(sets.into_iter().filter(fits).map(|set| ObjectKey::of(&*set)));
+        let keys = owners(change, &STATEFUL_SETS.kind);
+        if !keys.is_empty() {
+            return keys;
         }
-        keys
+        let pod = name(&change.object().metadata);
+        let sets = |namespace: &str| {
+            let all = self.informers.stateful_sets.store().indexed("namespace", namespace);
+            all.into_iter().filter(|set| is_member(name(&set.metadata), pod)).collect()
+        };
+        wanted_by(change, sets, |set: &StatefulSet| set.spec.as_ref().map(|spec| &spec.selector))
     }
 
     async fn reconcile(&self, key: &ObjectKey) -> anyhow::Result<Outcome> {
