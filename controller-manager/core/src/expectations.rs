@@ -7,6 +7,11 @@ use std::time::Duration;
 /// After this time unfulfilled expectations no longer hold a controller back: an event may have been missed.
 pub const EXPIRY: Duration = Duration::from_secs(300);
 
+/// When to look again: while expectations are not fulfilled, at the latest when they expire.
+pub fn recheck_after(satisfied: bool, after: Option<Duration>) -> Option<Duration> {
+    if satisfied { after } else { Some(after.map_or(EXPIRY, |after| after.min(EXPIRY))) }
+}
+
 #[derive(Debug, Default)]
 struct Expected {
     creations: usize,
@@ -72,6 +77,14 @@ mod tests {
 
     const fn s(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn an_unfulfilled_expectation_is_looked_at_again_when_it_expires() {
+        assert_eq!(recheck_after(true, None), None);
+        assert_eq!(recheck_after(false, None), Some(EXPIRY));
+        assert_eq!(recheck_after(false, Some(s(5))), Some(s(5)));
+        assert_eq!(recheck_after(false, Some(s(500))), Some(EXPIRY));
     }
 
     #[test]

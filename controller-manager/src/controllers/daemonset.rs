@@ -7,7 +7,7 @@ use controller_manager_core::controller_revision::{POD_REVISION, Parent};
 use controller_manager_core::daemonset::failed_pods::FailedPods;
 use controller_manager_core::daemonset::placement::{Placement, pod_for};
 use controller_manager_core::daemonset::{Look, Plan, forget_revisions};
-use controller_manager_core::expectations::EXPIRY;
+use controller_manager_core::expectations::recheck_after;
 use controller_manager_core::label_selector;
 use controller_manager_core::object_meta::{name, object_reference};
 use controller_manager_core::status_report::report;
@@ -168,9 +168,8 @@ impl Shared {
                 let old = forget_revisions(set, current, &history.sorted, pods);
                 failure = self.executor.execute_all(&old).await.err();
             }
-        } else {
-            after = Some(after.map_or(EXPIRY, |after| after.min(EXPIRY)));
         }
+        after = recheck_after(satisfied, after);
         if let Some(again) = self.report(set, &look.status(satisfied)).await? {
             after = Some(again);
         }

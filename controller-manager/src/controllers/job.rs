@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use controller_manager_core::action::{Action, JOBS, PODS, Target};
-use controller_manager_core::expectations::EXPIRY;
+use controller_manager_core::expectations::recheck_after;
 use controller_manager_core::job::backoff::Backoff;
 use controller_manager_core::job::conditions::finished;
 use controller_manager_core::job::pods::is_tracked;
@@ -227,8 +227,7 @@ impl Shared {
         if let Some(error) = removal_error.or(pods_error) {
             return Ok(outcome(retry_soon(Err(error))?));
         }
-        let after = sync.requeue_after();
-        Ok(outcome(if satisfied { after } else { Some(after.map_or(EXPIRY, |after| after.min(EXPIRY))) }))
+        Ok(outcome(recheck_after(satisfied, sync.requeue_after())))
     }
 
     /// The pods that are the Job's, after adopting and releasing. What is adopted is counted from then on, what is released

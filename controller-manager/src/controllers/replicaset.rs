@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use controller_manager_core::action::{PODS, REPLICA_SETS, REPLICATION_CONTROLLERS, ResourceId};
-use controller_manager_core::expectations::EXPIRY;
+use controller_manager_core::expectations::recheck_after;
 use controller_manager_core::object_meta::{controller, object_reference, uid};
 use controller_manager_core::replicaset::replication_controller::{as_replica_set, reportable};
 use controller_manager_core::replicaset::status::{self, ReplicaFailure};
@@ -164,16 +164,13 @@ impl<S: Sets> Shared<S> {
             (shown_failure(&set, true), None)
         };
         let report = S::reportable(status::calculate(&set, &owned, failure.as_ref(), now));
-        let mut after = match status::patch(&S::RESOURCE, &set, &report) {
+        let after = match status::patch(&S::RESOURCE, &set, &report) {
             Some(patch) => retry_soon(self.executor.execute(&patch).await)?,
             None => status::recheck_after(&set, &owned, now),
         };
-        if !satisfied {
-            after = Some(after.map_or(EXPIRY, |after| after.min(EXPIRY)));
-        }
         match error {
             Some(error) => Err(error.into()),
-            None => Ok(outcome(after)),
+            None => Ok(outcome(recheck_after(satisfied, after))),
         }
     }
 
