@@ -123,9 +123,14 @@ impl Executor {
         self.create_raw(resource, namespace, body(resource, object)).await
     }
 
+    /// Reads what is at this path.
+    pub async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, kube::Error> {
+        self.call(Method::GET, path, "", "application/json", Vec::new()).await
+    }
+
     /// Reads an object as JSON.
     pub async fn get(&self, target: &Target) -> Result<Value, kube::Error> {
-        self.call(Method::GET, &target_path(target, ""), "", "application/json", Vec::new()).await
+        self.read(&target_path(target, "")).await
     }
 
     /// Reads an object's metadata from the server; `None` if it is not there.

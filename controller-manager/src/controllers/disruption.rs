@@ -13,7 +13,6 @@ use coracle_client::controller::Outcome;
 use coracle_client::informer::{Change, Informer};
 use coracle_client::store::index_by_namespace;
 use futures::future::join;
-use http::Method;
 use k8s_openapi::api::autoscaling::v1::Scale as ScaleObject;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -174,8 +173,7 @@ impl Shared {
             return Err(format!("no matches for kind {:?} in version {:?}", owner.kind, owner.api_version));
         };
         let address = path(&resource, namespace, &owner.name, "scale");
-        let json = "application/json";
-        match self.executor.call::<ScaleObject>(Method::GET, &address, json, json, Vec::new()).await {
+        match self.executor.read::<ScaleObject>(&address).await {
             Ok(scale) => {
                 let replicas = scale.spec.and_then(|spec| spec.replicas).unwrap_or(0);
                 Ok((uid(&scale.metadata) == owner.uid).then(|| (owner.uid.clone(), replicas)))
@@ -198,9 +196,7 @@ impl Shared {
         let wanted = format!("{}/scale", resource.plural);
         let version = resource.api_version();
         let prefix = if resource.group.is_empty() { "/api" } else { "/apis" };
-        let json = "application/json";
-        let list: APIResourceList =
-            self.executor.call(Method::GET, &format!("{prefix}/{version}"), json, json, Vec::new()).await?;
+        let list: APIResourceList = self.executor.read(&format!("{prefix}/{version}")).await?;
         Ok(list.resources.iter().any(|one| one.name == wanted))
     }
 }

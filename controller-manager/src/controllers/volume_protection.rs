@@ -8,7 +8,6 @@ use controller_manager_core::volume_protection::{
 use coracle_client::ObjectKey;
 use coracle_client::controller::Outcome;
 use coracle_client::informer::Change;
-use http::Method;
 use k8s_openapi::List;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 
@@ -80,9 +79,7 @@ async fn is_used(
     if informers.pods.store().indexed("namespace", namespace).iter().any(|pod| uses(pod, claim)) {
         return Ok(true);
     }
-    let address = path(&PODS, namespace, "", "");
-    let json = "application/json";
-    let live: List<Pod> = executor.call(Method::GET, &address, json, json, Vec::new()).await?;
+    let live: List<Pod> = executor.read(&path(&PODS, namespace, "", "")).await?;
     Ok(live.items.iter().any(|pod| uses(pod, claim)))
 }
 
