@@ -259,6 +259,7 @@ fn is_update_only(target: &Target, subresource: &str) -> bool {
             | ("", "persistentvolumeclaims" | "persistentvolumes", _)
             | ("certificates.k8s.io", "certificatesigningrequests", _)
             | ("policy", "poddisruptionbudgets", "status")
+            | ("autoscaling", "horizontalpodautoscalers", "status")
             | ("discovery.k8s.io", "endpointslices", _)
     )
 }

@@ -8,6 +8,7 @@ mod discovery;
 mod executor;
 mod identity;
 mod informers;
+mod metrics_client;
 mod options;
 mod pod_control;
 mod revisions;

@@ -59,11 +59,6 @@ pub const NOT_IMPLEMENTED: &[&str] = &[
     "external-cloud-volume-plugin",
     "feature-gates",
     "flex-volume-plugin-dir",
-    "horizontal-pod-autoscaler-cpu-initialization-period",
-    "horizontal-pod-autoscaler-downscale-stabilization",
-    "horizontal-pod-autoscaler-initial-readiness-delay",
-    "horizontal-pod-autoscaler-sync-period",
-    "horizontal-pod-autoscaler-tolerance",
     "http2-max-streams-per-connection",
     "kube-api-burst",
     "kube-api-content-type",
@@ -203,6 +198,21 @@ pub struct Options {
     /// How often quotas are counted anew even if nothing was freed.
     #[arg(long, default_value = "5m0s")]
     pub resource_quota_sync_period: GoDuration,
+    /// How often autoscalers are looked at.
+    #[arg(long, default_value = "15s")]
+    pub horizontal_pod_autoscaler_sync_period: GoDuration,
+    /// The window in which the highest recommendation counts before an autoscaler scales down.
+    #[arg(long, default_value = "5m0s")]
+    pub horizontal_pod_autoscaler_downscale_stabilization: GoDuration,
+    /// How far a metric may be from its target, as a part of it, before an autoscaler scales.
+    #[arg(long, default_value_t = 0.1)]
+    pub horizontal_pod_autoscaler_tolerance: f64,
+    /// For so long after its start the CPU of a pod counts only while it is ready.
+    #[arg(long, default_value = "5m0s")]
+    pub horizontal_pod_autoscaler_cpu_initialization_period: GoDuration,
+    /// For so long after its start a pod that becomes unready counts as not started yet.
+    #[arg(long, default_value = "30s")]
+    pub horizontal_pod_autoscaler_initial_readiness_delay: GoDuration,
     /// Certificates published to each namespace as kube-root-ca.crt.
     #[arg(long)]
     pub root_ca_file: Option<PathBuf>,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use controller_manager_core::certificates::rules;
+use controller_manager_core::horizontal_autoscaler::Tuning;
 use controller_manager_core::node_ipam::Cidr;
 use controller_manager_core::node_lifecycle::Patience;
 use controller_manager_core::node_lifecycle::zones::Rates;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub signing_cas: HashMap<&'static str, CaFiles>,
     /// The longest that a signed certificate lasts.
     pub signing_duration: Duration,
+    /// How patiently autoscaling goes on.
+    pub autoscaling: Tuning,
     /// How often quotas are counted anew.
     pub quota_resync: Duration,
     /// Ended pods that may stay.
@@ -90,10 +93,31 @@ impl Settings {
             },
             signing_cas: signing_cas(options)?,
             signing_duration: options.cluster_signing_duration.get(),
+            autoscaling: autoscaling(options)?,
             quota_resync: options.resource_quota_sync_period.get(),
             terminated_pods_max: options.terminated_pod_gc_threshold,
         })
     }
+}
+
+fn autoscaling(options: &Options) -> anyhow::Result<Tuning> {
+    let period = options.horizontal_pod_autoscaler_sync_period.get();
+    ensure!(!period.is_zero(), "--horizontal-pod-autoscaler-sync-period must be greater than zero");
+    let tolerance = options.horizontal_pod_autoscaler_tolerance;
+    ensure!(
+        (0.0..=1.0).contains(&tolerance),
+        "--horizontal-pod-autoscaler-tolerance must be between 0 and 1, such as 0.1"
+    );
+    Ok(Tuning {
+        period,
+        tolerance,
+        downscale_window: options.horizontal_pod_autoscaler_downscale_stabilization.get().try_into()?,
+        cpu_initialization: options.horizontal_pod_autoscaler_cpu_initialization_period.get().try_into()?,
+        initial_readiness_delay: options
+            .horizontal_pod_autoscaler_initial_readiness_delay
+            .get()
+            .try_into()?,
+    })
 }
 
 /// The CA of each signer: one for all, or one each.

@@ -98,6 +98,14 @@ pub const PERSISTENT_VOLUMES: ResourceId =
 /// PersistentVolumeClaims.
 pub const PERSISTENT_VOLUME_CLAIMS: ResourceId =
     ResourceId::known("", "PersistentVolumeClaim", "persistentvolumeclaims", true);
+/// HorizontalPodAutoscalers.
+pub const HORIZONTAL_POD_AUTOSCALERS: ResourceId = ResourceId {
+    group: Cow::Borrowed("autoscaling"),
+    version: Cow::Borrowed("v2"),
+    kind: Cow::Borrowed("HorizontalPodAutoscaler"),
+    plural: Cow::Borrowed("horizontalpodautoscalers"),
+    namespaced: true,
+};
 /// EndpointSlices.
 pub const ENDPOINT_SLICES: ResourceId =
     ResourceId::known("discovery.k8s.io", "EndpointSlice", "endpointslices", true);

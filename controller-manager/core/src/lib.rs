@@ -13,6 +13,7 @@ pub mod endpoints;
 pub mod ephemeral_volume;
 pub mod expectations;
 pub mod garbage_collector;
+pub mod horizontal_autoscaler;
 pub mod job;
 pub mod label_selector;
 pub mod merge_diff;

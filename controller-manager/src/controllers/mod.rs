@@ -10,6 +10,7 @@ mod disruption;
 mod endpoints;
 mod ephemeral_volume;
 mod garbage_collector;
+mod horizontal_autoscaler;
 mod job;
 mod namespace;
 mod namespace_furniture;
@@ -86,6 +87,12 @@ controllers![
         "root-ca-cert-publisher",
         "root-ca-cert-publisher",
         namespace_furniture::run_root_ca
+    ),
+    (
+        "horizontal-pod-autoscaler-controller",
+        "horizontalpodautoscaling",
+        "horizontal-pod-autoscaler",
+        horizontal_autoscaler::run
     ),
     ("disruption-controller", "disruption", "disruption-controller", disruption::run),
     ("resourcequota-controller", "resourcequota", "resourcequota-controller", resource_quota::run),
