@@ -254,7 +254,7 @@ fn is_update_only(target: &Target, subresource: &str) -> bool {
         ("apps", "deployments", _)
             | ("apps", "replicasets", "status")
             | ("apps", "daemonsets" | "statefulsets", "status")
-            | ("", "configmaps" | "endpoints", _)
+            | ("", "configmaps" | "endpoints" | "serviceaccounts", _)
             | ("", "namespaces" | "replicationcontrollers", "status")
             | ("", "persistentvolumeclaims" | "persistentvolumes", _)
             | ("certificates.k8s.io", "certificatesigningrequests", _)

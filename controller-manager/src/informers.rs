@@ -63,8 +63,8 @@ pub struct Informers {
     pub leases: Informer<Lease>,
     /// All namespaces.
     pub namespaces: Informer<Namespace>,
-    /// The ServiceAccount `default` of each namespace.
-    pub default_accounts: Informer<ServiceAccount>,
+    /// All ServiceAccounts.
+    pub service_accounts: Informer<ServiceAccount>,
     /// The root certificate's ConfigMap of each namespace.
     pub root_certificates: Informer<ConfigMap>,
     /// All CertificateSigningRequests.
@@ -120,9 +120,7 @@ impl Informers {
             nodes: Informer::builder(Api::all(all())).trim(trim_node).start(shutdown),
             leases: Informer::builder(Api::all(all())).start(shutdown),
             namespaces: Informer::builder(Api::all(all())).start(shutdown),
-            default_accounts: Informer::builder(Api::all(all()))
-                .fields("metadata.name=default")
-                .start(shutdown),
+            service_accounts: Informer::builder(Api::all(all())).start(shutdown),
             root_certificates: Informer::builder(Api::all(all()))
                 .fields(&format!("metadata.name={ROOT_CA_NAME}"))
                 .start(shutdown),

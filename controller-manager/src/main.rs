@@ -99,7 +99,8 @@ async fn lead(
     {
         let (context, identities) = (context.clone(), identities.clone());
         tasks.spawn(async move {
-            let context = match identities {
+            let own = identities.filter(|_| controller.account != controllers::AS_PROCESS);
+            let context = match own {
                 None => Some(context),
                 Some(identities) => {
                     identities.client(controller.account).await.map(|client| context.acting_as(client))

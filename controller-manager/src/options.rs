@@ -216,7 +216,7 @@ pub struct Options {
     /// Certificates published to each namespace as kube-root-ca.crt.
     #[arg(long)]
     pub root_ca_file: Option<PathBuf>,
-    /// Key of ServiceAccount tokens; token Secrets are not made yet (pods get theirs from the TokenRequest API).
+    /// Key that signs ServiceAccount tokens in Secrets (pods get theirs from the TokenRequest API).
     #[arg(long)]
     pub service_account_private_key_file: Option<PathBuf>,
     /// Let each controller act as its own ServiceAccount in kube-system instead of the process's user.

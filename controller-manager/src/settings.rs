@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -13,6 +14,7 @@ use controller_manager_core::node_lifecycle::zones::Rates;
 use coracle_client::leader_election::LeaderElectionConfig;
 
 use crate::controllers::certificates::CaFiles;
+use crate::controllers::service_account_tokens::Signer;
 use crate::controllers::{ALL, OFF_BY_DEFAULT};
 use crate::options::Options;
 
@@ -26,6 +28,8 @@ pub struct Settings {
     pub enabled: HashSet<&'static str>,
     /// The election; `None` without.
     pub leader_election: Option<LeaderElectionConfig>,
+    /// Signs ServiceAccount tokens.
+    pub token_signer: Option<Arc<Signer>>,
     /// Text of `--root-ca-file`.
     pub root_ca: Option<String>,
     /// Ranges to cut node ranges from, with their prefix lengths; empty without `--allocate-node-cidrs`.
@@ -77,6 +81,7 @@ impl Settings {
             enabled: enabled(&options.controllers)?,
             own_identities: options.use_service_account_credentials,
             leader_election,
+            token_signer: token_signer(options)?,
             root_ca,
             node_ranges: node_ranges(options)?,
             service_ranges: ranges("service-cluster-ip-range", &options.service_cluster_ip_range)?,
@@ -98,6 +103,12 @@ impl Settings {
             terminated_pods_max: options.terminated_pod_gc_threshold,
         })
     }
+}
+
+fn token_signer(options: &Options) -> anyhow::Result<Option<Arc<Signer>>> {
+    let Some(path) = &options.service_account_private_key_file else { return Ok(None) };
+    let signer = Signer::load(path).context("--service-account-private-key-file")?;
+    Ok(Some(Arc::new(signer)))
 }
 
 fn autoscaling(options: &Options) -> anyhow::Result<Tuning> {

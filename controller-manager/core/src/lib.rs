@@ -28,6 +28,7 @@ pub mod pod_state;
 pub mod pod_template;
 pub mod replicaset;
 pub mod resource_quota;
+pub mod service_account_tokens;
 pub mod statefulset;
 pub mod status_report;
 pub mod taint_eviction;

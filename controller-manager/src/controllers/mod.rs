@@ -19,6 +19,7 @@ mod node_lifecycle;
 mod pod_gc;
 mod replicaset;
 mod resource_quota;
+pub mod service_account_tokens;
 mod statefulset;
 mod taint_eviction;
 mod ttl_after_finished;
@@ -40,14 +41,17 @@ pub struct Registration {
     pub name: &'static str,
     /// Upstream's older name.
     pub alias: &'static str,
-    /// The ServiceAccount in `kube-system` whose role is made for it.
+    /// The ServiceAccount in `kube-system` whose role is made for it; [`AS_PROCESS`] for those that act as the process itself.
     pub account: &'static str,
     /// Runs until shutdown.
     pub run: fn(Context) -> BoxFuture<'static, ()>,
 }
 
+/// The account of controllers that act as the process itself.
+pub const AS_PROCESS: &str = "";
+
 macro_rules! controllers {
-    ($(($name:literal, $alias:literal, $account:literal, $run:path)),* $(,)?) => {
+    ($(($name:literal, $alias:literal, $account:expr, $run:path)),* $(,)?) => {
         /// All controllers.
         pub const ALL: &[Registration] =
             &[$(Registration { name: $name, alias: $alias, account: $account, run: |context| $run(context).boxed() }),*];
@@ -82,6 +86,7 @@ controllers![
         "service-account-controller",
         namespace_furniture::run_service_accounts
     ),
+    ("serviceaccount-token-controller", "serviceaccount-token", AS_PROCESS, service_account_tokens::run),
     (
         "root-ca-certificate-publisher-controller",
         "root-ca-cert-publisher",

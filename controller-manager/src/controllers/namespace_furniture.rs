@@ -39,14 +39,14 @@ pub async fn run_service_accounts(context: Context) {
     context
         .controller("serviceaccount", WORKERS)
         .watch(&informers.namespaces, |change| vec![ObjectKey::new("", change.key().name)])
-        .watch(&informers.default_accounts, |change| {
+        .watch(&informers.service_accounts, |change| {
             change.is_deleted().then(|| ObjectKey::new("", change.key().namespace)).into_iter().collect()
         })
         .run(&context.shutdown, move |key| {
             let (informers, executor) = (informers.clone(), executor.clone());
             async move {
                 if !is_active(&informers, &key.name)
-                    || informers.default_accounts.store().get_named(&key.name, "default").is_some()
+                    || informers.service_accounts.store().get_named(&key.name, "default").is_some()
                 {
                     return Ok(Outcome::Done);
                 }
