@@ -72,7 +72,6 @@ pub const NOT_IMPLEMENTED: &[&str] = &[
     "min-resync-period",
     "mirroring-concurrent-service-endpoint-syncs",
     "mirroring-endpointslice-updates-batch-period",
-    "mirroring-max-endpoints-per-subset",
     "namespace-sync-period",
     "permit-address-sharing",
     "permit-port-sharing",
@@ -198,6 +197,9 @@ pub struct Options {
     /// How often quotas are counted anew even if nothing was freed.
     #[arg(long, default_value = "5m0s")]
     pub resource_quota_sync_period: GoDuration,
+    /// Addresses of one subset of Endpoints that are mirrored to EndpointSlices at most.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub mirroring_max_endpoints_per_subset: u16,
     /// How often autoscalers are looked at.
     #[arg(long, default_value = "15s")]
     pub horizontal_pod_autoscaler_sync_period: GoDuration,

@@ -48,6 +48,8 @@ pub struct Settings {
     pub signing_cas: HashMap<&'static str, CaFiles>,
     /// The longest that a signed certificate lasts.
     pub signing_duration: Duration,
+    /// Addresses of one subset of Endpoints that are mirrored at most.
+    pub mirrored_endpoints_max: usize,
     /// How patiently autoscaling goes on.
     pub autoscaling: Tuning,
     /// How often quotas are counted anew.
@@ -98,6 +100,7 @@ impl Settings {
             },
             signing_cas: signing_cas(options)?,
             signing_duration: options.cluster_signing_duration.get(),
+            mirrored_endpoints_max: usize::from(options.mirroring_max_endpoints_per_subset),
             autoscaling: autoscaling(options)?,
             quota_resync: options.resource_quota_sync_period.get(),
             terminated_pods_max: options.terminated_pod_gc_threshold,

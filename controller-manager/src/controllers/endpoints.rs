@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use controller_manager_core::action::Action;
-use controller_manager_core::endpoints::{is_managed, legacy, slices};
+use controller_manager_core::endpoints::{is_managed, legacy, mirroring, slices};
 use controller_manager_core::expectations::{EXPIRY, Expectations};
 use controller_manager_core::label_selector::matches_map;
 use controller_manager_core::object_meta::namespace;
@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::context::{Context, outcome};
-use crate::executor::{is_namespace_terminating, retry_soon};
+use crate::executor::{Executor, is_namespace_terminating, retry_soon};
 use crate::informers::{Informers, SLICES_OF};
 
 const WORKERS: usize = 5;
@@ -56,29 +56,75 @@ fn selected_pods(informers: &Informers, service: &Service) -> Vec<Arc<Pod>> {
     pods
 }
 
-fn service_of_slice(slice: &EndpointSlice) -> Option<ObjectKey> {
+/// The Service of a slice that this manager looks after.
+fn service_of_slice(slice: &EndpointSlice, manager: &str) -> Option<ObjectKey> {
     let name = slice.metadata.labels.as_ref()?.get(slices::SERVICE_NAME)?;
-    slices::is_ours(slice).then(|| ObjectKey::new(namespace(&slice.metadata), name.as_str()))
+    slices::is_managed_by(slice, manager).then(|| ObjectKey::new(namespace(&slice.metadata), name.as_str()))
+}
+
+/// Writes slices, with expectations about those that are made. Cheap to clone.
+#[derive(Clone)]
+struct SliceControl {
+    executor: Executor,
+    expectations: Arc<Mutex<Expectations>>,
+    started: Instant,
+}
+
+impl SliceControl {
+    fn new(executor: Executor) -> Self {
+        Self { executor, expectations: Arc::default(), started: Instant::now() }
+    }
+
+    /// Takes in what the watch shows of a slice; the Service that it concerns.
+    fn observe(&self, change: &Change<EndpointSlice>, manager: &str) -> Vec<ObjectKey> {
+        let Some(key) = service_of_slice(change.object(), manager) else { return Vec::new() };
+        if change.old().is_none() {
+            self.expectations.lock().created(&key.to_string(), 1);
+        }
+        vec![key]
+    }
+
+    fn satisfied(&self, key: &ObjectKey) -> bool {
+        self.expectations.lock().satisfied(&key.to_string(), self.started.elapsed())
+    }
+
+    /// Carries out a plan; `is_gone` if there is nothing to make slices for any more.
+    async fn carry_out(&self, key: &ObjectKey, actions: &[Action], is_gone: bool) -> anyhow::Result<Outcome> {
+        let key = key.to_string();
+        let mut left = actions.iter().filter(|action| matches!(action, Action::Create { .. })).count();
+        if left > 0 {
+            self.expectations.lock().expect(&key, left, [], self.started.elapsed());
+        } else if is_gone {
+            self.expectations.lock().forget(&key);
+        }
+        for action in actions {
+            let result = self.executor.execute(action).await;
+            if let Err(error) = &result {
+                self.expectations.lock().created(&key, left);
+                if is_namespace_terminating(error) {
+                    return Ok(Outcome::Done);
+                }
+            } else if matches!(action, Action::Create { .. }) {
+                left -= 1;
+            }
+            if let Some(after) = retry_soon(result)? {
+                return Ok(outcome(Some(after)));
+            }
+        }
+        Ok(Outcome::Done)
+    }
 }
 
 /// Runs the EndpointSlice controller until shutdown.
 pub async fn run_slices(context: Context) {
     let informers = context.informers.clone();
-    let executor = context.executor("endpoint-slice-controller");
-    let expectations: Arc<Mutex<Expectations>> = Arc::default();
-    let (for_pods, for_slices) = (informers.clone(), Arc::clone(&expectations));
-    let (for_nodes, started) = (informers.clone(), Instant::now());
+    let control = SliceControl::new(context.executor("endpoint-slice-controller"));
+    let (for_pods, for_slices, for_nodes) = (informers.clone(), control.clone(), informers.clone());
     context
         .controller("endpoint_slice", WORKERS)
         .watch(&informers.services, |change| vec![change.key()])
         .watch(&informers.pods, move |change| services_of_pod(&for_pods, change))
-        .watch(&informers.slices, move |change| {
-            let Some(key) = service_of_slice(change.object()) else { return Vec::new() };
-            if change.old().is_none() {
-                for_slices.lock().created(&key.to_string(), 1);
-            }
-            vec![key]
-        })
+        .watch(&informers.slices, move |change| for_slices.observe(change, slices::MANAGER))
         .watch(&informers.nodes, move |change| {
             // A zone that becomes known concerns the Services with pods there.
             let zone = |node: &k8s_openapi::api::core::v1::Node| {
@@ -96,11 +142,9 @@ pub async fn run_slices(context: Context) {
             keys.into_iter().collect()
         })
         .run(&context.shutdown, move |key| {
-            let (informers, executor, expectations) =
-                (informers.clone(), executor.clone(), Arc::clone(&expectations));
+            let (informers, control) = (informers.clone(), control.clone());
             async move {
-                let key_text = key.to_string();
-                if !expectations.lock().satisfied(&key_text, started.elapsed()) {
+                if !control.satisfied(&key) {
                     // A slice we made is not in our copy yet: its arrival brings the Service here again.
                     return Ok(Outcome::RequeueAfter(EXPIRY));
                 }
@@ -114,29 +158,34 @@ pub async fn run_slices(context: Context) {
                     service.as_deref().map(|service| selected_pods(&informers, service)).unwrap_or_default();
                 let nodes = |name: &str| informers.nodes.store().get_named("", name);
                 let actions = slices::plan(service.as_deref(), &pods, nodes, &existing);
-                let creations =
-                    actions.iter().filter(|action| matches!(action, Action::Create { .. })).count();
-                if creations > 0 {
-                    expectations.lock().expect(&key_text, creations, [], started.elapsed());
-                } else if service.is_none() {
-                    expectations.lock().forget(&key_text);
+                control.carry_out(&key, &actions, service.is_none()).await
+            }
+        })
+        .await;
+}
+
+/// Runs the EndpointSlice mirroring controller until shutdown.
+pub async fn run_mirroring(context: Context) {
+    let informers = context.informers.clone();
+    let control = SliceControl::new(context.executor("endpoint-slice-mirroring-controller"));
+    let (for_slices, most) = (control.clone(), context.settings.mirrored_endpoints_max);
+    context
+        .controller("endpoint_slice_mirroring", WORKERS)
+        .watch(&informers.endpoints, |change| vec![change.key()])
+        .watch(&informers.services, |change| vec![change.key()])
+        .watch(&informers.slices, move |change| for_slices.observe(change, mirroring::MANAGER))
+        .run(&context.shutdown, move |key| {
+            let (informers, control) = (informers.clone(), control.clone());
+            async move {
+                if !control.satisfied(&key) {
+                    return Ok(Outcome::RequeueAfter(EXPIRY));
                 }
-                let mut left = creations;
-                for action in &actions {
-                    let result = executor.execute(action).await;
-                    if let Err(error) = &result {
-                        expectations.lock().created(&key_text, left);
-                        if is_namespace_terminating(error) {
-                            return Ok(Outcome::Done);
-                        }
-                    } else if matches!(action, Action::Create { .. }) {
-                        left -= 1;
-                    }
-                    if let Some(after) = retry_soon(result)? {
-                        return Ok(outcome(Some(after)));
-                    }
-                }
-                Ok(Outcome::Done)
+                let endpoints = informers.endpoints.store().get(&key);
+                let service = informers.services.store().get(&key);
+                let existing =
+                    informers.slices.store().indexed(SLICES_OF, &format!("{}/{}", key.namespace, key.name));
+                let actions = mirroring::plan(endpoints.as_deref(), service.as_deref(), &existing, most);
+                control.carry_out(&key, &actions, endpoints.is_none()).await
             }
         })
         .await;

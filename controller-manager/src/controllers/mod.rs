@@ -78,6 +78,12 @@ controllers![
         ttl_after_finished::run
     ),
     ("endpointslice-controller", "endpointslice", "endpointslice-controller", endpoints::run_slices),
+    (
+        "endpointslice-mirroring-controller",
+        "endpointslicemirroring",
+        "endpointslicemirroring-controller",
+        endpoints::run_mirroring
+    ),
     ("endpoints-controller", "endpoint", "endpoint-controller", endpoints::run_legacy),
     ("namespace-controller", "namespace", "namespace-controller", namespace::run),
     (

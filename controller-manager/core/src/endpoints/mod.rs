@@ -1,7 +1,8 @@
 //! The EndpointSlice and Endpoints controllers: which addresses are behind a Service. [`ServicePod`] reads what both need
-//! from a pod; [`slices`] and [`legacy`] lay it out.
+//! from a pod; [`slices`] and [`legacy`] lay it out. [`mirroring`] makes slices of Endpoints that others write.
 
 pub mod legacy;
+pub mod mirroring;
 pub mod slices;
 
 use std::net::IpAddr;

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Pod, Service, ServiceSpec};
-use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
+use k8s_openapi::api::discovery::v1::{
+    Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, ForNode, ForZone,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
@@ -24,13 +26,13 @@ const ZONE: &str = "topology.kubernetes.io/zone";
 /// Endpoints a slice holds at most.
 pub const ENDPOINTS_MAX: usize = 100;
 
-/// Whether a slice is one of ours.
-pub fn is_ours(slice: &EndpointSlice) -> bool {
-    slice.metadata.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY)).is_some_and(|by| by == MANAGER)
+/// Whether this manager looks after a slice.
+pub fn is_managed_by(slice: &EndpointSlice, manager: &str) -> bool {
+    slice.metadata.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY)).is_some_and(|by| by == manager)
 }
 
 /// Ports as a key: endpoints with equal ports share slices.
-type PortKey = String;
+pub(super) type PortKey = String;
 
 /// Decides what becomes of the Service's slices. `service` is `None` if it is gone or not managed: all go.
 pub fn plan(
@@ -39,7 +41,7 @@ pub fn plan(
     nodes: impl Fn(&str) -> Option<Arc<Node>>,
     existing: &[Arc<EndpointSlice>],
 ) -> Vec<Action> {
-    let ours: Vec<_> = existing.iter().filter(|slice| is_ours(slice)).collect();
+    let ours: Vec<_> = existing.iter().filter(|slice| is_managed_by(slice, MANAGER)).collect();
     let spec =
         service.filter(|service| service.metadata.deletion_timestamp.is_none()).and_then(|s| s.spec.as_ref());
     let (Some(service), Some(spec)) = (service, spec) else {
@@ -95,7 +97,7 @@ fn plan_family(
         let (same, rest): (Vec<_>, Vec<_>) =
             unused.into_iter().partition(|slice| port_key(slice.ports.as_deref().unwrap_or_default()) == key);
         unused = rest;
-        placements.extend(distribute(&ports, endpoints, same, &mut free));
+        placements.extend(distribute(&ports, endpoints, same, &mut free, pod_uid, ENDPOINTS_MAX));
     }
     free.extend(unused);
     if placements.is_empty() {
@@ -107,25 +109,34 @@ fn plan_family(
     actions.extend(free.into_iter().map(|slice| delete(slice)));
 }
 
-/// What one slice is to hold; `slice` is `None` for a new one.
-struct Placement<'a> {
-    slice: Option<&'a Arc<EndpointSlice>>,
-    ports: Vec<EndpointPort>,
-    endpoints: Vec<Endpoint>,
+/// What one slice is to hold.
+pub(super) struct Placement<'a> {
+    /// The slice; `None` for a new one.
+    pub(super) slice: Option<&'a Arc<EndpointSlice>>,
+    /// Its ports.
+    pub(super) ports: Vec<EndpointPort>,
+    /// Its endpoints.
+    pub(super) endpoints: Vec<Endpoint>,
+}
+
+fn pod_uid(endpoint: &Endpoint) -> Option<String> {
+    endpoint.target_ref.as_ref()?.uid.clone()
 }
 
 /// Puts endpoints with equal ports into slices: each stays where it is; new ones fill the fullest slices first, then
-/// empty ones, then new ones. Slices that are left over go to `free`.
-fn distribute<'a>(
+/// empty ones, then new ones. Slices that are left over go to `free`. `key` tells endpoints apart; a slice holds `most`.
+pub(super) fn distribute<'a>(
     ports: &[EndpointPort],
     mut endpoints: BTreeMap<String, Endpoint>,
     slices: Vec<&'a Arc<EndpointSlice>>,
     free: &mut Vec<&'a Arc<EndpointSlice>>,
+    key: fn(&Endpoint) -> Option<String>,
+    most: usize,
 ) -> Vec<Placement<'a>> {
     let mut placements: Vec<Placement<'a>> = Vec::new();
     for slice in slices {
-        let known = slice.endpoints.iter().filter_map(|old| old.target_ref.as_ref()?.uid.as_ref());
-        let kept: Vec<_> = known.filter_map(|uid| endpoints.remove(uid)).take(ENDPOINTS_MAX).collect();
+        let known = slice.endpoints.iter().filter_map(key);
+        let kept: Vec<_> = known.filter_map(|key| endpoints.remove(&key)).take(most).collect();
         if kept.is_empty() {
             free.push(slice);
         } else {
@@ -135,11 +146,11 @@ fn distribute<'a>(
     let mut left: VecDeque<_> = endpoints.into_values().collect();
     placements.sort_by_key(|placement| std::cmp::Reverse(placement.endpoints.len()));
     for placement in &mut placements {
-        let room = ENDPOINTS_MAX.saturating_sub(placement.endpoints.len()).min(left.len());
+        let room = most.saturating_sub(placement.endpoints.len()).min(left.len());
         placement.endpoints.extend(left.drain(..room));
     }
     while !left.is_empty() {
-        let list = left.drain(..ENDPOINTS_MAX.min(left.len())).collect();
+        let list = left.drain(..most.min(left.len())).collect();
         placements.push(Placement { slice: free.pop(), ports: ports.to_vec(), endpoints: list });
     }
     placements
@@ -166,18 +177,26 @@ fn place(service: &Service, spec: &ServiceSpec, family: &str, placement: Placeme
         ports: Some(placement.ports),
         endpoints: placement.endpoints,
     };
-    let Some(old) = placement.slice else {
+    write(slice, placement.slice)
+}
+
+/// Makes a slice, or makes one out of `old`; none if that is so already. Annotations that `slice` does not speak of are left alone.
+pub(super) fn write(slice: EndpointSlice, old: Option<&Arc<EndpointSlice>>) -> Option<Action> {
+    let Some(old) = old else {
         return Some(Action::Create {
             resource: ENDPOINT_SLICES,
-            namespace: namespace(&service.metadata).to_owned(),
+            namespace: namespace(&slice.metadata).to_owned(),
             object: serde_json::to_value(&slice).unwrap_or(Value::Null),
         });
     };
+    let annotated = slice.metadata.annotations.is_some();
     let content = |slice: &EndpointSlice| {
+        let meta = &slice.metadata;
+        let annotations = meta.annotations.as_ref().filter(|all| annotated && !all.is_empty());
         json!({
             "ports": slice.ports.as_deref().unwrap_or_default(),
             "endpoints": slice.endpoints,
-            "metadata": { "labels": slice.metadata.labels, "ownerReferences": slice.metadata.owner_references },
+            "metadata": { "labels": meta.labels, "annotations": annotations, "ownerReferences": meta.owner_references },
         })
     };
     let mut patch = merge_diff_of(&content(old), &content(&slice))?;
@@ -189,7 +208,7 @@ fn place(service: &Service, spec: &ServiceSpec, family: &str, placement: Placeme
     Some(Action::Patch { target, subresource: "", patch })
 }
 
-fn delete(slice: &EndpointSlice) -> Action {
+pub(super) fn delete(slice: &EndpointSlice) -> Action {
     Action::Delete {
         target: Target::new(&ENDPOINT_SLICES, namespace(&slice.metadata), name(&slice.metadata)),
         uid: slice.metadata.uid.clone(),
@@ -211,7 +230,7 @@ fn ports(spec: &ServiceSpec, pod: &ServicePod<'_>) -> Vec<EndpointPort> {
     found.collect()
 }
 
-fn port_key(ports: &[EndpointPort]) -> PortKey {
+pub(super) fn port_key(ports: &[EndpointPort]) -> PortKey {
     let mut parts: Vec<_> = ports
         .iter()
         .map(|p| {
@@ -232,6 +251,8 @@ fn endpoint(service: &Service, pod: &ServicePod<'_>, nodes: &impl Fn(&str) -> Op
     let node = pod.node();
     let zone =
         node.as_deref().and_then(nodes).and_then(|node| node.metadata.labels.as_ref()?.get(ZONE).cloned());
+    let wish = service.spec.as_ref().and_then(|spec| spec.traffic_distribution.as_deref());
+    let hints = hints(wish, zone.as_ref(), node.as_ref()).filter(|_| pod.ready);
     Endpoint {
         addresses: vec![pod.address.clone()],
         conditions: Some(EndpointConditions {
@@ -243,13 +264,38 @@ fn endpoint(service: &Service, pod: &ServicePod<'_>, nodes: &impl Fn(&str) -> Op
         node_name: node,
         target_ref: Some(pod.target_ref()),
         zone,
+        hints,
         ..Default::default()
     }
+}
+
+/// From where traffic is to come, as the Service's `trafficDistribution` wishes: from the endpoint's zone, or from its node before that.
+fn hints(wish: Option<&str>, zone: Option<&String>, node: Option<&String>) -> Option<EndpointHints> {
+    let by_node = wish == Some("PreferSameNode");
+    let by_zone = by_node || matches!(wish, Some("PreferClose" | "PreferSameZone"));
+    let zones = zone.filter(|_| by_zone).map(|zone| vec![ForZone { name: zone.clone() }]);
+    let nodes = node.filter(|_| by_node).map(|node| vec![ForNode { name: node.clone() }]);
+    (zones.is_some() || nodes.is_some()).then_some(EndpointHints { for_zones: zones, for_nodes: nodes })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hints_follow_the_wish_for_near_traffic() {
+        let (zone, node) = ("z".to_owned(), "n".to_owned());
+        let shown = |wish| {
+            let hints = hints(wish, Some(&zone), Some(&node));
+            hints.map(|hints| (hints.for_zones.is_some(), hints.for_nodes.is_some()))
+        };
+        assert_eq!(shown(None), None);
+        assert_eq!(shown(Some("PreferClose")), Some((true, false)));
+        assert_eq!(shown(Some("PreferSameZone")), Some((true, false)));
+        assert_eq!(shown(Some("PreferSameNode")), Some((true, true)));
+        assert_eq!(hints(Some("PreferClose"), None, Some(&node)), None);
+    }
+
     use crate::test_objects::pod;
     use k8s_openapi::api::core::v1::ServicePort;
 
