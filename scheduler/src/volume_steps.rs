@@ -1,6 +1,7 @@
 //! Carries out what has to be done about volumes before a pod is bound (PreBind of VolumeBinding): gives volumes to claims or asks for
 //! them to be made, and waits until every claim has its own. Owns these calls and the wait; the choice is `scheduler-core`'s.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,11 +39,12 @@ pub async fn run(
     for step in steps {
         within(CALL_DEADLINE, one(client, step, node)).await.map_err(|error| describe(&error))?;
     }
+    let mut asked = HashSet::new();
     let wait = async {
         loop {
             let mut all = true;
-            for wanted in steps.iter().map(claim_of) {
-                all &= is_done(claims, wanted)?;
+            for step in steps {
+                all &= is_done(claims, step, node, &mut asked)?;
             }
             if all {
                 return Ok(());
@@ -56,14 +58,34 @@ pub async fn run(
     }
 }
 
-/// Whether a claim has its volume by now.
-fn is_done(claims: &Informer<PersistentVolumeClaim>, wanted: &PersistentVolumeClaim) -> Result<bool, String> {
+/// Whether a claim has its volume by now. `asked` keeps the claims that were seen with the node for which a volume is to be made: who
+/// makes volumes takes it away again to say that none can be made there.
+fn is_done(
+    claims: &Informer<PersistentVolumeClaim>,
+    step: &VolumeStep,
+    node: &str,
+    asked: &mut HashSet<String>,
+) -> Result<bool, String> {
+    let wanted = claim_of(step);
     let namespace = wanted.metadata.namespace.as_deref().unwrap_or_default();
     let name = wanted.metadata.name.as_deref().unwrap_or_default();
-    match claims.store().get_named(namespace, name) {
-        Some(claim) if claim.metadata.uid == wanted.metadata.uid => Ok(is_bound(&claim)),
-        _ => Err(format!("persistentvolumeclaim \"{name}\" not found")),
+    let claim = claims.store().get_named(namespace, name);
+    let Some(claim) = claim.filter(|claim| claim.metadata.uid == wanted.metadata.uid) else {
+        return Err(format!("persistentvolumeclaim \"{name}\" not found"));
+    };
+    if is_bound(&claim) {
+        return Ok(true);
     }
+    if matches!(step, VolumeStep::Provision(_)) {
+        let selected =
+            claim.metadata.annotations.as_ref().and_then(|annotations| annotations.get(SELECTED_NODE));
+        if selected.is_some_and(|selected| selected == node) {
+            asked.insert(name.to_owned());
+        } else if asked.contains(name) {
+            return Err(format!("provisioning failed for PVC \"{name}\""));
+        }
+    }
+    Ok(false)
 }
 
 async fn one(client: &Client, step: &VolumeStep, node: &str) -> Result<(), kube::Error> {
