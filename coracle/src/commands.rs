@@ -15,6 +15,7 @@ mod kill;
 mod logs;
 mod status;
 mod up;
+mod why;
 
 /// A whole Kubernetes control plane in miniature, on this machine.
 #[derive(Parser, Debug)]
@@ -41,6 +42,8 @@ enum Command {
     Logs(logs::Options),
     /// End a process with SIGKILL, as a crash would; the supervisor starts it again.
     Kill(kill::Options),
+    /// Say why a pod goes where it goes, or nowhere: every plugin of the scheduler on every node.
+    Why(why::Options),
     /// Print the administrator's kubeconfig.
     Kubeconfig,
     /// Put images onto the nodes.
@@ -74,6 +77,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Status(options) => status::run(&layout, &options).await,
         Command::Logs(options) => logs::run(&layout, &options).await,
         Command::Kill(options) => kill::run(&layout, &options).await,
+        Command::Why(options) => why::run(&layout, &options).await,
         Command::Kubeconfig => print_kubeconfig(&layout),
         Command::Image(options) => image::run(&layout, options).await,
         Command::Enter(options) => enter::run(&options),

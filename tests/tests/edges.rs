@@ -20,7 +20,7 @@ const ALLOWED: [(&str, &[&str]); 23] = [
     ("kubelet", &["kubelet-core", "coracle-api", "coracle-client", "component-base"]),
     ("kube-proxy-core", &["coracle-api"]),
     ("kube-proxy", &["kube-proxy-core", "coracle-api", "coracle-client", "component-base"]),
-    ("coracle", &["component-base", "coracle-api"]),
+    ("coracle", &["component-base", "coracle-api", "scheduler-core"]),
     ("coracle-demo", &[]),
     ("coracle-bench", &["coracle-proto"]),
     ("store-checker", &["coracle-proto"]),

@@ -85,6 +85,11 @@ impl<'a> Filters<'a> {
         self.list.iter().try_for_each(|filter| filter.filter(node))
     }
 
+    /// Everything that speaks against a node.
+    pub fn objections(&self, node: &NodeInfo) -> Vec<Rejection> {
+        self.list.iter().filter_map(|filter| filter.filter(node).err()).collect()
+    }
+
     /// Whether a node will do both as it is and with the pods on it that are nominated to it and have at least the same
     /// priority: they may come, or may not.
     pub fn check_with_nominated(&mut self, cycle: Cycle<'_>, node: &NodeInfo) -> Result<(), Rejection> {

@@ -33,3 +33,4 @@ pub mod term_index;
 #[cfg(test)]
 mod testing;
 pub mod volumes;
+pub mod why;
