@@ -94,6 +94,19 @@ impl Cgroups {
         Ok(())
     }
 
+    /// Changes the limits of a pod's cgroup that is there.
+    ///
+    /// # Errors
+    /// The file system's, with the path: memory that is in use cannot be taken away.
+    pub fn set(&self, pod: &Pod, values: &CgroupValues) -> io::Result<()> {
+        for (controller, directory) in self.directories(&self.pod_path(pod)) {
+            if matches!(controller, None | Some("cpu" | "memory")) {
+                apply(controller, &directory, values, None)?;
+            }
+        }
+        Ok(())
+    }
+
     /// In v2 each level must pass its controllers on.
     fn enable_v2_controllers(&self, path: &str) -> io::Result<()> {
         let Hierarchy::V2 { mount } = &self.hierarchy else { return Ok(()) };
@@ -234,10 +247,7 @@ fn apply(
             write("cpu.cfs_period_us", CPU_PERIOD_MICROSECONDS.to_string())?;
             write("cpu.cfs_quota_us", values.cpu_quota.unwrap_or(-1).to_string())
         }
-        Some("memory") => match values.memory_limit {
-            Some(bytes) => write("memory.limit_in_bytes", bytes.to_string()),
-            None => Ok(()),
-        },
+        Some("memory") => write("memory.limit_in_bytes", values.memory_limit.unwrap_or(-1).to_string()),
         Some(_) => Ok(()),
         None => {
             write("cpu.weight", resources::cpu_weight(values.cpu_shares).to_string())?;

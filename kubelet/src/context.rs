@@ -17,6 +17,8 @@ use kubelet_core::pod_view;
 use parking_lot::RwLock;
 
 use crate::cgroups::Cgroups;
+use crate::pods::allocated::Allocated;
+use crate::pods::static_pods::StaticPods;
 use crate::pods::status_manager::StatusManager;
 use crate::runtime::Runtime;
 use crate::volumes::Volumes;
@@ -74,6 +76,10 @@ pub struct Context {
     pub nodes: Informer<Node>,
     /// Which runtime handlers pods may ask for, by name.
     pub runtime_classes: Informer<RuntimeClass>,
+    /// Pods that files on this node describe.
+    pub static_pods: StaticPods,
+    /// What the node has given to which pod.
+    pub allocated: Allocated,
     /// Volumes.
     pub volumes: Volumes,
     /// Pod cgroups; none on hollow nodes.
@@ -93,6 +99,13 @@ impl Context {
     pub fn facts(&self, pod_ips: Vec<String>) -> NodeFacts {
         NodeFacts {
             node_name: self.settings.node_name.clone(),
+            node_labels: self
+                .nodes
+                .store()
+                .list()
+                .pop()
+                .and_then(|node| node.metadata.labels.clone())
+                .unwrap_or_default(),
             host_ips: self.node_ips.clone(),
             pod_ips,
             allocatable_milli_cpu: self.settings.allocatable.milli_cpu,

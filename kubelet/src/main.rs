@@ -34,7 +34,9 @@ use crate::config::{Config, Flags};
 use crate::context::{Context, Settings};
 use crate::node::{cni, facts, lease, registration};
 use crate::objects::ObjectCache;
+use crate::pods::allocated::Allocated;
 use crate::pods::manager::Manager;
+use crate::pods::static_pods::StaticPods;
 use crate::pods::status_manager::StatusManager;
 use crate::runtime::Runtime;
 use crate::runtime::cri::CriRuntime;
@@ -117,6 +119,7 @@ async fn run(config: Config, hollow_latency: Duration) -> anyhow::Result<()> {
         Arc::new(ObjectCache::<ConfigMap>::new(client.clone(), stop.clone(), Arc::clone(&wake))),
         Arc::new(ObjectCache::<Secret>::new(client.clone(), stop.clone(), wake)),
         Arc::new(Tokens::new(client.clone())),
+        client.clone(),
     );
     let cgroups = match &hollow {
         Some(_) => None,
@@ -155,6 +158,8 @@ async fn run(config: Config, hollow_latency: Duration) -> anyhow::Result<()> {
         services,
         nodes: nodes.clone(),
         runtime_classes,
+        allocated: Allocated::default(),
+        static_pods: StaticPods::new(config.static_pods.clone(), name.clone()),
         volumes,
         cgroups,
         statuses: StatusManager::start(client.clone(), stop.clone()),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::pod_status::Waiting;
-use crate::{pod_view, resources};
+use crate::{node_selector, pod_view, resources};
 
 /// What the node offers to pods.
 #[derive(Clone, Copy, Debug)]
@@ -29,15 +29,29 @@ pub fn admit(
     others: &[&Pod],
     allocatable: Allocatable,
     node_labels: &BTreeMap<String, String>,
+    node_name: &str,
 ) -> Result<(), Waiting> {
-    let refuse = |reason: &str, message: String| Err(Waiting { reason: reason.to_owned(), message });
-    let selector = pod_view::spec(pod).node_selector.iter().flatten();
-    for (key, value) in selector {
-        if node_labels.get(key) != Some(value) {
-            let message = "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector";
-            return refuse("NodeAffinity", message.to_owned());
-        }
+    let refuse = |reason: String, message: String| {
+        Err(Waiting { reason, message: format!("Pod was rejected: {message}") })
+    };
+    let spec = pod_view::spec(pod);
+    let selected =
+        spec.node_selector.iter().flatten().all(|(key, value)| node_labels.get(key) == Some(value));
+    let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
+    let required =
+        affinity.and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_ref());
+    if !selected || required.is_some_and(|wanted| !node_selector::matches(wanted, node_labels, node_name)) {
+        let message = "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector";
+        return refuse("NodeAffinity".to_owned(), message.to_owned());
     }
+    fits(pod, others, allocatable).or_else(|(name, message)| refuse(format!("OutOf{name}"), message))
+}
+
+/// Checks what a pod asks for against what the others leave.
+///
+/// # Errors
+/// The first resource that is short, and a text with the numbers.
+pub fn fits(pod: &Pod, others: &[&Pod], allocatable: Allocatable) -> Result<(), (&'static str, String)> {
     let used =
         |resource: &str| others.iter().map(|other| resources::pod_request(other, resource)).sum::<i64>();
     let count = i64::try_from(others.len()).unwrap_or(i64::MAX);
@@ -48,9 +62,9 @@ pub fn admit(
     ] {
         if requested > 0 && requested > capacity - used {
             let message = format!(
-                "Pod was rejected: Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"
+                "Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"
             );
-            return refuse(&format!("OutOf{name}"), message);
+            return Err((name, message));
         }
     }
     Ok(())
@@ -72,8 +86,8 @@ mod tests {
         let labels = BTreeMap::from([("disk".to_owned(), "fast".to_owned())]);
         let node = Allocatable { milli_cpu: 1000, memory: 1 << 30, pods: 2 };
         let (big, small) = (pod("800m"), pod("300m"));
-        assert_eq!(admit(&small, &[], node, &labels), Ok(()));
-        let refused = admit(&small, &[&big], node, &labels).unwrap_err();
+        assert_eq!(admit(&small, &[], node, &labels, "n"), Ok(()));
+        let refused = admit(&small, &[&big], node, &labels, "n").unwrap_err();
         assert_eq!(refused.reason, "OutOfcpu");
         assert!(
             refused.message.ends_with("cpu, requested: 300, used: 800, capacity: 1000"),
@@ -81,7 +95,7 @@ mod tests {
             refused.message
         );
         let none = pod("0");
-        assert_eq!(admit(&none, &[&none, &none], node, &labels).unwrap_err().reason, "OutOfpods");
-        assert_eq!(admit(&small, &[], node, &BTreeMap::new()).unwrap_err().reason, "NodeAffinity");
+        assert_eq!(admit(&none, &[&none, &none], node, &labels, "n").unwrap_err().reason, "OutOfpods");
+        assert_eq!(admit(&small, &[], node, &BTreeMap::new(), "n").unwrap_err().reason, "NodeAffinity");
     }
 }

@@ -12,6 +12,8 @@ use crate::{pod_view, resources};
 pub struct NodeFacts {
     /// The node's name.
     pub node_name: String,
+    /// The node's labels.
+    pub node_labels: BTreeMap<String, String>,
     /// The node's addresses.
     pub host_ips: Vec<String>,
     /// The pod's addresses.

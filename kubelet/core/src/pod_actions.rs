@@ -12,6 +12,7 @@ use crate::backoff::{Backoff, go_duration};
 use crate::observed::{ObservedContainer, RunState, RuntimePod};
 use crate::pod_view::{self, RestartPolicy};
 use crate::probe::{ProbeKind, ProbeResults};
+use crate::resize::{self, Actuated, Change};
 use crate::spec_hash::container_hash;
 
 /// Why a container is killed; decides events and grace.
@@ -21,6 +22,8 @@ pub enum KillReason {
     Probe(ProbeKind),
     /// Its spec changed.
     SpecChanged,
+    /// It wants to be restarted to get other resources.
+    Resize,
     /// The runtime lost track of it.
     UnknownState,
 }
@@ -48,6 +51,13 @@ pub enum Action {
         reason: KillReason,
         /// Upstream's text for the `Killing` event.
         message: String,
+    },
+    /// Give a running container the resources that the pod was given.
+    UpdateContainer {
+        /// The runtime's id.
+        id: String,
+        /// Its name.
+        name: String,
     },
     /// Remove the leftovers of a container that was created but never started.
     RemoveContainer {
@@ -88,10 +98,11 @@ pub fn plan(
     pod: &Pod,
     runtime: &RuntimePod,
     probes: &BTreeMap<String, ProbeResults>,
+    actuated: &Actuated,
     backoff: &Backoff,
     now: Timestamp,
 ) -> Plan {
-    let mut round = Round { pod, runtime, probes, backoff, now, plan: Plan::default() };
+    let mut round = Round { pod, runtime, probes, actuated, backoff, now, plan: Plan::default() };
     match usable_sandbox(pod, runtime) {
         Ok(sandbox_id) => round.containers(&sandbox_id),
         Err(stop) => {
@@ -128,6 +139,7 @@ struct Round<'a> {
     pod: &'a Pod,
     runtime: &'a RuntimePod,
     probes: &'a BTreeMap<String, ProbeResults>,
+    actuated: &'a Actuated,
     backoff: &'a Backoff,
     now: Timestamp,
     plan: Plan,
@@ -243,28 +255,7 @@ impl Round<'_> {
         };
         let seen = seen.clone();
         match seen.state {
-            RunState::Running => {
-                let kill = if !seen.hash.is_empty() && seen.hash != container_hash(container) {
-                    Some((KillReason::SpecChanged, format!("Container {name} definition changed")))
-                } else {
-                    self.probes.get(&seen.id).and_then(ProbeResults::fatal).map(|kind| {
-                        let word = kind.word().to_lowercase();
-                        (KillReason::Probe(kind), format!("Container {name} failed {word} probe"))
-                    })
-                };
-                if let Some((reason, message)) = kill {
-                    let message = match policy {
-                        RestartPolicy::Never if reason != KillReason::SpecChanged => message,
-                        _ => format!("{message}, will be restarted"),
-                    };
-                    self.plan.actions.push(Action::KillContainer {
-                        id: seen.id,
-                        name: name.clone(),
-                        reason,
-                        message,
-                    });
-                }
-            }
+            RunState::Running => self.running(container, seen, policy),
             RunState::Created => {
                 self.plan.actions.push(Action::RemoveContainer { id: seen.id });
                 self.start(container);
@@ -277,6 +268,34 @@ impl Round<'_> {
             }),
             RunState::Exited if policy.restarts(seen.exit_code) => self.start(container),
             RunState::Exited => {}
+        }
+    }
+
+    /// A container that runs is left alone unless its spec, a probe or its resources say otherwise.
+    fn running(&mut self, container: &Container, seen: ObservedContainer, policy: RestartPolicy) {
+        let name = container.name.clone();
+        let again = |text: String| format!("{text}, will be restarted");
+        let change =
+            self.actuated.get(&seen.id).map_or(Change::None, |actual| resize::change(container, actual));
+        let fatal = self.probes.get(&seen.id).and_then(ProbeResults::fatal);
+        let (reason, message) = if !seen.hash.is_empty() && seen.hash != container_hash(container) {
+            (KillReason::SpecChanged, again(format!("Container {name} definition changed")))
+        } else if let Some(kind) = fatal {
+            let text = format!("Container {name} failed {} probe", kind.word().to_lowercase());
+            (KillReason::Probe(kind), if policy == RestartPolicy::Never { text } else { again(text) })
+        } else if change == Change::Restart {
+            (KillReason::Resize, format!("Container {name} resize requires restart"))
+        } else {
+            if change == Change::InPlace {
+                self.plan.actions.push(Action::UpdateContainer { id: seen.id, name });
+            }
+            return;
+        };
+        self.plan.actions.push(Action::KillContainer { id: seen.id, name: name.clone(), reason, message });
+        // Started again at once, whatever the policy: it did not end by itself.
+        if matches!(reason, KillReason::SpecChanged | KillReason::Resize) {
+            let restart_count = seen.restart_count + 1;
+            self.plan.actions.push(Action::StartContainer { name, restart_count, failed_at: None });
         }
     }
 
@@ -376,6 +395,7 @@ mod tests {
         pod: Pod,
         runtime: RuntimePod,
         probes: BTreeMap<String, ProbeResults>,
+        actuated: Actuated,
         backoff: Backoff,
         now: i64,
         made: usize,
@@ -384,12 +404,14 @@ mod tests {
     impl World {
         fn new(spec: serde_json::Value) -> Self {
             let (runtime, probes) = (RuntimePod::default(), BTreeMap::new());
-            Self { pod: pod(spec), runtime, probes, backoff: Backoff::default(), now: 1000, made: 0 }
+            let (actuated, backoff) = (Actuated::new(), Backoff::default());
+            Self { pod: pod(spec), runtime, probes, actuated, backoff, now: 1000, made: 0 }
         }
 
         /// One round; the actions as short words.
         fn step(&mut self) -> Vec<String> {
-            let plan = plan(&self.pod, &self.runtime, &self.probes, &self.backoff, at(self.now));
+            let plan =
+                plan(&self.pod, &self.runtime, &self.probes, &self.actuated, &self.backoff, at(self.now));
             let mut words = Vec::new();
             for action in plan.actions {
                 match action {
@@ -427,6 +449,11 @@ mod tests {
                         container.state = RunState::Exited;
                         container.exit_code = 137;
                         container.finished_at = Some(at(self.now));
+                    }
+                    Action::UpdateContainer { id, name } => {
+                        words.push(format!("update {name}"));
+                        let given = resize::desired(&self.pod)[&name].clone();
+                        self.actuated.insert(id, given);
                     }
                     Action::RemoveContainer { id } => {
                         words.push(format!("remove {id}"));
@@ -609,8 +636,29 @@ mod tests {
         world.step();
         world.step();
         world.pod.spec.as_mut().unwrap().containers[0].image = Some("demo:v2".into());
-        assert_eq!(world.step(), ["kill a: Container a definition changed, will be restarted"]);
-        assert_eq!(world.step(), ["start a 1"]);
+        assert_eq!(world.step(), ["kill a: Container a definition changed, will be restarted", "start a 1"]);
+        assert_eq!(world.step(), NOTHING);
+    }
+
+    #[test]
+    fn other_resources_are_given_in_place_or_by_a_restart_whatever_the_policy() {
+        let resources = |cpu: &str, memory: &str| json!({"limits": {"cpu": cpu, "memory": memory}});
+        let mut world = World::new(json!({"restartPolicy": "OnFailure", "containers": [{"name": "a",
+            "resources": resources("1", "64Mi"),
+            "resizePolicy": [{"resourceName": "memory", "restartPolicy": "RestartContainer"}]}]}));
+        world.step();
+        world.step();
+        world.actuated.insert("c1".into(), resize::desired(&world.pod)["a"].clone());
+        assert_eq!(world.step(), NOTHING);
+        let resize = |world: &mut World, cpu: &str, memory: &str| {
+            let container = &mut world.pod.spec.as_mut().unwrap().containers[0];
+            container.resources = serde_json::from_value(resources(cpu, memory)).unwrap();
+        };
+        resize(&mut world, "2", "64Mi");
+        assert_eq!(world.step(), ["update a"]);
+        assert_eq!(world.step(), NOTHING);
+        resize(&mut world, "2", "128Mi");
+        assert_eq!(world.step(), ["kill a: Container a resize requires restart", "start a 1"]);
     }
 
     #[test]

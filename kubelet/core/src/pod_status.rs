@@ -14,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::observed::{ObservedContainer, RunState, RuntimePod};
 use crate::pod_view::{self, RestartPolicy};
 use crate::probe::ProbeResults;
+use crate::resize::{Actuated, Progress};
 use crate::resources;
 
 /// Why a container is not there: a reason such as `ErrImagePull`, and a message.
@@ -33,6 +34,10 @@ pub struct StatusInput<'a> {
     pub runtime: &'a RuntimePod,
     /// Probe results by container id.
     pub probes: &'a BTreeMap<String, ProbeResults>,
+    /// What the running containers have got; what the spec says where it is not known.
+    pub actuated: &'a Actuated,
+    /// How far resizes are.
+    pub resizes: &'a Progress,
     /// Containers that could not be started, or wait to be, by name.
     pub waiting: &'a BTreeMap<String, Waiting>,
     /// The scheme of container ids, e.g. `containerd`.
@@ -118,6 +123,11 @@ pub fn compute(input: &StatusInput<'_>) -> PodStatus {
         ..PodStatus::default()
     };
     status.conditions = Some(conditions(input, &old, phase, &init, &containers, initialized, has_network));
+    // A pod that the node never took has no containers to tell of.
+    let refused = input.failure.is_some() && *input.runtime == RuntimePod::default();
+    if refused && old.container_statuses.is_none() {
+        return status;
+    }
     if !init.is_empty() {
         status.init_container_statuses = Some(init);
     }
@@ -233,8 +243,8 @@ fn container_status(
                 running: Some(ContainerStateRunning { started_at }),
                 ..ContainerState::default()
             });
-            status.resources =
-                container.resources.clone().filter(|r| r.limits.is_some() || r.requests.is_some());
+            let actual = input.actuated.get(&newest.id).or(container.resources.as_ref());
+            status.resources = actual.cloned().filter(|r| r.limits.is_some() || r.requests.is_some());
             status.allocated_resources = container.resources.as_ref().and_then(|r| r.requests.clone());
         }
         RunState::Created | RunState::Unknown => status.state = Some(waiting_state(not_begun, None)),
@@ -458,6 +468,18 @@ fn conditions(
     if completed {
         initialized_condition.reason = Some("PodCompleted".to_owned());
     }
+    let resizes = [
+        input.resizes.pending.as_ref().map(|(pending, generation)| {
+            let message = Some(pending.message.clone());
+            ("PodResizePending", Some(pending.reason.to_owned()), message, *generation)
+        }),
+        input.resizes.in_progress.as_ref().map(|(error, generation)| {
+            ("PodResizeInProgress", error.as_ref().map(|_| "Error".to_owned()), error.clone(), *generation)
+        }),
+    ];
+    let resizes = resizes.into_iter().flatten().map(|(kind, reason, message, observed_generation)| {
+        PodCondition { reason, message, observed_generation, ..condition(kind, Ok(())) }
+    });
     vec![
         condition("PodReadyToStartContainers", if has_network { Ok(()) } else { Err(("", String::new())) }),
         initialized_condition,
@@ -466,6 +488,7 @@ fn conditions(
         condition("PodScheduled", Ok(())),
     ]
     .into_iter()
+    .chain(resizes)
     .map(|mut condition| {
         condition.reason = condition.reason.filter(|reason| !reason.is_empty());
         condition
@@ -507,12 +530,15 @@ mod tests {
         containers: Vec<ObservedContainer>,
         waiting: Vec<(&'static str, &'static str)>,
         probes: BTreeMap<String, ProbeResults>,
+        actuated: Actuated,
+        resizes: Progress,
         terminal: bool,
     }
 
     impl Case {
         fn new(spec: serde_json::Value, containers: Vec<ObservedContainer>) -> Self {
-            Self { spec, containers, waiting: Vec::new(), probes: BTreeMap::new(), terminal: false }
+            let (probes, actuated, resizes) = (BTreeMap::new(), Actuated::new(), Progress::default());
+            Self { spec, containers, waiting: Vec::new(), probes, actuated, resizes, terminal: false }
         }
 
         fn status(self) -> PodStatus {
@@ -539,6 +565,8 @@ mod tests {
                 pod: &pod,
                 runtime: &runtime,
                 probes: &self.probes,
+                actuated: &self.actuated,
+                resizes: &self.resizes,
                 waiting: &waiting,
                 runtime_name: "containerd",
                 host_ips: &["192.168.0.1".to_owned()],
@@ -586,6 +614,28 @@ mod tests {
         let ended = &status.ephemeral_container_statuses.unwrap()[0];
         assert_eq!(ended.state.clone().unwrap().terminated.unwrap().exit_code, 7);
         assert_eq!((ended.ready, ended.started), (false, None));
+    }
+
+    #[test]
+    fn a_refused_pod_shows_why_and_no_containers() {
+        let pod: Pod =
+            serde_json::from_value(json!({"metadata": {"uid": "u"}, "spec": one("Always")})).unwrap();
+        let failure = Waiting { reason: "OutOfcpu".into(), message: "Pod was rejected: full".into() };
+        let status = compute(&StatusInput {
+            pod: &pod,
+            runtime: &RuntimePod::default(),
+            probes: &BTreeMap::new(),
+            actuated: &Actuated::new(),
+            resizes: &Progress::default(),
+            waiting: &BTreeMap::new(),
+            runtime_name: "containerd",
+            host_ips: &[],
+            terminal: true,
+            failure: Some(&failure),
+            now: at(100),
+        });
+        assert_eq!((status.phase.as_deref(), status.reason.as_deref()), (Some("Failed"), Some("OutOfcpu")));
+        assert_eq!(status.container_statuses, None);
     }
 
     #[test]
@@ -683,6 +733,29 @@ mod tests {
         let mut case = Case::new(spec, vec![seen("web", "c1", RunState::Running, 0)]);
         case.probes.insert("c1".into(), ProbeResults { readiness: Some(true), ..ProbeResults::default() });
         assert_eq!(condition(&case.status(), "ContainersReady").0, "True");
+    }
+
+    #[test]
+    fn resizes_show_what_was_given_and_what_there_is() {
+        let spec = json!({"containers": [{"name": "web", "resources": {"requests": {"cpu": "2"}}}]});
+        let mut case = Case::new(spec, vec![seen("web", "c1", RunState::Running, 0)]);
+        let actual = json!({"requests": {"cpu": "1"}});
+        case.actuated.insert("c1".into(), serde_json::from_value(actual.clone()).unwrap());
+        let pending = crate::resize::Pending { reason: "Deferred", message: "no room".into() };
+        case.resizes = Progress { pending: Some((pending, Some(7))), in_progress: Some((None, Some(6))) };
+        let status = case.status();
+        assert_eq!(
+            condition(&status, "PodResizePending"),
+            ("True".into(), Some("Deferred".into()), Some("no room".into()))
+        );
+        assert_eq!(condition(&status, "PodResizeInProgress"), ("True".into(), None, None));
+        let generation = |kind: &str| {
+            status.conditions.iter().flatten().find(|c| c.type_ == kind).unwrap().observed_generation
+        };
+        assert_eq!((generation("PodResizePending"), generation("PodResizeInProgress")), (Some(7), Some(6)));
+        let container = &status.container_statuses.as_ref().unwrap()[0];
+        assert_eq!(serde_json::to_value(&container.resources).unwrap(), actual);
+        assert_eq!(serde_json::to_value(&container.allocated_resources).unwrap(), json!({"cpu": "2"}));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 mod file;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Parser;
 use component_base::duration::GoDuration;
@@ -83,7 +83,7 @@ pub struct Flags {
     /// Directory for volumes and pod files.
     #[arg(long, default_value = "/var/lib/kubelet")]
     pub root_dir: PathBuf,
-    /// Directory of static pod manifests. Refused if there are any.
+    /// Directory of static pod manifests.
     #[arg(long)]
     pub pod_manifest_path: Option<PathBuf>,
     /// Directory for a self-made serving certificate.
@@ -221,6 +221,8 @@ pub struct Config {
     pub eviction_hard: BTreeMap<String, String>,
     /// Seconds between looks at the node's own status.
     pub status_seconds: u64,
+    /// Manifests of static pods.
+    pub static_pods: Option<PathBuf>,
     /// Own CNI configuration.
     pub cni_conf_dir: Option<PathBuf>,
 }
@@ -263,14 +265,6 @@ pub fn load(flags: Flags) -> Result<(Config, Vec<String>), String> {
     }
     if flags.fail_swap_on == Some(true) {
         return Err("flag --fail-swap-on=true is not implemented by Coracle yet; remove it".to_owned());
-    }
-    for path in flags
-        .pod_manifest_path
-        .iter()
-        .cloned()
-        .chain(Some(PathBuf::from(&file.static_pod_path)).filter(|path| !path.as_os_str().is_empty()))
-    {
-        refuse_manifests(&path)?;
     }
     let endpoint = flags.container_runtime_endpoint.unwrap_or(file.container_runtime_endpoint);
     let endpoint =
@@ -370,6 +364,7 @@ pub fn load(flags: Flags) -> Result<(Config, Vec<String>), String> {
         },
         eviction_hard: file.eviction_hard,
         status_seconds: duration_seconds(&file.node_status_update_frequency)?.unwrap_or(10),
+        static_pods: flags.pod_manifest_path.or_else(|| non_empty(&file.static_pod_path)),
         cni_conf_dir: flags.cni_conf_dir,
     };
     Ok((config, warnings))
@@ -402,22 +397,6 @@ fn parse_taint(text: &str) -> Result<Taint, String> {
         return Err(wrong());
     }
     Ok(Taint { key: key.to_owned(), value, effect: effect.to_owned(), time_added: None })
-}
-
-/// An empty manifest directory is what kubeadm makes on workers; manifests in it would be pods that never start.
-fn refuse_manifests(path: &Path) -> Result<(), String> {
-    let found = std::fs::read_dir(path)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .find(|entry| !entry.file_name().to_string_lossy().starts_with('.'));
-    match found {
-        Some(entry) => Err(format!(
-            "static pods (staticPodPath, --pod-manifest-path) are not implemented by Coracle yet; move {} away",
-            entry.path().display()
-        )),
-        None => Ok(()),
-    }
 }
 
 #[cfg(test)]
@@ -484,6 +463,7 @@ volumeStatsAggPeriod: 0s
         assert_eq!(warnings, Vec::<String>::new());
         assert_eq!(config.node_name, "node-a");
         assert_eq!(config.cluster_dns, ["10.96.0.10"]);
+        assert_eq!(config.static_pods, Some(PathBuf::from("/nonexistent/manifests")));
         assert_eq!(config.taints[0].effect, "NoSchedule");
         assert!(config.webhook_authorization && !config.anonymous);
         assert_eq!((config.port, config.status_seconds), (10250, 10));

@@ -151,6 +151,9 @@ fn volume_mounts(
     if context.runtime.is_hollow() {
         return Ok(Vec::new());
     }
+    if let Some(device) = container.volume_devices.iter().flatten().next() {
+        return Err(format!("volumeDevices ({:?}) are not supported by this kubelet yet", device.name));
+    }
     let mut mounts = Vec::new();
     for wanted in container.volume_mounts.iter().flatten() {
         let volume = pod_view::spec(pod)
@@ -171,7 +174,9 @@ fn volume_mounts(
             || volume.secret.is_some()
             || volume.projected.is_some()
             || volume.downward_api.is_some();
-        let mut mount = bind(&host, &wanted.mount_path, wanted.read_only == Some(true) || generated);
+        let claimed = volume.persistent_volume_claim.as_ref().and_then(|claim| claim.read_only);
+        let read_only = wanted.read_only == Some(true) || claimed == Some(true) || generated;
+        let mut mount = bind(&host, &wanted.mount_path, read_only);
         mount.propagation = match wanted.mount_propagation.as_deref() {
             Some("HostToContainer") => MountPropagation::PropagationHostToContainer as i32,
             Some("Bidirectional") => MountPropagation::PropagationBidirectional as i32,
@@ -218,6 +223,9 @@ fn sub_path(
     let full = source.join(&relative);
     if !full.exists() {
         std::fs::create_dir_all(&full).map_err(failed)?;
+        // Whoever may write to the volume may write to its part.
+        let permissions = std::fs::metadata(source).map_err(failed)?.permissions();
+        std::fs::set_permissions(&full, permissions).map_err(failed)?;
     }
     let root = std::fs::canonicalize(source).map_err(failed)?;
     let resolved = std::fs::canonicalize(&full).map_err(failed)?;
@@ -276,7 +284,8 @@ fn termination_file(context: &Context, pod: &Pod, name: &str, restart_count: u32
     Ok(path)
 }
 
-fn linux_resources(context: &Context, pod: &Pod, container: &Container) -> LinuxContainerResources {
+/// A container's part of the node as the runtime is asked for it.
+pub fn linux_resources(context: &Context, pod: &Pod, container: &Container) -> LinuxContainerResources {
     let values = resources::container_values(container);
     LinuxContainerResources {
         cpu_period: CPU_PERIOD_MICROSECONDS,

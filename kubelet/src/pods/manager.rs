@@ -10,9 +10,8 @@ use coracle_client::informer::{Change, Informer};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use kubelet_core::admission::admit;
 use kubelet_core::pod_status::Waiting;
-use kubelet_core::{pod_view, sysctl};
+use kubelet_core::{pod_view, resize, static_pod, sysctl};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +27,8 @@ use crate::runtime::{
 const RELIST: Duration = Duration::from_secs(1);
 /// The same when it does.
 const RELIST_WITH_EVENTS: Duration = Duration::from_secs(20);
+/// Between looks at the manifests of static pods.
+const MANIFESTS: Duration = Duration::from_secs(1);
 /// Between searches for leftovers.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
 
@@ -37,6 +38,10 @@ pub struct Manager {
     pods: Informer<Pod>,
     workers: Arc<Mutex<HashMap<String, WorkerHandle>>>,
     relist: Notify,
+    /// Static pods that wait for their predecessor of the same name to end.
+    queued: Mutex<Vec<Arc<Pod>>>,
+    /// Static pods that are ending, by UID.
+    ending: Mutex<HashMap<String, Arc<Pod>>>,
 }
 
 type Fingerprint = BTreeMap<String, Vec<(String, i32)>>;
@@ -44,7 +49,14 @@ type Fingerprint = BTreeMap<String, Vec<(String, i32)>>;
 impl Manager {
     /// A manager over the pods of this node. `wakes` receives the waker for what pods depend on.
     pub fn new(context: Arc<Context>, pods: Informer<Pod>) -> Arc<Self> {
-        Arc::new(Self { context, pods, workers: Arc::default(), relist: Notify::new() })
+        Arc::new(Self {
+            context,
+            pods,
+            workers: Arc::default(),
+            relist: Notify::new(),
+            queued: Mutex::default(),
+            ending: Mutex::default(),
+        })
     }
 
     /// Tells a pod's worker that something may have happened.
@@ -71,6 +83,23 @@ impl Manager {
         &self.pods
     }
 
+    /// All pods of this node: a static pod stands for its mirror, with the mirror's status.
+    pub fn list(&self) -> Vec<Arc<Pod>> {
+        let of_api = self.pods.store().list().into_iter().filter(|pod| !static_pod::is_mirror(pod));
+        let of_files = self.context.static_pods.list().into_iter().map(|pod| {
+            let mirror = self.context.static_pods.mirror(pod_view::uid(&pod));
+            let status = mirror.and_then(|mirror| mirror.status.clone());
+            Arc::new(Pod { status, ..(*pod).clone() })
+        });
+        of_api.chain(of_files).collect()
+    }
+
+    /// A pod of this node by name.
+    pub fn find(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
+        let of_file = self.context.static_pods.find(namespace, name);
+        of_file.or_else(|| self.pods.store().get_named(namespace, name))
+    }
+
     /// Runs until shutdown. Containers are left as they are.
     pub async fn run(self: &Arc<Self>, shutdown: CancellationToken) {
         tokio::select! {
@@ -83,19 +112,73 @@ impl Manager {
                 manager.changed(change);
             }
         });
+        // Before anything is taken for a leftover.
+        self.look_at_manifests();
+        let manifests = self.manifests_forever();
         let relist = self.relist_forever();
         let housekeeping = self.housekeeping_forever();
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = relist => {}
+            () = manifests => {}
             () = housekeeping => {}
         }
         self.workers.lock().clear();
     }
 
+    async fn manifests_forever(&self) {
+        loop {
+            self.look_at_manifests();
+            let known = self.pods.store().list();
+            for uid in self.context.static_pods.mirror_all(&self.context, &known).await {
+                self.wake(&uid);
+            }
+            tokio::time::sleep(MANIFESTS).await;
+        }
+    }
+
+    /// Ends static pods that are no longer described and starts new ones. A changed pod starts when the old one has ended.
+    fn look_at_manifests(&self) {
+        let changes = self.context.static_pods.look();
+        let mut workers = self.workers.lock();
+        let mut ending = self.ending.lock();
+        for pod in changes.gone {
+            if let Some(worker) = workers.get(pod_view::uid(&pod)) {
+                worker.vanished();
+                ending.insert(pod_view::uid(&pod).to_owned(), pod);
+            }
+        }
+        ending.retain(|uid, _| workers.contains_key(uid));
+        let mut queued = self.queued.lock();
+        queued.extend(changes.new);
+        queued.retain(|pod| {
+            let uid = pod_view::uid(pod);
+            if self.context.static_pods.get(uid).is_none() {
+                return false;
+            }
+            let same_name = |other: &Arc<Pod>| {
+                pod_view::name(other) == pod_view::name(pod)
+                    && pod_view::namespace(other) == pod_view::namespace(pod)
+            };
+            if workers.contains_key(uid) || ending.values().any(same_name) {
+                return true;
+            }
+            let refused = self.refusal(pod);
+            workers.insert(uid.to_owned(), self.start(Arc::clone(pod), refused));
+            false
+        });
+    }
+
     fn changed(&self, change: &Change<Pod>) {
         let pod = Arc::clone(change.object());
         let uid = pod_view::uid(&pod).to_owned();
+        if static_pod::is_mirror(&pod) {
+            match change.is_deleted() {
+                true => self.context.statuses.forget(&uid),
+                false => self.context.statuses.reconcile(&pod),
+            }
+            return;
+        }
         if change.is_deleted() {
             self.context.statuses.forget(&uid);
             if let Some(worker) = self.workers.lock().get(&uid) {
@@ -116,30 +199,33 @@ impl Manager {
         match workers.get(&uid) {
             Some(worker) => worker.update(pod),
             None => {
-                let refused = self.refusal(&pod, &workers);
+                let refused = self.refusal(&pod);
                 workers.insert(uid, self.start(pod, refused));
             }
         }
     }
 
     /// Why the node does not take a new pod. Pods that it has taken before, as after a restart, are not judged again.
-    fn refusal(&self, pod: &Pod, workers: &HashMap<String, WorkerHandle>) -> Option<Waiting> {
-        let taken = pod.status.as_ref().is_some_and(|status| status.start_time.is_some());
-        if taken || pod.metadata.deletion_timestamp.is_some() {
+    fn refusal(&self, pod: &Arc<Pod>) -> Option<Waiting> {
+        let context = &self.context;
+        if pod_view::is_terminal(pod) {
             return None;
         }
-        let known = self.pods.store().list();
-        let others: Vec<&Pod> = known
-            .iter()
-            .map(Arc::as_ref)
-            .filter(|other| workers.contains_key(pod_view::uid(other)) && !pod_view::is_terminal(other))
-            .collect();
-        let node = self.context.nodes.store().list().pop();
+        let taken = pod.status.as_ref().is_some_and(|status| status.start_time.is_some());
+        if taken
+            || pod.metadata.deletion_timestamp.is_some()
+            || context.static_pods.get(pod_view::uid(pod)).is_some()
+        {
+            context.allocated.keep(resize::with_allocation(pod, &resize::reported(pod)));
+            return None;
+        }
+        let node = context.nodes.store().list().pop();
         // Without a Node nothing is known of its labels: the scheduler has looked at them.
         let labels = node.and_then(|node| node.metadata.labels.clone());
         let labels = labels.unwrap_or_else(|| pod_view::spec(pod).node_selector.clone().unwrap_or_default());
-        sysctl::admit(pod, &self.context.settings.allowed_unsafe_sysctls)
-            .and_then(|()| admit(pod, &others, self.context.settings.allocatable, &labels))
+        let settings = &context.settings;
+        sysctl::admit(pod, &settings.allowed_unsafe_sysctls)
+            .and_then(|()| context.allocated.admit(pod, settings.allocatable, &labels, &settings.node_name))
             .err()
     }
 
@@ -220,7 +306,7 @@ impl Manager {
                 tracing::debug!(%error, "cannot look for leftovers");
             }
             if !self.context.runtime.is_hollow() {
-                log_rotation::rotate(&self.context, &self.pods.store().list()).await;
+                log_rotation::rotate(&self.context, &self.list()).await;
             }
             tokio::time::sleep(HOUSEKEEPING).await;
         }
@@ -229,8 +315,7 @@ impl Manager {
     /// Ends sandboxes, and removes directories and cgroups, of pods that no longer exist.
     async fn clean_up(&self) -> Result<(), RuntimeError> {
         let sandboxes = self.context.runtime.list_sandboxes(None).await?;
-        let known: HashSet<String> =
-            self.pods.store().list().iter().map(|pod| pod_view::uid(pod).to_owned()).collect();
+        let known: HashSet<String> = self.list().iter().map(|pod| pod_view::uid(pod).to_owned()).collect();
         for sandbox in sandboxes {
             let label = |name: &str| sandbox.labels.get(name).cloned().unwrap_or_default();
             let uid = label(LABEL_POD_UID);

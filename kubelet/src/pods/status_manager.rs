@@ -23,8 +23,15 @@ const RETRY: Duration = Duration::from_secs(1);
 const AT_ONCE_MAX: usize = 16;
 
 /// The conditions that the kubelet writes; all others in a pod's status are left alone.
-pub const OWN_CONDITIONS: [&str; 5] =
-    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+pub const OWN_CONDITIONS: [&str; 7] = [
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+    "PodResizePending",
+    "PodResizeInProgress",
+];
 
 struct Entry {
     pod: Arc<Pod>,
@@ -238,6 +245,9 @@ fn patch_body(pod: &Pod, old: &PodStatus, new: &PodStatus) -> Option<Value> {
     }
     let before: BTreeMap<&str, &PodCondition> =
         old.conditions.iter().flatten().map(|condition| (condition.type_.as_str(), condition)).collect();
+    let now: Vec<&str> = new.conditions.iter().flatten().map(|condition| condition.type_.as_str()).collect();
+    let over = OWN_CONDITIONS.iter().filter(|kind| before.contains_key(*kind) && !now.contains(kind));
+    let over = over.map(|kind| json!({"type": kind, "$patch": "delete"}));
     let conditions: Vec<Value> = new
         .conditions
         .iter()
@@ -254,6 +264,7 @@ fn patch_body(pod: &Pod, old: &PodStatus, new: &PodStatus) -> Option<Value> {
             value["lastProbeTime"] = Value::Null;
             value
         })
+        .chain(over)
         .collect();
     if !conditions.is_empty() {
         changed.insert("conditions".to_owned(), Value::Array(conditions));
@@ -309,5 +320,12 @@ mod tests {
             ..new.clone()
         };
         assert!(patch_body(&pod, &merged, &new).is_none());
+        let mut resizing = merged.clone();
+        resizing.conditions.as_mut().unwrap().push(condition("PodResizeInProgress", "True", None));
+        let body = patch_body(&pod, &resizing, &new).unwrap();
+        assert_eq!(
+            body["status"]["conditions"],
+            json!([{"type": "PodResizeInProgress", "$patch": "delete"}])
+        );
     }
 }

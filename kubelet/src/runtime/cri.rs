@@ -210,6 +210,18 @@ impl Runtime for CriRuntime {
         })
     }
 
+    fn update_container<'a>(&'a self, id: &'a str, resources: cri::LinuxContainerResources) -> Call<'a, ()> {
+        Box::pin(async move {
+            let message = cri::UpdateContainerResourcesRequest {
+                container_id: id.to_owned(),
+                linux: Some(resources),
+                ..cri::UpdateContainerResourcesRequest::default()
+            };
+            self.runtime.clone().update_container_resources(within(ORDINARY, message)).await?;
+            Ok(())
+        })
+    }
+
     fn stop_container<'a>(&'a self, id: &'a str, grace: Duration) -> Call<'a, ()> {
         Box::pin(async move {
             let timeout = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);

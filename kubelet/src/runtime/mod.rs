@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use k8s_cri::v1::{
-    Container, ContainerConfig, ContainerStatus, ExecRequest, Image, PodSandbox, PodSandboxConfig,
-    PodSandboxStatus,
+    Container, ContainerConfig, ContainerStatus, ExecRequest, Image, LinuxContainerResources, PodSandbox,
+    PodSandboxConfig, PodSandboxStatus,
 };
 use tokio::sync::mpsc;
 use tonic::Code;
@@ -118,6 +118,8 @@ pub trait Runtime: Send + Sync {
     ) -> Call<'a, String>;
     /// Starts a container.
     fn start_container<'a>(&'a self, id: &'a str) -> Call<'a, ()>;
+    /// Changes the resources of a running container.
+    fn update_container<'a>(&'a self, id: &'a str, resources: LinuxContainerResources) -> Call<'a, ()>;
     /// Stops a container: SIGTERM, after `grace` SIGKILL.
     fn stop_container<'a>(&'a self, id: &'a str, grace: Duration) -> Call<'a, ()>;
     /// Removes a container.

@@ -92,15 +92,14 @@ pub async fn answer(shared: &Arc<Shared>, peer: Option<&Peer>, request: Request<
     match (request.method(), parts.as_slice()) {
         (&Method::GET, ["healthz", ..]) => health(shared),
         (&Method::GET, ["metrics"]) => {
-            let running = stats::running_pods(&shared.manager.pods().store().list());
+            let running = stats::running_pods(&shared.manager.list());
             shared.running_pods.set(i64::try_from(running).unwrap_or(i64::MAX));
             text(StatusCode::OK, metrics::encode(&shared.registry.lock()))
         }
         (&Method::GET, ["metrics", "resource"]) => text(StatusCode::OK, stats::resource_metrics(shared)),
         (&Method::GET, ["stats", "summary"]) => json_response(&stats::summary(shared)),
         (&Method::GET, ["pods"]) => {
-            let pods: Vec<Pod> =
-                shared.manager.pods().store().list().iter().map(|pod| (**pod).clone()).collect();
+            let pods: Vec<Pod> = shared.manager.list().iter().map(|pod| (**pod).clone()).collect();
             json_response(&json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": pods}))
         }
         (&Method::GET, ["containerLogs", namespace, pod, container]) => {
@@ -141,9 +140,7 @@ fn find(
 ) -> Result<Arc<Pod>, Box<Response<Body>>> {
     shared
         .manager
-        .pods()
-        .store()
-        .get_named(namespace, name)
+        .find(namespace, name)
         .filter(|pod| uid.is_none_or(|uid| uid == pod_view::uid(pod)))
         .ok_or_else(|| {
             Box::new(text(StatusCode::NOT_FOUND, format!("pod {name}_{namespace} does not exist")))

@@ -43,7 +43,7 @@ pub fn summary(shared: &Shared) -> Value {
     let now = format!("{:.0}", Timestamp::now());
     let mut pods = Vec::new();
     let cgroups = shared.context.cgroups.as_ref();
-    for pod in shared.manager.pods().store().list() {
+    for pod in shared.manager.list() {
         let Some(cgroups) = cgroups else { continue };
         let path = cgroups.pod_path(&pod);
         let mut containers = Vec::new();
@@ -83,7 +83,7 @@ pub fn resource_metrics(shared: &Shared) -> String {
         "# HELP container_memory_working_set_bytes Current working set of the container in bytes\n# TYPE container_memory_working_set_bytes gauge\n",
     );
     if let Some(cgroups) = &shared.context.cgroups {
-        for pod in shared.manager.pods().store().list() {
+        for pod in shared.manager.list() {
             let path = cgroups.pod_path(&pod);
             for (name, id) in running_containers(&pod) {
                 let Some((nanoseconds, bytes)) = cgroups.usage(&format!("{path}/{id}")) else { continue };

@@ -1,9 +1,11 @@
 //! A pod's volumes: made ready before its containers, kept current while it runs, removed after it.
 //!
-//! Never here: volumes that outlive the pod; claims are refused with a clear message for now.
+//! Never here: making volumes that outlive the pod.
 
 pub mod atomic_writer;
+pub mod claims;
 pub mod host_path;
+pub mod ownership;
 pub mod payload;
 pub mod token;
 
@@ -15,23 +17,42 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, EmptyDirVolumeSource, Pod, Secret, Volume};
+use kube::Client;
 use kubelet_core::field_ref::NodeFacts;
 use kubelet_core::{pod_view, resources};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use parking_lot::Mutex;
 
 use crate::objects::ObjectCache;
+use claims::ClaimError;
 use payload::Fetched;
 use token::Tokens;
 
 /// Why a volume is not ready. `Display` is the `FailedMount` event's text.
 #[derive(Debug, thiserror::Error)]
-#[error("MountVolume.SetUp failed for volume \"{volume}\" : {cause}")]
-pub struct MountError {
-    /// The volume's name.
-    pub volume: String,
-    /// What is wrong.
-    pub cause: String,
+pub enum MountError {
+    /// The volume cannot be made or reached.
+    #[error("MountVolume.SetUp failed for volume \"{volume}\" : {cause}")]
+    SetUp {
+        /// The volume's name.
+        volume: String,
+        /// What is wrong.
+        cause: String,
+    },
+    /// The claim has no volume (yet).
+    #[error(
+        "Unable to attach or mount volumes: unmounted volumes=[{volume}], unattached volumes=[], failed to process volumes=[{volume}]: {cause}"
+    )]
+    Claim {
+        /// The volume's name in the pod.
+        volume: String,
+        /// What is wrong.
+        cause: String,
+    },
 }
+
+/// Volumes behind claims, by pod UID and the volume's name in the pod.
+type Located = BTreeMap<(String, String), PathBuf>;
 
 /// Makes and removes volumes below the kubelet's root directory.
 pub struct Volumes {
@@ -39,6 +60,8 @@ pub struct Volumes {
     config_maps: Arc<ObjectCache<ConfigMap>>,
     secrets: Arc<ObjectCache<Secret>>,
     tokens: Arc<Tokens>,
+    client: Client,
+    located: Mutex<Located>,
 }
 
 impl Volumes {
@@ -48,8 +71,9 @@ impl Volumes {
         config_maps: Arc<ObjectCache<ConfigMap>>,
         secrets: Arc<ObjectCache<Secret>>,
         tokens: Arc<Tokens>,
+        client: Client,
     ) -> Self {
-        Self { root, config_maps, secrets, tokens }
+        Self { root, config_maps, secrets, tokens, client, located: Mutex::default() }
     }
 
     /// The pod's directory.
@@ -65,6 +89,8 @@ impl Volumes {
     pub fn host_path(&self, pod_uid: &str, volume: &Volume) -> Option<PathBuf> {
         let plugin = if let Some(host) = &volume.host_path {
             return Some(PathBuf::from(&host.path));
+        } else if volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some() {
+            return self.located.lock().get(&(pod_uid.to_owned(), volume.name.clone())).cloned();
         } else if volume.empty_dir.is_some() {
             "kubernetes.io~empty-dir"
         } else if volume.config_map.is_some() {
@@ -89,13 +115,47 @@ impl Volumes {
     pub async fn set_up(&self, pod: &Pod, node: &NodeFacts) -> Result<Option<Timestamp>, MountError> {
         let mut renew_at: Option<Timestamp> = None;
         for volume in pod_view::spec(pod).volumes.iter().flatten() {
+            if let Some((claim, generated)) = claims::claim_of(pod, volume) {
+                self.locate(pod, volume, &claim, generated, node).await?;
+                continue;
+            }
             let again = self
                 .set_up_one(pod, volume, node)
                 .await
-                .map_err(|cause| MountError { volume: volume.name.clone(), cause })?;
+                .map_err(|cause| MountError::SetUp { volume: volume.name.clone(), cause })?;
             renew_at = [renew_at, again].into_iter().flatten().min();
         }
         Ok(renew_at)
+    }
+
+    /// Finds the directory behind a claim, once a pod: what it is bound to never changes.
+    async fn locate(
+        &self,
+        pod: &Pod,
+        volume: &Volume,
+        claim: &str,
+        generated: bool,
+        node: &NodeFacts,
+    ) -> Result<(), MountError> {
+        let key = (pod_view::uid(pod).to_owned(), volume.name.clone());
+        if self.located.lock().contains_key(&key) {
+            return Ok(());
+        }
+        let here = (node.node_name.as_str(), &node.node_labels);
+        let located =
+            claims::locate(&self.client, pod, claim, generated, here).await.map_err(|error| match error {
+                ClaimError::Claim(cause) => MountError::Claim { volume: volume.name.clone(), cause },
+                ClaimError::Volume(volume, cause) => MountError::SetUp { volume, cause },
+            })?;
+        if let Some(group) = fs_group(pod).filter(|_| located.owned) {
+            let security = pod_view::spec(pod).security_context.as_ref();
+            let policy = security.and_then(|security| security.fs_group_change_policy.as_deref());
+            ownership::give(&located.path, group, policy == Some("OnRootMismatch")).map_err(|error| {
+                MountError::SetUp { volume: volume.name.clone(), cause: error.to_string() }
+            })?;
+        }
+        self.located.lock().insert(key, located.path);
+        Ok(())
     }
 
     async fn set_up_one(
@@ -162,6 +222,7 @@ impl Volumes {
         self.tokens.release(pod_uid);
         self.config_maps.release(pod_uid);
         self.secrets.release(pod_uid);
+        self.located.lock().retain(|(uid, _), _| uid != pod_uid);
         if pod_uid.is_empty() || !directory.exists() {
             return Ok(());
         }
@@ -351,10 +412,9 @@ mod tests {
 
     #[test]
     fn unsupported_kinds_are_named() {
-        let volume: Volume = serde_json::from_value(
-            serde_json::json!({"name": "v", "persistentVolumeClaim": {"claimName": "c"}}),
-        )
-        .unwrap();
-        assert_eq!(kind_of(&volume), "persistentVolumeClaim");
+        let volume: Volume =
+            serde_json::from_value(serde_json::json!({"name": "v", "nfs": {"server": "s", "path": "/"}}))
+                .unwrap();
+        assert_eq!(kind_of(&volume), "nfs");
     }
 }

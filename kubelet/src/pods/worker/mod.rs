@@ -2,6 +2,7 @@
 //!
 //! Never here: decisions about restarts, phases or conditions; those are the core's.
 
+mod resize;
 mod start;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use kubelet_core::observed::RuntimePod;
 use kubelet_core::pod_actions::{self, Action, KillReason};
 use kubelet_core::pod_status::{self, StatusInput, Waiting};
 use kubelet_core::pod_view;
+use kubelet_core::resize::{Actuated, Allocation, Progress, reported, reported_actuated, with_allocation};
 use tokio::sync::{Notify, watch};
 
 use super::prober::Prober;
@@ -59,13 +61,21 @@ impl WorkerHandle {
             let message = refused.message.strip_prefix("Pod was rejected: ").unwrap_or(&refused.message);
             context.pod_event(&pod, EventKind::Warning, &refused.reason, message);
         }
-        let (sender, receiver) = watch::channel(Arc::clone(&pod));
+        let (allocation, actuated) = (reported(&pod), reported_actuated(&pod));
+        let desired = Arc::clone(&pod);
+        let pod = Arc::new(with_allocation(&pod, &allocation));
+        let (sender, receiver) = watch::channel(Arc::clone(&desired));
         let wake = Arc::new(Notify::new());
         let signals = Arc::new(Signals::default());
         let worker = Worker {
             prober: Prober::new(Arc::clone(&wake)),
+            released: context.allocated.released(),
             context,
             pod,
+            desired,
+            allocation,
+            actuated,
+            resizes: Progress::default(),
             incoming: receiver,
             wake: Arc::clone(&wake),
             signals: Arc::clone(&signals),
@@ -119,7 +129,16 @@ enum Next {
 
 struct Worker {
     context: Arc<Context>,
+    /// The pod with the resources that it was given.
     pod: Arc<Pod>,
+    /// The pod as it is in the API server.
+    desired: Arc<Pod>,
+    allocation: Allocation,
+    /// What the running containers have got.
+    actuated: Actuated,
+    resizes: Progress,
+    /// Told when the node may have more to give.
+    released: watch::Receiver<()>,
     incoming: watch::Receiver<Arc<Pod>>,
     wake: Arc<Notify>,
     signals: Arc<Signals>,
@@ -161,8 +180,10 @@ impl Worker {
                     return;
                 },
                 () = tokio::time::sleep(sleep.unwrap_or_default()), if sleep.is_some() => {}
+                Ok(()) = self.released.changed(), if self.resizes.pending.is_some() => {}
             }
         }
+        self.context.allocated.release(pod_view::uid(&self.pod));
         finished(pod_view::uid(&self.pod));
     }
 
@@ -174,11 +195,13 @@ impl Worker {
     async fn round(&mut self) -> Next {
         let newer = self.incoming.borrow_and_update().clone();
         // Labels and annotations may be named in the environment and in paths.
-        let edited = newer.metadata.generation != self.pod.metadata.generation
-            || newer.spec != self.pod.spec
-            || newer.metadata.labels != self.pod.metadata.labels
-            || newer.metadata.annotations != self.pod.metadata.annotations;
-        self.pod = newer;
+        let edited = newer.metadata.generation != self.desired.metadata.generation
+            || newer.spec != self.desired.spec
+            || newer.metadata.labels != self.desired.metadata.labels
+            || newer.metadata.annotations != self.desired.metadata.annotations;
+        self.desired = Arc::clone(&newer);
+        let before = self.allocation.clone();
+        self.take(newer);
         if self.signals.content_changed.swap(false, Ordering::AcqRel) || edited {
             self.held.clear();
             self.mounts.reset(pod_view::uid(&self.pod));
@@ -191,6 +214,7 @@ impl Worker {
                 return retry_soon();
             }
         };
+        self.note_found(&runtime, &before);
         if !self.deleting() && self.deadline().is_some_and(|at| at <= Timestamp::now()) {
             let exceeded = deadline::exceeded();
             self.context.pod_event(&self.pod, EventKind::Normal, &exceeded.reason, exceeded.message.clone());
@@ -236,6 +260,8 @@ impl Worker {
             pod: &known,
             runtime,
             probes: &self.prober.results(),
+            actuated: &self.actuated,
+            resizes: &self.resizes,
             waiting: &self.waiting,
             runtime_name: &self.context.runtime_name,
             host_ips: &self.context.node_ips,
@@ -246,7 +272,14 @@ impl Worker {
         self.status = Some(status.clone());
         let status = self.until_all_has_ended(status, runtime, terminal);
         if !self.signals.vanished.load(Ordering::Acquire) {
-            self.context.statuses.set(&self.pod, status);
+            let uid = pod_view::uid(&self.pod);
+            let shown = match self.context.static_pods.get(uid) {
+                Some(_) => self.context.static_pods.mirror(uid),
+                None => Some(Arc::clone(&self.pod)),
+            };
+            if let Some(shown) = shown {
+                self.context.statuses.set(&shown, status);
+            }
         }
     }
 
@@ -269,7 +302,9 @@ impl Worker {
 
     async fn sync(&mut self, runtime: RuntimePod) -> Next {
         let now = Timestamp::now();
-        let plan = pod_actions::plan(&self.pod, &runtime, &self.prober.results(), &self.restarts, now);
+        self.note_resized(&runtime);
+        let probes = self.prober.results();
+        let plan = pod_actions::plan(&self.pod, &runtime, &probes, &self.actuated, &self.restarts, now);
         for (name, message) in &plan.backing_off {
             let waiting = Waiting { reason: "CrashLoopBackOff".to_owned(), message: message.clone() };
             if self.waiting.get(name) != Some(&waiting) {
@@ -289,21 +324,29 @@ impl Worker {
             return Next::Again;
         }
         if plan.actions.is_empty() {
-            return self.keep_current(&runtime, plan.wake_at).await;
+            let again = self.resizes.in_progress.is_some().then(|| later(RETRY_CONTAINER));
+            return self.keep_current(&runtime, [plan.wake_at, again].into_iter().flatten().min()).await;
         }
         if let Some(next) = self.prepare(&runtime).await {
             return next;
         }
         let mut retry_at: Option<Timestamp> = plan.wake_at;
         let mut failed = false;
+        let mut not_killed: Option<String> = None;
         for action in plan.actions {
             if self.deleting() {
                 return Next::Again;
             }
+            let killed = match &action {
+                Action::KillContainer { name, .. } => Some(name.clone()),
+                Action::StartContainer { name, .. } if not_killed.as_ref() == Some(name) => continue,
+                _ => None,
+            };
             match self.execute(action, &runtime).await {
                 Ok(()) => {}
                 Err(at) => {
                     failed = true;
+                    not_killed = killed;
                     retry_at = [retry_at, at].into_iter().flatten().min();
                 }
             }
@@ -387,6 +430,7 @@ impl Worker {
                     soon()
                 })
             }
+            Action::UpdateContainer { id, name } => self.update_container(&id, &name, runtime).await,
             Action::CreateSandbox { attempt } => self.create_sandbox(attempt).await,
             Action::RemoveContainer { id } => context.runtime.remove_container(&id).await.map_err(|_| soon()),
             Action::KillContainer { id, name, reason, message } => {
@@ -470,6 +514,7 @@ impl Worker {
             self.prober.update(&context, &self.pod, &runtime, true);
         }
         self.publish(&runtime, true);
+        context.allocated.release(&uid);
         if !self.torn_down {
             let volumes = context.volumes.tear_down(&uid);
             let cgroups = context.cgroups.as_ref().map_or(Ok(()), |cgroups| cgroups.remove(&uid));

@@ -16,6 +16,7 @@ use super::super::container_config::{self, Making};
 use super::super::{images, sandbox_config, termination};
 use super::{Next, RETRY_CONTAINER, Worker, later, retry_soon};
 use crate::context::Context;
+use crate::volumes::MountError;
 
 const HOOK_TIMEOUT: Duration = Duration::from_secs(3600);
 
@@ -34,9 +35,7 @@ impl Worker {
         if context.runtime.is_hollow() {
             return None;
         }
-        if let Some(cgroups) = &context.cgroups
-            && let Err(error) = cgroups.create(&self.pod, context.settings.pod_pids_limit)
-        {
+        if let Err(error) = self.ensure_pod_cgroup(runtime) {
             let text = format!("unable to ensure pod container exists: {error}");
             context.pod_event(&self.pod, EventKind::Warning, "FailedCreatePodContainer", text);
             return Some(Next::Wait(Some(later(RETRY_CONTAINER))));
@@ -58,7 +57,17 @@ impl Worker {
                 None
             }
             Err(error) => {
-                context.pod_event(&self.pod, EventKind::Warning, "FailedMount", error.to_string());
+                let claimed = matches!(error, MountError::Claim { .. });
+                let told = format!("{key}/claim");
+                let last = self.mounts.last_update(&told).filter(|_| claimed);
+                if last.and_then(|last| self.mounts.waiting(&told, last, now)).is_none() {
+                    context.pod_event(&self.pod, EventKind::Warning, "FailedMount", error.to_string());
+                    self.mounts.advance(&told, now, now);
+                }
+                if claimed {
+                    // It may be bound at any moment, and nobody tells.
+                    return Some(retry_soon());
+                }
                 self.mounts.advance(&key, now, now);
                 let until = self.mounts.waiting(&key, now, now).map(|(_, until)| until);
                 Some(Next::Wait(until))
@@ -155,6 +164,7 @@ impl Worker {
             .start_container(&id)
             .await
             .map_err(|error| failed("RunContainerError", error.message))?;
+        self.note_started(&id, name);
         context.container_event(
             &pod,
             name,
