@@ -97,6 +97,7 @@ pub fn kubelet_config(cluster: &Cluster, layout: &Layout, index: usize, host: &H
         "clusterDNS": [cluster.dns_service_ip()],
         "clusterDomain": "cluster.local",
         "containerRuntimeEndpoint": endpoint,
+        "staticPodPath": layout.node(&host.name).join("manifests"),
         "podLogsDir": layout.node(&host.name).join("pod-logs"),
         "tlsCertFile": layout.pki(&format!("kubelet-{}.crt", host.name)),
         "tlsPrivateKeyFile": layout.pki(&format!("kubelet-{}.key", host.name)),
