@@ -172,7 +172,16 @@ pub fn type_invalid(
 pub fn not_supported(path: impl Into<String>, value: impl Into<Value>, supported: &[&str]) -> FieldError {
     let mut sorted: Vec<&str> = supported.to_vec();
     sorted.sort_unstable();
-    let quoted: Vec<String> = sorted.iter().map(|value| go_quote(value)).collect();
+    not_supported_in_order(path, value, &sorted)
+}
+
+/// As [`not_supported`], for the fields whose values upstream prints in an order of its own.
+pub fn not_supported_in_order(
+    path: impl Into<String>,
+    value: impl Into<Value>,
+    supported: &[&str],
+) -> FieldError {
+    let quoted: Vec<String> = supported.iter().map(|value| go_quote(value)).collect();
     let detail =
         if quoted.is_empty() { String::new() } else { format!("supported values: {}", quoted.join(", ")) };
     FieldError { kind: FieldErrorKind::NotSupported, ..invalid(path, value, detail) }

@@ -174,7 +174,7 @@ pub fn qualified_name(value: &str) -> Vec<String> {
         }
         _ => {
             errors.push(format!(
-                "a qualified name {} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",
+                "a valid label key {} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",
                 regex_error(QUALIFIED_NAME_MESSAGE, QUALIFIED_NAME_FORMAT, &examples)
             ));
             return errors;

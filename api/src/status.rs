@@ -220,6 +220,16 @@ impl ApiError {
         .about(resource.group, resource.resource, "")
     }
 
+    /// 405 for a path that is served, with another method.
+    pub fn method_not_allowed() -> ApiError {
+        ApiError::new(
+            405,
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+        )
+        .about("", "", "")
+    }
+
     /// 405: the verb is not allowed while the resource's definition is being deleted.
     pub fn definition_terminating(resource: GroupResource<'_>, verb: &str) -> ApiError {
         let message = format!("{verb} not allowed while custom resource definition is terminating");
@@ -284,9 +294,9 @@ impl ApiError {
         error
     }
 
-    /// 413 `Request entity is too large: …`.
+    /// 413 `Request entity too large: …`.
     pub fn request_entity_too_large(message: impl fmt::Display) -> ApiError {
-        ApiError::new(413, "RequestEntityTooLarge", format!("Request entity is too large: {message}"))
+        ApiError::new(413, "RequestEntityTooLarge", format!("Request entity too large: {message}"))
     }
 
     /// 500 `Internal error occurred: …`.

@@ -99,10 +99,11 @@ pub fn apply(
             Err(conflict_error(&conflicts))
         }
         Err(Failure::Malformed(problem)) => Err(ApiError::bad_request(format!(
-            "failed to create typed patch object ({}/{}; {}, Kind={}): {problem}",
+            "failed to create typed patch object ({}/{}; {}/{}, Kind={}): {problem}",
             meta::namespace(&applied),
             meta::name(&applied),
-            api_version(&applied),
+            meta::split_api_version(api_version(&applied)).0,
+            meta::split_api_version(api_version(&applied)).1,
             applied.get("kind").and_then(Value::as_str).unwrap_or_default(),
         ))),
         Ok(object) => Ok(object),

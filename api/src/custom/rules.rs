@@ -138,6 +138,7 @@ pub fn judge(object: &Json, old: Option<&Json>, rules: &Rules) -> Verdict {
 /// Why no rules were looked at: errors of the schema come first.
 pub fn blocked(errors: &[FieldError]) -> Option<FieldError> {
     let blocking = [
+        FieldErrorKind::NotSupported,
         FieldErrorKind::Required,
         FieldErrorKind::TooLong,
         FieldErrorKind::TooMany,

@@ -7,7 +7,7 @@ use super::{label_selector, object_meta};
 use crate::field::{self, FieldError, FieldPath};
 use crate::names;
 
-const TAINT_EFFECTS: &[&str] = &["NoExecute", "NoSchedule", "PreferNoSchedule"];
+const TAINT_EFFECTS: &[&str] = &["NoSchedule", "PreferNoSchedule", "NoExecute"];
 
 /// Everything wrong with `spec.affinity`.
 pub fn validate(affinity: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
@@ -147,7 +147,7 @@ pub fn validate_taint(taint: &Value, path: &FieldPath, errors: &mut Vec<FieldErr
     if effect.is_empty() {
         errors.push(field::required(path.child("effect"), ""));
     } else if !TAINT_EFFECTS.contains(&effect) {
-        errors.push(field::not_supported(path.child("effect"), effect, TAINT_EFFECTS));
+        errors.push(field::not_supported_in_order(path.child("effect"), effect, TAINT_EFFECTS));
     }
 }
 
@@ -199,7 +199,7 @@ pub fn validate_toleration(toleration: &Value, path: &FieldPath, errors: &mut Ve
         other => errors.push(field::not_supported(path.child("operator"), other, &["Equal", "Exists"])),
     }
     if !effect.is_empty() && !TAINT_EFFECTS.contains(&effect) {
-        errors.push(field::not_supported(path.child("effect"), effect, TAINT_EFFECTS));
+        errors.push(field::not_supported_in_order(path.child("effect"), effect, TAINT_EFFECTS));
     }
 }
 

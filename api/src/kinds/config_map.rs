@@ -40,7 +40,7 @@ fn content(object: &Value, errors: &mut Vec<FieldError>) {
         total += decoded_length(value.as_str().unwrap_or_default());
     }
     if total > DATA_BYTES_MAX {
-        errors.push(field::too_long("", DATA_BYTES_MAX));
+        errors.push(field::too_long("[]", DATA_BYTES_MAX));
     }
 }
 

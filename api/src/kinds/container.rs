@@ -345,6 +345,24 @@ const ENVIRONMENT_FIELDS: &[&str] = &[
 pub const VOLUME_FIELDS: &[&str] =
     &["metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"];
 
+/// The fields that a reference can name at all; each place takes some of them.
+const POD_FIELDS: &[&str] = &[
+    "metadata.annotations",
+    "metadata.labels",
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.restartPolicy",
+    "spec.schedulerName",
+    "spec.serviceAccountName",
+    "status.hostIP",
+    "status.hostIPs",
+    "status.phase",
+    "status.podIP",
+    "status.podIPs",
+];
+
 /// A reference to a field of the pod.
 pub fn field_reference(reference: &Value, allowed: &[&str], path: &FieldPath, errors: &mut Vec<FieldError>) {
     let api_version = text(reference, "apiVersion");
@@ -374,6 +392,9 @@ pub fn field_reference(reference: &Value, allowed: &[&str], path: &FieldPath, er
             }
             _ => errors.push(field::invalid(&at, wanted, "does not support subscript")),
         }
+    } else if !POD_FIELDS.contains(&wanted) {
+        let problem = format!("error converting fieldPath: field label not supported: {wanted}");
+        errors.push(field::invalid(&at, wanted, problem));
     } else if !allowed.contains(&wanted) {
         errors.push(field::not_supported(&at, wanted, allowed));
     }

@@ -58,7 +58,7 @@ pub fn validate(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
             "only \"Never\" is supported when podFailurePolicy is specified",
         )),
         "OnFailure" | "Never" => {}
-        other => errors.push(field::not_supported(at, other, &["OnFailure", "Never"])),
+        other => errors.push(field::not_supported_in_order(at, other, &["OnFailure", "Never"])),
     }
 }
 
@@ -135,9 +135,11 @@ fn completion_mode(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldError>)
                 }
             }
         }
-        other => {
-            errors.push(field::not_supported(path.child("completionMode"), other, &["NonIndexed", "Indexed"]))
-        }
+        other => errors.push(field::not_supported_in_order(
+            path.child("completionMode"),
+            other,
+            &["NonIndexed", "Indexed"],
+        )),
     }
 }
 

@@ -77,13 +77,18 @@ fn type_name(kind: &str, path: &FieldPath, errors: &mut Vec<FieldError>) {
     }
 }
 
+/// Whether a name without a domain is one of the resources that Kubernetes itself knows.
+pub fn is_standard(name: &str) -> bool {
+    STANDARD.contains(&name) || resources::is_huge_page(name)
+}
+
 fn resource_name(kind: &str, name: &str, path: &FieldPath, errors: &mut Vec<FieldError>) {
     if matches!(kind, "Pod" | "Container") {
         resources::validate_name(name, path, errors);
         return;
     }
     errors.extend(names::qualified_name(name).into_iter().map(|problem| field::invalid(path, name, problem)));
-    if !name.contains('/') && !STANDARD.contains(&name) && !resources::is_huge_page(name) {
+    if !name.contains('/') && !is_standard(name) {
         errors.push(field::invalid(path, name, "must be a standard resource type or fully qualified"));
     }
 }

@@ -62,6 +62,14 @@ fn accessories(metadata: &Value, path: &FieldPath, errors: &mut Vec<FieldError>)
         let at = path.child("finalizers").index(index);
         validate_finalizer(finalizer.as_str().unwrap_or_default(), &at, errors);
     }
+    let has = |name: &str| items(metadata, "finalizers").iter().any(|finalizer| finalizer == name);
+    if has("orphan") && has("foregroundDeletion") {
+        errors.push(field::invalid(
+            path.child("finalizers"),
+            Value::Array(items(metadata, "finalizers").to_vec()),
+            "finalizer orphan and foregroundDeletion cannot be both set",
+        ));
+    }
     for (index, manager) in items(metadata, "managedFields").iter().enumerate() {
         let at = path.child("managedFields").index(index);
         let operation = text(manager, "operation");
@@ -124,7 +132,7 @@ fn owner_references(metadata: &Value, path: &FieldPath, errors: &mut Vec<FieldEr
         if text(owner, "apiVersion") == "v1" && text(owner, "kind") == "Event" {
             errors.push(field::invalid(
                 &at,
-                "/v1, Kind=Event",
+                owner.clone(),
                 "/v1, Kind=Event is disallowed from being an owner",
             ));
         }

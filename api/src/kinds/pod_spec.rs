@@ -10,7 +10,7 @@ use super::{affinity, resources, security_context, volume};
 use crate::field::{self, FieldError, FieldPath};
 use crate::names;
 
-const RESTART_POLICIES: &[&str] = &["Always", "Never", "OnFailure"];
+const RESTART_POLICIES: &[&str] = &["Always", "OnFailure", "Never"];
 const DNS_POLICIES: &[&str] = &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"];
 const NAME_SERVERS_MAX: usize = 3;
 const SEARCH_PATHS_MAX: usize = 32;
@@ -28,7 +28,13 @@ pub fn validate(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     {
         container::validate_all(items(spec, key), role, &surroundings, &mut taken, &path.child(key), errors);
     }
-    one_of(spec, "restartPolicy", RESTART_POLICIES, path, errors);
+    match text(spec, "restartPolicy") {
+        "" => errors.push(field::required(path.child("restartPolicy"), "")),
+        policy if RESTART_POLICIES.contains(&policy) => {}
+        policy => {
+            errors.push(field::not_supported_in_order(path.child("restartPolicy"), policy, RESTART_POLICIES))
+        }
+    }
     one_of(spec, "dnsPolicy", DNS_POLICIES, path, errors);
     affinity::validate_node_selector(spec, path, errors);
     security_context::validate_pod(spec, path, errors);
@@ -63,7 +69,14 @@ pub fn validate(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
             names::inclusive_range_error(1, i64::from(i32::MAX)),
         ));
     }
-    super::replica_set::not_negative(spec, "terminationGracePeriodSeconds", path, errors);
+    if let Some(system) = present(spec, "os") {
+        let at = path.child("os");
+        match text(system, "name") {
+            "linux" | "windows" => {}
+            "" => errors.push(field::required(at.child("name"), "cannot be empty")),
+            other => errors.push(field::not_supported(at, other, &["linux", "windows"])),
+        }
+    }
     affinity::validate_tolerations(spec, path, errors);
     host_aliases(spec, path, errors);
     resources::validate_list(spec, "overhead", path, errors);

@@ -40,6 +40,9 @@ pub fn validate_name(name: &str, path: &FieldPath, errors: &mut Vec<FieldError>)
         errors.push(field::invalid(path, name, problem));
     }
     if !name.contains('/') && !CONTAINER_RESOURCES.contains(&name) && !is_huge_page(name) {
+        if !super::limit_range::is_standard(name) {
+            errors.push(field::invalid(path, name, "must be a standard resource type or fully qualified"));
+        }
         errors.push(field::invalid(path, name, "must be a standard resource for containers"));
     }
 }

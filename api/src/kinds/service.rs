@@ -214,6 +214,61 @@ fn drop_fields_of_old_type(spec: &mut Value, old: &Value) {
     }
 }
 
+/// Fills in how the addresses of a load balancer are to be used.
+pub fn default_status(service: &mut Value) {
+    if service.get("spec").is_none_or(|spec| text(spec, "type") != "LoadBalancer") {
+        return;
+    }
+    let ingress = service.pointer_mut("/status/loadBalancer/ingress").and_then(Value::as_array_mut);
+    for address in ingress.into_iter().flatten().filter_map(Value::as_object_mut) {
+        if address.get("ip").and_then(Value::as_str).is_some_and(|ip| !ip.is_empty()) {
+            address.entry("ipMode").or_insert_with(|| Value::String("VIP".into()));
+        }
+    }
+}
+
+/// Everything wrong with a service's changed status.
+pub fn validate_status_update(new: &Value, old: &Value) -> Vec<FieldError> {
+    let mut errors = object_meta::validate_update(new, old);
+    let none = Value::Null;
+    let balancer = new.pointer("/status/loadBalancer").unwrap_or(&none);
+    let addresses = items(balancer, "ingress");
+    let path = FieldPath::new("status").child("loadBalancer").child("ingress");
+    if !addresses.is_empty() && new.get("spec").is_some_and(|spec| text(spec, "type") != "LoadBalancer") {
+        errors.push(field::forbidden(&path, "may only be used when `spec.type` is \"LoadBalancer\""));
+        return errors;
+    }
+    for (index, address) in addresses.iter().enumerate() {
+        let at = path.index(index);
+        let (ip, host, mode) = (text(address, "ip"), text(address, "hostname"), text(address, "ipMode"));
+        if !ip.is_empty() {
+            super::check::name(ip, names::ip_address, &at.child("ip"), &mut errors);
+        }
+        match (ip.is_empty(), mode) {
+            (_, "VIP" | "Proxy") if !ip.is_empty() => {}
+            (true, "") => {}
+            (true, _) => {
+                errors.push(field::forbidden(at.child("ipMode"), "may not be specified when `ip` is not set"))
+            }
+            (false, "") => {
+                errors.push(field::required(at.child("ipMode"), "must be specified when `ip` is set"))
+            }
+            (false, other) => errors.push(field::not_supported(at.child("ipMode"), other, &["VIP", "Proxy"])),
+        }
+        if !host.is_empty() {
+            super::check::name(host, names::dns1123_subdomain, &at.child("hostname"), &mut errors);
+            if host.parse::<std::net::IpAddr>().is_ok() {
+                errors.push(field::invalid(
+                    at.child("hostname"),
+                    host,
+                    "must be a DNS name, not an IP address",
+                ));
+            }
+        }
+    }
+    errors
+}
+
 /// Everything wrong with a new service.
 pub fn validate(service: &Value) -> Vec<FieldError> {
     let mut errors = object_meta::validate(service, true, names::dns1035_label);

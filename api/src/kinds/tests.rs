@@ -98,7 +98,7 @@ fn what_is_wrong_with_a_pod_is_named_with_its_path() {
         (
             "/spec/restartPolicy",
             json!("Maybe"),
-            "spec.restartPolicy: Unsupported value: \"Maybe\": supported values: \"Always\", \"Never\", \"OnFailure\"",
+            "spec.restartPolicy: Unsupported value: \"Maybe\": supported values: \"Always\", \"OnFailure\", \"Never\"",
         ),
         ("/spec/volumes/1/name", json!("v"), "spec.volumes[1].name: Duplicate value: \"v\""),
     ];

@@ -119,7 +119,7 @@ fn merge_map(
         let (_, strategy) = field_of(schema, &key);
         if let (Some(Value::Array(items)), Value::Array(order)) = (original.get_mut(&key), order) {
             let before = std::mem::take(items);
-            *items = arrange(before.clone(), &before, Some(&order), strategy.merge_key);
+            *items = arrange(before.clone(), &before, &order, strategy.merge_key);
         }
     }
     Ok(original)
@@ -165,6 +165,8 @@ fn merge_list(
     items: &Schema,
     merge_key: &str,
 ) -> Result<Vec<Value>, ApiError> {
+    // Without an order of its own the patch's items are in its order.
+    let order = order.unwrap_or_else(|| patch.clone());
     if merge_key.is_empty() {
         let mut merged = original.clone();
         for item in patch {
@@ -175,7 +177,7 @@ fn merge_list(
                 merged.push(item);
             }
         }
-        return Ok(arrange(merged, &original, order.as_deref(), merge_key));
+        return Ok(arrange(merged, &original, &order, merge_key));
     }
 
     let mut merged = original.clone();
@@ -221,7 +223,7 @@ fn merge_list(
             _ => merged.push(Value::Object(merge_map(Map::new(), item, items)?)),
         }
     }
-    Ok(arrange(merged, &original, order.as_deref(), merge_key))
+    Ok(arrange(merged, &original, &order, merge_key))
 }
 
 fn identity_of(item: &Map<String, Value>, merge_key: &str) -> Result<Value, ApiError> {
@@ -234,10 +236,9 @@ fn identity_of(item: &Map<String, Value>, merge_key: &str) -> Result<Value, ApiE
     })
 }
 
-/// Puts items into the order that `$setElementOrder` asks for. Items that it does not list keep their order among
+/// Puts items into the order wanted: that of `$setElementOrder`, or of the patch's own items. Items that it does not list keep their order among
 /// themselves and stay before the listed ones that they were before.
-fn arrange(merged: Vec<Value>, original: &[Value], order: Option<&[Value]>, merge_key: &str) -> Vec<Value> {
-    let Some(order) = order else { return merged };
+fn arrange(merged: Vec<Value>, original: &[Value], order: &[Value], merge_key: &str) -> Vec<Value> {
     let same = |one: &Value, other: &Value| {
         if merge_key.is_empty() { one == other } else { one.get(merge_key) == other.get(merge_key) }
     };
@@ -288,7 +289,7 @@ mod tests {
         assert_eq!(
             pod(object, patch),
             json!({"spec": {
-                "containers": [{"name": "a", "image": "x:2", "args": ["3"]}, {"name": "b"}, {"name": "c"}],
+                "containers": [{"name": "a", "image": "x:2", "args": ["3"]}, {"name": "c"}, {"name": "b"}],
                 "tolerations": [{"key": "l"}]}})
         );
     }
@@ -301,7 +302,7 @@ mod tests {
                 object.clone(),
                 json!({"spec": {"containers": [{"name": "a", "$patch": "delete"}, {"name": "c"}]}})
             ),
-            json!({"spec": {"containers": [{"name": "b"}, {"name": "c"}]}})
+            json!({"spec": {"containers": [{"name": "c"}, {"name": "b"}]}})
         );
         assert_eq!(
             pod(object.clone(), json!({"spec": {"containers": [{"$patch": "replace"}, {"name": "c"}]}})),

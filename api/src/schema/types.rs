@@ -37,12 +37,13 @@ fn walk(value: &Value, schema: &Schema, within: &str, path: &mut String) -> Resu
         }
         (Schema::String(StringFormat::Plain), Value::String(_)) | (Schema::Boolean, Value::Bool(_)) => Ok(()),
         (Schema::String(StringFormat::Bytes), Value::String(text)) => check_base64(text),
-        (Schema::String(StringFormat::Time | StringFormat::MicroTime), Value::String(text)) => {
+        (Schema::String(format @ (StringFormat::Time | StringFormat::MicroTime)), Value::String(text)) => {
             if meta::parse_time(text).is_some() {
                 return Ok(());
             }
+            let micro = if *format == StringFormat::MicroTime { ".000000" } else { "" };
             Err(format!(
-                "parsing time {0} as \"2006-01-02T15:04:05Z07:00\": cannot parse {0} as \"2006\"",
+                "parsing time {0} as \"2006-01-02T15:04:05{micro}Z07:00\": cannot parse {0} as \"2006\"",
                 go_quote(text)
             ))
         }

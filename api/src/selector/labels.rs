@@ -79,14 +79,18 @@ impl LabelRequirement {
             Operator::GreaterThan | Operator::LessThan if values.len() != 1 => {
                 Some("for 'Gt', 'Lt' operators, exactly one value is required")
             }
-            Operator::GreaterThan | Operator::LessThan if values[0].parse::<i64>().is_err() => {
-                Some("for 'Gt', 'Lt' operators, the value must be an integer")
-            }
             _ => None,
         };
         if let Some(problem) = count_problem {
             let printed: Vec<String> = values.iter().map(|value| go_quote(value)).collect();
             return Err(SelectorError(format!("values: Invalid value: [{}]: {problem}", printed.join(","))));
+        }
+        let compares = matches!(operator, Operator::GreaterThan | Operator::LessThan);
+        if compares && values[0].parse::<i64>().is_err() {
+            return Err(SelectorError(format!(
+                "values[0]: Invalid value: {}: for 'Gt', 'Lt' operators, the value must be an integer",
+                go_quote(&values[0])
+            )));
         }
         for (index, value) in values.iter().enumerate() {
             let problems = names::label_value(value);

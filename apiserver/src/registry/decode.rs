@@ -2,6 +2,7 @@
 
 use coracle_api::custom;
 use coracle_api::decode;
+use coracle_api::meta;
 use coracle_api::resource::Resource;
 use coracle_api::schema::{self, Schema};
 use coracle_api::status::ApiError;
@@ -39,25 +40,34 @@ pub fn check_kind(object: &mut Value, api_version: &str, kind: &str) -> Result<(
         )));
     };
     for (field, wanted) in [("apiVersion", api_version), ("kind", kind)] {
-        match fields.get(field).and_then(Value::as_str) {
-            None | Some("") => {
-                fields.insert(field.into(), Value::String(wanted.into()));
-            }
-            Some(found) if found != wanted && field == "apiVersion" => {
-                return Err(ApiError::bad_request(format!(
-                    "the API version in the data ({found}) does not match the expected API version ({wanted})"
-                )));
-            }
-            Some(found) if found != wanted => {
-                return Err(ApiError::bad_request(format!(
-                    "{kind} in version \"{}\" cannot be handled as a {found}: no kind \"{found}\" is registered for this request",
-                    api_version.rsplit('/').next().unwrap_or(api_version),
-                )));
-            }
-            Some(_) => {}
+        if fields.get(field).and_then(Value::as_str).is_none_or(str::is_empty) {
+            fields.insert(field.into(), Value::String(wanted.into()));
         }
     }
-    Ok(())
+    let found = |field: &str| fields.get(field).and_then(Value::as_str).unwrap_or_default();
+    let (found_version, found_kind) = (found("apiVersion"), found("kind"));
+    if (found_version, found_kind) == (api_version, kind) {
+        return Ok(());
+    }
+    let (group, version) = meta::split_api_version(found_version);
+    let wanted_group = meta::split_api_version(api_version).0;
+    if found_kind == kind && group == wanted_group {
+        return Err(ApiError::bad_request(format!(
+            "the API version in the data ({found_version}) does not match the expected API version ({api_version})"
+        )));
+    }
+    let problem = if schema::of_kind(group, version, found_kind).is_some() {
+        // The package of upstream's types of a group has the group's first label as its name.
+        let package = wanted_group.split('.').next().filter(|label| !label.is_empty()).unwrap_or("core");
+        format!("converting ({version}.{found_kind}) to ({package}.{kind}): unknown conversion")
+    } else {
+        format!(
+            "no kind \"{found_kind}\" is registered for version \"{found_version}\" in scheme \"pkg/api/legacyscheme/scheme.go:30\""
+        )
+    };
+    Err(ApiError::bad_request(format!(
+        "{found_kind} in version \"{version}\" cannot be handled as a {kind}: {problem}"
+    )))
 }
 
 /// Checks types against the schema and takes unknown fields out, which are errors, warnings or nothing as the request wants.
@@ -119,12 +129,27 @@ mod tests {
         let mut object = json!({"metadata": {}});
         check_kind(&mut object, "apps/v1", "Deployment").expect("completes");
         assert_eq!(object["apiVersion"], "apps/v1");
-        let mut other = json!({"apiVersion": "v1", "kind": "Deployment"});
-        let error = check_kind(&mut other, "apps/v1", "Deployment").expect_err("is refused");
-        assert_eq!(
-            error.message(),
-            "the API version in the data (v1) does not match the expected API version (apps/v1)"
-        );
+        for (version, kind, text) in [
+            (
+                "apps/v2",
+                "Deployment",
+                "the API version in the data (apps/v2) does not match the expected API version (apps/v1)",
+            ),
+            (
+                "v1",
+                "Pod",
+                "Pod in version \"v1\" cannot be handled as a Deployment: converting (v1.Pod) to (apps.Deployment): unknown conversion",
+            ),
+            (
+                "v1",
+                "Ship",
+                "Ship in version \"v1\" cannot be handled as a Deployment: no kind \"Ship\" is registered for version \"v1\" in scheme \"pkg/api/legacyscheme/scheme.go:30\"",
+            ),
+        ] {
+            let mut other = json!({"apiVersion": version, "kind": kind});
+            let error = check_kind(&mut other, "apps/v1", "Deployment").expect_err("is refused");
+            assert_eq!(error.message(), text);
+        }
         assert!(check_kind(&mut json!([]), "v1", "Pod").is_err());
     }
 }

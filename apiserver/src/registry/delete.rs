@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use coracle_api::field;
 use coracle_api::resource::Resource;
-use coracle_api::status::{ApiError, GroupKind};
+use coracle_api::status::{ApiError, GroupKind, GroupResource};
 use serde_json::{Value, json};
 
 use super::update::is_finished;
@@ -83,28 +83,35 @@ impl DeleteOptions {
             tracing::debug!(seconds, "negative grace period");
         }
         options.grace_period_seconds = grace.map(|seconds| if seconds < 0 { 1 } else { seconds });
+        let mut errors = Vec::new();
+        if let (Some(policy), Some(_)) = (&policy, orphan) {
+            errors.push(field::invalid(
+                "propagationPolicy",
+                policy.as_str(),
+                "orphanDependents and deletionPropagation cannot be both set",
+            ));
+        }
         options.propagation = match (policy.as_deref(), orphan) {
-            (Some(_), Some(_)) => {
-                return Err(ApiError::bad_request(
-                    "orphanDependents and propagationPolicy cannot be both set",
+            (Some("Background"), _) | (None, Some(false)) => Some(Propagation::Background),
+            (Some("Foreground"), _) => Some(Propagation::Foreground),
+            (Some("Orphan"), _) | (None, Some(true)) => Some(Propagation::Orphan),
+            (Some(other), _) => {
+                errors.push(field::not_supported_in_order(
+                    "propagationPolicy",
+                    other,
+                    &["Foreground", "Background", "Orphan", "nil"],
                 ));
-            }
-            (Some("Background"), None) | (None, Some(false)) => Some(Propagation::Background),
-            (Some("Foreground"), None) => Some(Propagation::Foreground),
-            (Some("Orphan"), None) | (None, Some(true)) => Some(Propagation::Orphan),
-            (Some(other), None) => {
-                return Err(ApiError::invalid(
-                    GroupKind { group: "meta.k8s.io", kind: "DeleteOptions" },
-                    "",
-                    vec![field::not_supported(
-                        "propagationPolicy",
-                        other,
-                        &["Foreground", "Background", "Orphan", "nil"],
-                    )],
-                ));
+                None
             }
             (None, None) => None,
         };
+        if !errors.is_empty() {
+            return Err(ApiError::invalid(
+                GroupKind { group: "meta.k8s.io", kind: "DeleteOptions" },
+                "",
+                errors,
+            ));
+        }
         Ok(options)
     }
 
@@ -229,23 +236,20 @@ fn finalizers_after<'a>(
 }
 
 fn check_preconditions(resource: &Resource, object: &Value, options: &DeleteOptions) -> Result<(), ApiError> {
-    let failed = |what: &str, wanted: &str, found: &str| {
-        let text =
-            format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}");
-        ApiError::conflict(resource.group_resource(), meta::text(object, "name"), text)
-    };
-    match options.uid.as_deref() {
-        Some(uid) if uid != meta::text(object, "uid") => {
-            return Err(failed("UID", uid, meta::text(object, "uid")));
+    // As upstream: this conflict names the kind where others name the resource.
+    let of_kind = GroupResource { group: resource.group, resource: resource.kind };
+    for (what, wanted, found, since) in [
+        ("UID", &options.uid, meta::text(object, "uid"), "deleted and then recreated"),
+        ("ResourceVersion", &options.resource_version, meta::text(object, "resourceVersion"), "modified"),
+    ] {
+        if let Some(wanted) = wanted.as_deref().filter(|wanted| *wanted != found) {
+            let text = format!(
+                "the {what} in the precondition ({wanted}) does not match the {what} in record ({found}). The object might have been {since}"
+            );
+            return Err(ApiError::conflict(of_kind, meta::text(object, "name"), text));
         }
-        _ => {}
     }
-    match options.resource_version.as_deref() {
-        Some(version) if version != meta::text(object, "resourceVersion") => {
-            Err(failed("ResourceVersion", version, meta::text(object, "resourceVersion")))
-        }
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 impl Registry {

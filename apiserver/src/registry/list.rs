@@ -80,7 +80,7 @@ impl ListOptions {
             |wrong: bool, text: &str| wrong.then(|| field::forbidden("resourceVersionMatch", text));
         let unsupported = |supported: &[&str]| {
             (asked && !supported.contains(&matching))
-                .then(|| field::not_supported("resourceVersionMatch", matching, supported))
+                .then(|| field::not_supported_in_order("resourceVersionMatch", matching, supported))
         };
         let with_continue = of_match(
             asked && !self.continue_token.is_empty(),

@@ -5,7 +5,7 @@ use coracle_api::status::{ApiError, GroupKind};
 use coracle_api::{apply, decode, field, patch, schema};
 use serde_json::Value;
 
-use super::decode::{check_kind, check_schema, expected_kind};
+use super::decode::{check_kind, check_schema, expected_kind, report};
 use super::meta;
 use crate::server::request_info::RequestInfo;
 
@@ -105,9 +105,10 @@ impl Patch {
             PatchType::Apply => return self.server_side_apply(request, Some(old)),
         };
         let (api_version, kind) = expected_kind(request);
-        check_kind(&mut new, &api_version, kind)?;
-        check_schema(request, request.resource, &mut new, self.duplicates.clone())?;
-        Ok(new)
+        let shown = self.body.to_string();
+        let checked = check_kind(&mut new, &api_version, kind)
+            .and_then(|()| check_schema(request, request.resource, &mut new, self.duplicates.clone()));
+        checked.map(|()| new).map_err(|error| result_refused(&shown, &error))
     }
 
     /// The object that an apply to nothing creates; `None` for the other types, which need an object.
@@ -126,8 +127,21 @@ impl Patch {
     fn server_side_apply(&self, request: &RequestInfo, live: Option<&Value>) -> Result<Value, ApiError> {
         let mut applied = self.body.clone();
         let (api_version, kind) = expected_kind(request);
+        let version = applied.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+        if version != api_version {
+            return Err(ApiError::bad_request(format!(
+                "Incorrect version specified in apply patch. Specified patch version: {version}, expected: {api_version}"
+            )));
+        }
         check_kind(&mut applied, &api_version, kind)?;
-        check_schema(request, request.resource, &mut applied, self.duplicates.clone())?;
+        if request.resource.custom.is_some() {
+            check_schema(request, request.resource, &mut applied, self.duplicates.clone())?;
+        } else {
+            // Unknown fields are refused by the merge, whatever the field validation.
+            schema::check_types(&applied, schema::of(request.resource))
+                .map_err(|error| decode::cannot_be_handled(kind, request.resource.version, &error))?;
+            report(request, request.resource, self.duplicates.clone())?;
+        }
         if !meta::text(&applied, "name").is_empty() && meta::text(&applied, "name") != request.name() {
             return Err(ApiError::bad_request(format!(
                 "the name of the object ({}) does not match the name on the URL ({})",
@@ -145,4 +159,14 @@ impl Patch {
             meta::now(),
         )
     }
+}
+
+/// 422 for a patch whose result is no object of the kind.
+fn result_refused(patch: &str, error: &ApiError) -> ApiError {
+    let text = error.message();
+    let text = text
+        .split_once(": ")
+        .filter(|(start, _)| start.contains("cannot be handled"))
+        .map_or(text, |(_, rest)| rest);
+    ApiError::invalid(GroupKind { group: "", kind: "" }, "", vec![field::invalid("patch", patch, text)])
 }

@@ -43,7 +43,13 @@ impl Selection {
             let field = requirement.field.as_str();
             let general = field == "metadata.name" || (field == "metadata.namespace" && resource.namespaced);
             if !general && !known.contains(&field) {
-                return Err(ApiError::bad_request(format!("field label not supported: {field}")));
+                let custom = resource.custom.is_some() || !known.is_empty();
+                return Err(ApiError::bad_request(match custom {
+                    true => format!("field label not supported: {field}"),
+                    false => format!(
+                        "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+                    ),
+                }));
             }
         }
         if let Some(name) = name {

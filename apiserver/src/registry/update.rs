@@ -139,8 +139,8 @@ impl Registry {
             Change::Patch(patch) => patch.apply(request, old)?,
             Change::With(change) => change(old.clone())?,
         };
-        check_identity(request, &new)?;
-        check_version(resource, strategy, &new, old)?;
+        check_identity(request, change, &new)?;
+        self.check_version(request, strategy, change, &new, old)?;
         strategy.default(&mut new);
         self.admit_mutating(request, &mut new, Some(old)).await?;
         for field in [
@@ -183,6 +183,41 @@ impl Registry {
         }
         let is_stale = || self.storage.may_be_stale(&self.key(resource, request.namespace(), request.name()));
         Ok(if same_content(&new, old) && !is_stale() { Attempt::Unchanged } else { Attempt::Store(new) })
+    }
+
+    /// Optimistic locking: the body's resourceVersion and uid, where given, must be the stored ones.
+    fn check_version(
+        &self,
+        request: &RequestInfo,
+        strategy: &dyn Strategy,
+        change: &Change<'_>,
+        new: &Value,
+        old: &Value,
+    ) -> Result<(), ApiError> {
+        let resource = request.resource;
+        let name = meta::text(old, "name");
+        let (uid, stored_uid) = (meta::text(new, "uid"), meta::text(old, "uid"));
+        let invalid = |error| Err(ApiError::invalid(resource.group_kind(), name, vec![error]));
+        match change {
+            _ if uid.is_empty() || uid == stored_uid => {}
+            // A replacement is meant for one object alone; a patch just changes what cannot be changed.
+            Change::Replace(_) => {
+                let key = self.key(resource, request.namespace(), name);
+                let text = format!(
+                    "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {stored_uid}"
+                );
+                return Err(ApiError::conflict(resource.group_resource(), name, text));
+            }
+            _ => return invalid(field::invalid("metadata.uid", uid, "field is immutable")),
+        }
+        match meta::text(new, "resourceVersion") {
+            "" | "0" if strategy.allow_unconditional_update() => Ok(()),
+            "" | "0" => {
+                invalid(field::invalid("metadata.resourceVersion", "0x0", "must be specified for an update"))
+            }
+            version if version == meta::text(old, "resourceVersion") => Ok(()),
+            _ => Err(meta::modified(resource, name)),
+        }
     }
 
     /// Stores a changed object; `Ok(Err(newest))` when someone else was faster.
@@ -314,7 +349,7 @@ pub(super) fn is_finished(strategy: &dyn Strategy, object: &Value) -> bool {
 }
 
 /// The body must speak of the object that the path names.
-fn check_identity(request: &RequestInfo, new: &Value) -> Result<(), ApiError> {
+fn check_identity(request: &RequestInfo, change: &Change<'_>, new: &Value) -> Result<(), ApiError> {
     let name = meta::text(new, "name");
     if !name.is_empty() && name != request.name() {
         return Err(ApiError::bad_request(format!(
@@ -324,39 +359,16 @@ fn check_identity(request: &RequestInfo, new: &Value) -> Result<(), ApiError> {
     }
     let namespace = meta::text(new, "namespace");
     if request.resource.namespaced && !namespace.is_empty() && namespace != request.namespace() {
-        return Err(ApiError::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        ));
+        return Err(ApiError::bad_request(match change {
+            Change::Patch(_) => format!(
+                "the namespace of the object ({namespace}) does not match the namespace on the request ({})",
+                request.namespace()
+            ),
+            _ => "the namespace of the provided object does not match the namespace sent on the request"
+                .to_owned(),
+        }));
     }
     create::check_name(request.name())
-}
-
-/// Optimistic locking: the body's resourceVersion and uid, where given, must be the stored ones.
-fn check_version(
-    resource: &Resource,
-    strategy: &dyn Strategy,
-    new: &Value,
-    old: &Value,
-) -> Result<(), ApiError> {
-    let name = meta::text(old, "name");
-    let (uid, stored_uid) = (meta::text(new, "uid"), meta::text(old, "uid"));
-    if !uid.is_empty() && uid != stored_uid {
-        return Err(ApiError::conflict(
-            resource.group_resource(),
-            name,
-            format_args!("Precondition failed: UID in precondition: {uid}, UID in object meta: {stored_uid}"),
-        ));
-    }
-    match meta::text(new, "resourceVersion") {
-        "" | "0" if strategy.allow_unconditional_update() => Ok(()),
-        "" | "0" => Err(ApiError::invalid(
-            resource.group_kind(),
-            name,
-            vec![field::invalid("metadata.resourceVersion", "0x0", "must be specified for an update")],
-        )),
-        version if version == meta::text(old, "resourceVersion") => Ok(()),
-        _ => Err(meta::modified(resource, name)),
-    }
 }
 
 /// Whether nothing differs but when managers did what they did, and the version.

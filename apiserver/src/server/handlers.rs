@@ -130,7 +130,11 @@ async fn resource(
     let verb = info.verb.as_str();
     let verbs = info.subresource.map_or(info.resource.verbs, |subresource| subresource.verbs);
     if !verbs.contains(&verb) {
-        return Err(ApiError::method_not_supported(info.resource.group_resource(), verb));
+        // A route that is not there for built-in kinds; custom resources have one handler, which says more.
+        return Err(match info.resource.custom {
+            Some(_) => ApiError::method_not_supported(info.resource.group_resource(), verb),
+            None => ApiError::method_not_allowed(),
+        });
     }
     if !is_generic(&info) || !info.resource.is_stored() {
         let streams = matches!(info.subresource(), Some("log" | "exec" | "attach" | "portforward"));

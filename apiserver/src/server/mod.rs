@@ -12,6 +12,7 @@ mod recording;
 pub mod request_info;
 pub mod respond;
 mod understand;
+mod write_options;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

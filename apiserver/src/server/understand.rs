@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use coracle_api::status::ApiError;
-use http::header::USER_AGENT;
 use http::{HeaderMap, Method};
 
 use super::app::App;
-use super::request_info::{FieldValidation, Query, RequestInfo, ResourcePath, UserInfo, Verb, Warnings};
+use super::request_info::{Query, RequestInfo, ResourcePath, UserInfo, Verb, Warnings};
+use super::write_options::WriteOptions;
 use crate::aggregation::Service;
 use crate::audit::Trail;
 use crate::authn::impersonation;
@@ -66,10 +66,7 @@ pub(super) fn understand(
         return Ok(Some(unknown(verb.unwrap_or(Verb::Get))));
     };
     let Some(verb) = verb else {
-        return Err(ApiError::method_not_supported(
-            resource.group_resource(),
-            &method.as_str().to_lowercase(),
-        ));
+        return Err(ApiError::method_not_allowed());
     };
     let namespaced_path =
         path.namespace.is_some() && !(resource.group.is_empty() && resource.plural == "namespaces");
@@ -84,12 +81,17 @@ pub(super) fn understand(
         },
     };
     if subresource.is_none() && path.name.is_some() && verb == Verb::Create {
-        return Err(ApiError::method_not_supported(resource.group_resource(), "create"));
+        return Err(ApiError::method_not_allowed());
     }
     let name = path.name.map(decode_segment).transpose()?;
     let namespace = match path.namespace {
         Some(namespace) if resource.namespaced => Some(decode_segment(namespace)?),
         _ => None,
+    };
+    let options = if verb.is_mutating() {
+        WriteOptions::of(verb, query, headers)?
+    } else {
+        WriteOptions::of_reads()
     };
     Ok(Some(Understood::Known(Box::new(RequestInfo {
         verb,
@@ -99,12 +101,12 @@ pub(super) fn understand(
         name,
         rest: path.rest.to_owned(),
         user: UserInfo::default(),
-        dry_run: dry_run(query)?,
+        dry_run: options.dry_run,
         generated_name: false,
         delete_options: serde_json::Value::Null,
         admitted: false,
-        field_manager: if verb.is_mutating() { field_manager(query, headers) } else { String::new() },
-        field_validation: field_validation(query)?,
+        field_manager: options.field_manager,
+        field_validation: options.field_validation,
         query: query.clone(),
         warnings: Warnings::default(),
         audit: Trail::default(),
@@ -118,48 +120,6 @@ fn decode_segment(text: &str) -> Result<String, ApiError> {
     let decoded = impersonation::unescape(text);
     crate::storage::keys::check_segment(&decoded).map_err(ApiError::bad_request)?;
     Ok(decoded)
-}
-
-fn dry_run(query: &Query) -> Result<bool, ApiError> {
-    let mut found = false;
-    for value in query.all("dryRun") {
-        if value != "All" {
-            return Err(ApiError::bad_request(format!(
-                "dryRun: Unsupported value: {value:?}: supported values: \"All\""
-            )));
-        }
-        found = true;
-    }
-    Ok(found)
-}
-
-fn field_validation(query: &Query) -> Result<FieldValidation, ApiError> {
-    match query.get("fieldValidation") {
-        None | Some("" | "Warn") => Ok(FieldValidation::Warn),
-        Some("Strict") => Ok(FieldValidation::Strict),
-        Some("Ignore") => Ok(FieldValidation::Ignore),
-        Some(other) => Err(ApiError::bad_request(format!(
-            "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
-        ))),
-    }
-}
-
-/// The manager named, or the program's name out of the user agent.
-fn field_manager(query: &Query, headers: &HeaderMap) -> String {
-    const LENGTH_MAX: usize = 128;
-    if let Some(name) = query.get("fieldManager").filter(|name| !name.is_empty()) {
-        return name.to_owned();
-    }
-    let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let name: String = agent
-        .split('/')
-        .next()
-        .unwrap_or_default()
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(LENGTH_MAX)
-        .collect();
-    if name.is_empty() { "unknown".to_owned() } else { name }
 }
 
 /// What authorization and audit are asked about, with the API version. What makes no sense is a path.

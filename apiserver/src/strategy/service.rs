@@ -1,7 +1,7 @@
 //! Services: addresses and node ports are taken and given back round each write by the allocator.
 
 use coracle_api::field::FieldError;
-use coracle_api::kinds::{access, object_meta, service};
+use coracle_api::kinds::{access, service};
 use coracle_api::status::ApiError;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
@@ -19,6 +19,7 @@ const FIELDS: &[&str] = &["spec.clusterIP", "spec.type"];
 impl Strategy for Service {
     fn default(&self, object: &mut Value) {
         service::default(object);
+        service::default_status(object);
     }
 
     fn prepare_for_create(&self, _request: &RequestInfo, object: &mut Value) {
@@ -46,7 +47,7 @@ impl Strategy for Service {
 
     fn validate_update(&self, request: &RequestInfo, new: &Value, old: &Value) -> Vec<FieldError> {
         if is_status(request) {
-            object_meta::validate_update(new, old)
+            service::validate_status_update(new, old)
         } else {
             service::validate_update(new, old)
         }

@@ -49,7 +49,7 @@ fn check(binding: &Value, name: &str) -> Result<(), ApiError> {
     let target = |key: &str| get(binding, &["target", key]).and_then(Value::as_str).unwrap_or_default();
     let mut errors = Vec::new();
     if !matches!(target("kind"), "" | "Node") {
-        errors.push(field::not_supported("target.kind", target("kind"), &["Node", "<empty>"]));
+        errors.push(field::not_supported_in_order("target.kind", target("kind"), &["Node", "<empty>"]));
     }
     if target("name").is_empty() {
         errors.push(field::required("target.name", ""));
