@@ -88,11 +88,8 @@ pub(super) fn understand(
         Some(namespace) if resource.namespaced => Some(decode_segment(namespace)?),
         _ => None,
     };
-    let options = if verb.is_mutating() {
-        WriteOptions::of(verb, query, headers)?
-    } else {
-        WriteOptions::of_reads()
-    };
+    let options =
+        if verb.is_mutating() { WriteOptions::of(verb, query, headers)? } else { WriteOptions::of_reads() };
     Ok(Some(Understood::Known(Box::new(RequestInfo {
         verb,
         resource,
