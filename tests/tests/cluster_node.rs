@@ -59,6 +59,7 @@ apiVersion: v1
 kind: Pod
 metadata: {name: plain}
 spec:
+  nodeName: node-a
   terminationGracePeriodSeconds: 1
   containers: [{name: main, image: "demo:v1"}]
 "#;
@@ -96,6 +97,7 @@ apiVersion: v1
 kind: Pod
 metadata: {name: sized}
 spec:
+  nodeName: node-a
   terminationGracePeriodSeconds: 1
   containers:
   - name: main
@@ -284,6 +286,7 @@ apiVersion: v1
 kind: Pod
 metadata: {name: limited}
 spec:
+  nodeName: node-a
   activeDeadlineSeconds: 5
   terminationGracePeriodSeconds: 1
   containers: [{name: main, image: "demo:v1"}]
@@ -300,6 +303,7 @@ apiVersion: v1
 kind: Pod
 metadata: {name: named}
 spec:
+  nodeName: node-a
   hostname: short
   subdomain: group
   setHostnameAsFQDN: true
