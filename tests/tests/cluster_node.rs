@@ -185,19 +185,15 @@ fn running_pods_are_resized(cluster: &Cluster) {
     cluster.kubectl("delete pod sized").ok();
 }
 
-fn claims_are_mounted(cluster: &Cluster) {
-    let directory = cluster.data().join("volume");
-    std::fs::create_dir(&directory).expect("directory");
-    let manifest = format!(
-        r#"
+const CLAIMING: &str = r#"
 apiVersion: v1
 kind: PersistentVolumeClaim
-metadata: {{name: data}}
-spec: {{accessModes: [ReadWriteOnce], storageClassName: "", volumeName: disk, resources: {{requests: {{storage: 1Gi}}}}}}
+metadata: {name: data}
+spec: {accessModes: [ReadWriteOnce], storageClassName: "", volumeName: disk, resources: {requests: {storage: 1Gi}}}
 ---
 apiVersion: v1
 kind: Pod
-metadata: {{name: writer}}
+metadata: {name: writer}
 spec:
   nodeName: node-a
   restartPolicy: Never
@@ -205,30 +201,33 @@ spec:
   - name: main
     image: demo:v1
     command: [sh, -c, "echo written > /own/file; cat /all/writer/file; touch /all/x"]
-    env: [{{name: POD_NAME, valueFrom: {{fieldRef: {{fieldPath: metadata.name}}}}}}]
+    env: [{name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]
     volumeMounts:
-    - {{name: data, mountPath: /own, subPathExpr: $(POD_NAME)}}
-    - {{name: data, mountPath: /all, readOnly: true}}
-  volumes: [{{name: data, persistentVolumeClaim: {{claimName: data}}}}]
+    - {name: data, mountPath: /own, subPathExpr: $(POD_NAME)}
+    - {name: data, mountPath: /all, readOnly: true}
+  volumes: [{name: data, persistentVolumeClaim: {claimName: data}}]
 ---
 apiVersion: v1
 kind: PersistentVolume
-metadata: {{name: remote}}
-spec: {{capacity: {{storage: 1Gi}}, accessModes: [ReadWriteOnce], nfs: {{server: example.invalid, path: /}},
-  claimRef: {{namespace: default, name: far-data}}}}
+metadata: {name: remote}
+spec: {capacity: {storage: 1Gi}, accessModes: [ReadWriteOnce], nfs: {server: example.invalid, path: /},
+  claimRef: {namespace: default, name: far-data}}
 ---
 apiVersion: v1
 kind: Pod
-metadata: {{name: far}}
+metadata: {name: far}
 spec:
   nodeName: node-a
-  containers: [{{name: main, image: "demo:v1", volumeMounts: [{{name: data, mountPath: /data}}]}}]
+  containers: [{name: main, image: "demo:v1", volumeMounts: [{name: data, mountPath: /data}]}]
   volumes:
   - name: data
-    ephemeral: {{volumeClaimTemplate: {{spec: {{accessModes: [ReadWriteOnce], storageClassName: "", resources: {{requests: {{storage: 1Gi}}}}}}}}}}
-"#
-    );
-    cluster.kubectl_stdin("apply -f -", &manifest).ok();
+    ephemeral: {volumeClaimTemplate: {spec: {accessModes: [ReadWriteOnce], storageClassName: "", resources: {requests: {storage: 1Gi}}}}}
+"#;
+
+fn claims_are_mounted(cluster: &Cluster) {
+    let directory = cluster.data().join("volume");
+    std::fs::create_dir(&directory).expect("directory");
+    cluster.kubectl_stdin("apply -f -", CLAIMING).ok();
     told(cluster, "writer", "FailedMount", "error processing PVC default/data: PVC is not bound");
     let volume = format!(
         r#"{{"apiVersion":"v1","kind":"PersistentVolume","metadata":{{"name":"disk"}},"spec":{{"capacity":{{"storage":"1Gi"}},"accessModes":["ReadWriteOnce"],"hostPath":{{"path":"{}"}}}}}}"#,
