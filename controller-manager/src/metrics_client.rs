@@ -101,10 +101,15 @@ fn uses(pods: Vec<PodUse>, resource: &str, container: Option<&str>) -> Result<Po
     Ok(found)
 }
 
+/// Whether a server only says that it has nothing at a path, by its own words or by those of the least of servers.
+fn is_unspecific(message: &str) -> bool {
+    message == "the server could not find the requested resource" || message.starts_with("404 page not found")
+}
+
 /// The words of clients for a server that does not have a resource, or does not answer.
 fn words(error: &kube::Error, verb: &str, resource: &str) -> String {
     match error {
-        kube::Error::Api(status) if status.code == 404 && status.details.is_none() => {
+        kube::Error::Api(status) if status.code == 404 && is_unspecific(&status.message) => {
             format!("the server could not find the requested resource ({verb} {resource})")
         }
         kube::Error::Api(status) if status.code == 503 => {
