@@ -113,7 +113,7 @@ impl Checker<'_> {
                 let text = format!("undeclared reference to '{}' (in container '')", structure.type_name);
                 self.problem(expression.id, text)
             }
-            Expr::Comprehension(fold) => self.fold(expression.id, fold),
+            Expr::Comprehension(fold) => self.fold(fold),
         }
     }
 
@@ -403,12 +403,14 @@ impl Checker<'_> {
         made(Expression::Call { name: full.into(), candidates, arguments }, ty)
     }
 
-    fn fold(&mut self, id: u64, fold: &ComprehensionExpr) -> Node {
+    fn fold(&mut self, fold: &ComprehensionExpr) -> Node {
         let range = self.node(&fold.iter_range);
-        let item = match &range.ty {
-            Type::List(item) => (**item).clone(),
-            Type::Map(key, _) => (**key).clone(),
-            Type::Dyn => Type::Dyn,
+        let two = fold.iter_var2.as_deref();
+        let (item, second) = match &range.ty {
+            Type::List(item) if two.is_some() => (Type::Int, (**item).clone()),
+            Type::List(item) => ((**item).clone(), Type::Dyn),
+            Type::Map(key, value) => ((**key).clone(), (**value).clone()),
+            Type::Dyn => (Type::Dyn, Type::Dyn),
             other => {
                 let text = format!(
                     "expression of type '{other}' cannot be range of a comprehension (must be list, map, or dynamic)"
@@ -416,15 +418,13 @@ impl Checker<'_> {
                 return self.problem(fold.iter_range.id, text);
             }
         };
-        if fold.iter_var2.is_some() {
-            return self.problem(id, "comprehensions with two variables are not supported".to_owned());
-        }
         let start = self.node(&fold.accu_init);
         let before = self.scope.len();
         // An empty list takes the type of what is added to it.
         let empty = matches!(&start.expression, Expression::List(items) if items.is_empty());
         self.scope.push((fold.accu_var.clone(), start.ty.clone()));
         self.scope.push((fold.iter_var.clone(), item));
+        self.scope.extend(two.map(|name| (name.to_owned(), second)));
         let condition = self.node(&fold.loop_cond);
         let step = self.node(&fold.loop_step);
         self.scope.truncate(before);
@@ -433,7 +433,10 @@ impl Checker<'_> {
         let result = self.node(&fold.result);
         self.scope.truncate(before);
         let ty = result.ty.clone();
-        made(Expression::Fold(Box::new(Fold { range, start, condition, step, result })), ty)
+        made(
+            Expression::Fold(Box::new(Fold { range, two: two.is_some(), start, condition, step, result })),
+            ty,
+        )
     }
 }
 

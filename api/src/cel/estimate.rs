@@ -168,7 +168,18 @@ impl Estimation<'_> {
         };
         let before = self.locals.len();
         self.locals.push(start.extent.clone());
-        self.locals.push(item);
+        if fold.two {
+            // The index or key; then the item or value.
+            let first = if matches!(fold.range.ty, Type::List(_)) { Extent::of(1) } else { item.clone() };
+            let second = match &fold.range.ty {
+                Type::List(_) => item,
+                Type::Map(_, value) => range.extent.element(value),
+                _ => Extent::of(u64::MAX),
+            };
+            self.locals.extend([first, second]);
+        } else {
+            self.locals.push(item);
+        }
         let condition = self.node(&fold.condition);
         let step = self.node(&fold.step);
         self.locals.truncate(before);

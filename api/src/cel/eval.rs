@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::cost;
+use super::macros::MAP_INSERT;
 use super::node::{Expression, Fold, Node, Select};
 use super::value::{Key, Value};
-use super::{EvalError, Inputs, Meter, failed, no_such_overload};
+use super::{EvalError, Inputs, Meter, failed, library, no_such_overload};
 
 /// Evaluates an expression.
 pub(super) fn evaluate<'a>(
@@ -190,8 +191,20 @@ impl<'a> Evaluation<'_, 'a, '_> {
         let start = self.node(&fold.start)?;
         let depth = self.locals.len();
         self.locals.push(Ok(start));
-        for item in items {
-            self.locals.push(Ok(item));
+        let is_list = range.items().is_some();
+        for (index, item) in items.into_iter().enumerate() {
+            if fold.two {
+                let (first, second) = if is_list {
+                    (Value::Int(index as i64), Some(item))
+                } else {
+                    let value = Key::of(&item)?;
+                    (item, range.entry(&value))
+                };
+                self.locals.push(Ok(first));
+                self.locals.push(second.ok_or_else(|| failed("no such key")));
+            } else {
+                self.locals.push(Ok(item));
+            }
             let next = match self.node(&fold.condition) {
                 Ok(Value::Bool(true)) => absorbed(self.step(&fold.step, depth)).map(Some),
                 Ok(_) => Ok(None),
@@ -229,6 +242,14 @@ impl<'a> Evaluation<'_, 'a, '_> {
             return self.take(accumulator);
         }
         let Expression::Call { name, arguments, .. } = &step.expression else { return self.node(step) };
+        if let [first, added @ ..] = arguments.as_slice()
+            && **name == *MAP_INSERT
+            && matches!(&first.expression, Expression::Local(depth) if *depth == accumulator)
+        {
+            let added = added.iter().map(|node| self.node(node)).collect::<Result<Vec<_>, _>>()?;
+            self.meter.charge(cost::SELECT_AND_IDENT + 1)?;
+            return library::insert(self.take(accumulator)?, &added);
+        }
         let ([first, second], "_+_") = (arguments.as_slice(), &**name) else { return self.node(step) };
         let (Expression::Local(depth), Expression::List(added)) = (&first.expression, &second.expression)
         else {

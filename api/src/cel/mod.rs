@@ -9,6 +9,7 @@ mod cost;
 mod estimate;
 mod eval;
 mod library;
+mod macros;
 mod names;
 mod node;
 mod overload;

@@ -91,10 +91,11 @@ pub(super) struct Entry {
     pub(super) optional: bool,
 }
 
-/// A loop. The accumulator is bound first, the item (or key) after it.
+/// A loop. The accumulator is bound first, the item (or key) after it; with `two` variables the index (or key), then the item (or value).
 #[derive(Debug)]
 pub(super) struct Fold {
     pub(super) range: Node,
+    pub(super) two: bool,
     pub(super) start: Node,
     pub(super) condition: Node,
     pub(super) step: Node,

@@ -1,9 +1,8 @@
 //! From text to a tree, with limits on both so that no text exhausts the stack.
 
 use cel::common::ast::{IdedExpr, SourceInfo};
-use cel::parser::Parser;
 
-use super::CompileError;
+use super::{CompileError, macros};
 
 /// The most characters of an expression.
 const CHARACTERS_MAX: usize = 100_000;
@@ -35,7 +34,7 @@ pub(super) fn parse(text: &str) -> Result<(IdedExpr, SourceInfo), CompileError> 
     if text.chars().filter(|c| "+-*/%.[(?<>!={".contains(*c)).count() > OPERATORS_MAX {
         return Err(CompileError("ERROR: <input>:-1:0: expression recursion limit exceeded".to_owned()));
     }
-    let parser = Parser::new().enable_optional_syntax(true).max_recursion_depth(250);
+    let parser = macros::parser().max_recursion_depth(250);
     parser.parse_with_source_info(text).map_err(|found| {
         let problems: Vec<String> = found
             .errors

@@ -288,3 +288,35 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn loops_over_two_variables_see_indexes_and_keys() {
+    gives(&[
+        ("self.list.all(i, v, i < 3 && v > 0)", "true"),
+        ("self.labels.all(k, v, k != v)", "true"),
+        ("self.words.exists(i, v, i == 1 && v == 'a')", "true"),
+        ("self.labels.existsOne(k, v, v == 'y')", "true"),
+        ("self.list.transformList(i, v, i * 10 + v)", "[3, 11, 22]"),
+        ("self.list.transformList(i, v, i > 0, v)", "[1, 2]"),
+        ("self.labels.transformMap(k, v, k + v) == {'app': 'appx', 'tier': 'tiery'}", "true"),
+        ("self.labels.transformMap(k, v, v == 'x', v).size()", "1"),
+        ("self.labels.transformMapEntry(k, v, {v: k})['x']", "app"),
+    ]);
+    fails(&[
+        ("self.words.transformMapEntry(i, v, {'same': i})", "insert failed: key same already exists"),
+        ("self.list.all(i, i, true)", "must not be the same"),
+        ("self.list.all(i, v, v + 1)", "expected type 'bool'"),
+    ]);
+}
+
+#[test]
+fn versions_are_read_and_ordered() {
+    gives(&[
+        ("semver('1.2.3').major() + semver('1.2.3').minor() * 10", "21"),
+        ("semver('1.2.3-rc.1').isLessThan(semver('1.2.3'))", "true"),
+        ("semver('1.10.0').compareTo(semver('1.9.0'))", "1"),
+        ("isSemver('v1.2') || isSemver('01.2.3')", "false"),
+        ("semver('v1.2', true) == semver('1.2.0')", "true"),
+        ("semver('1.2.3+a') == semver('1.2.3+b')", "true"),
+    ]);
+}

@@ -147,6 +147,8 @@ pub enum Value<'a> {
     Type(Arc<str>),
     /// A quantity of a resource.
     Quantity(Quantity),
+    /// A semantic version.
+    Semver(Arc<semver::Version>),
     /// A URL.
     Url(Arc<Url>),
     /// An address.
@@ -233,6 +235,7 @@ impl<'a> Value<'a> {
             Value::Optional(_) => "optional_type",
             Value::Type(_) => "type",
             Value::Quantity(_) => "kubernetes.Quantity",
+            Value::Semver(_) => "kubernetes.Semver",
             Value::Url(_) => "kubernetes.URL",
             Value::Ip(_) => "net.IP",
             Value::Cidr(_) => "net.CIDR",
@@ -364,6 +367,7 @@ impl<'a> Value<'a> {
             (Value::Timestamp(one), Value::Timestamp(other)) => one == other,
             (Value::Type(one), Value::Type(other)) => one == other,
             (Value::Quantity(one), Value::Quantity(other)) => one == other,
+            (Value::Semver(one), Value::Semver(other)) => one.cmp_precedence(other).is_eq(),
             (Value::Url(one), Value::Url(other)) => one == other,
             (Value::Ip(one), Value::Ip(other)) => one == other,
             (Value::Cidr(one), Value::Cidr(other)) => one == other,

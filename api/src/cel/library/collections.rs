@@ -1,9 +1,10 @@
 //! What lists can do.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use super::super::overload::Row;
-use super::super::value::Value;
+use super::super::value::{Key, Value};
 use super::super::{EvalError, failed, no_such_overload};
 use super::{list, whole};
 
@@ -28,10 +29,36 @@ pub(super) const ROWS: &[Row] = &[
     (".flatten(list(list(A))): list(A)", |values| flatten(values, 1)),
     (".flatten(list(dyn), int): list(dyn)", |values| flatten(values, whole(values, 1)?)),
     ("lists.range(int): list(int)", range),
+    ("cel.@mapInsert(map(A, B), A, B): map(A, B)", |values| insert(values[0].clone(), &values[1..])),
+    ("cel.@mapInsert(map(A, B), map(A, B)): map(A, B)", |values| insert(values[0].clone(), &values[1..])),
 ];
 
 /// The longest list that is made of nothing.
 const RANGE_MAX: i64 = 100_000;
+
+/// The map with an entry, or with those of another map, none of which may be there already.
+pub(in crate::cel) fn insert<'a>(map: Value<'a>, added: &[Value<'a>]) -> Result<Value<'a>, EvalError> {
+    let Value::Map(mut entries) = map else { return Err(no_such_overload()) };
+    let added = match added {
+        [key, value] => vec![(Key::of(key)?, value.clone())],
+        [others] => {
+            let keys = others.keys().ok_or_else(no_such_overload)?;
+            keys.into_iter().filter_map(|key| others.entry(&key).map(|value| (key, value))).collect()
+        }
+        _ => return Err(no_such_overload()),
+    };
+    let known = Arc::make_mut(&mut entries);
+    for (key, value) in added {
+        if known.insert(key.clone(), value).is_some() {
+            let key = key.value();
+            return Err(failed(format!(
+                "insert failed: key {} already exists",
+                key.as_str().unwrap_or_default()
+            )));
+        }
+    }
+    Ok(Value::Map(entries))
+}
 
 fn is_sorted<'a>(values: &[Value<'a>]) -> Result<Value<'a>, EvalError> {
     let items = list(values, 0)?;

@@ -8,6 +8,7 @@ mod operators;
 mod optional;
 mod quantity;
 pub(super) mod regex;
+mod semver;
 mod sets;
 mod standard;
 mod strings;
@@ -15,6 +16,8 @@ mod strings_format;
 pub(super) mod time;
 mod time_functions;
 pub(super) mod url;
+
+pub(super) use collections::insert;
 
 use super::overload::Row;
 use super::value::Value;
@@ -34,6 +37,7 @@ pub(super) fn rows() -> impl Iterator<Item = Row> {
         url::ROWS,
         quantity::ROWS,
         network::ROWS,
+        semver::ROWS,
         format::ROWS,
         authorizer::ROWS,
     ]
