@@ -14,7 +14,6 @@ mod egress;
 
 /// Upstream flags that are refused by name.
 pub const NOT_IMPLEMENTED: &[&str] = &[
-    "admission-control-config-file",
     "aggregator-reject-forwarding-redirect",
     "allow-metric-labels",
     "allow-metric-labels-manifest",
@@ -25,12 +24,6 @@ pub const NOT_IMPLEMENTED: &[&str] = &[
     "audit-webhook-config-file",
     "audit-webhook-initial-backoff",
     "audit-webhook-mode",
-    "authorization-config",
-    "authorization-policy-file",
-    "authorization-webhook-cache-authorized-ttl",
-    "authorization-webhook-cache-unauthorized-ttl",
-    "authorization-webhook-config-file",
-    "authorization-webhook-version",
     "debug-socket-path",
     "default-not-ready-toleration-seconds",
     "default-unreachable-toleration-seconds",
@@ -263,15 +256,36 @@ pub struct Options {
     #[arg(long, value_delimiter = ',', help_heading = "Authentication")]
     pub requestheader_extra_headers_prefix: Vec<String>,
 
-    /// Authorizers in order, of Node, RBAC, AlwaysAllow, AlwaysDeny.
-    #[arg(long, value_delimiter = ',', default_value = "AlwaysAllow", help_heading = "Authorization")]
+    /// Authorizers in order, of Node, RBAC, ABAC, Webhook, AlwaysAllow, AlwaysDeny; default: AlwaysAllow.
+    #[arg(long, value_delimiter = ',', help_heading = "Authorization")]
     pub authorization_mode: Vec<String>,
+    /// Authorizers in order, with several webhooks if need be: a file of kind AuthorizationConfiguration.
+    #[arg(long, help_heading = "Authorization")]
+    pub authorization_config: Option<PathBuf>,
+    /// The policies of ABAC, one a line.
+    #[arg(long, help_heading = "Authorization")]
+    pub authorization_policy_file: Option<PathBuf>,
+    /// Who is asked by Webhook: a kubeconfig file.
+    #[arg(long, help_heading = "Authorization")]
+    pub authorization_webhook_config_file: Option<PathBuf>,
+    /// The version of the SubjectAccessReviews that the webhook is sent: v1 or v1beta1.
+    #[arg(long, default_value = "v1beta1", help_heading = "Authorization")]
+    pub authorization_webhook_version: String,
+    /// How long is remembered what the webhook allows.
+    #[arg(long, default_value = "5m0s", help_heading = "Authorization")]
+    pub authorization_webhook_cache_authorized_ttl: GoDuration,
+    /// How long is remembered what the webhook does not allow.
+    #[arg(long, default_value = "30s", help_heading = "Authorization")]
+    pub authorization_webhook_cache_unauthorized_ttl: GoDuration,
     /// Admission plugins besides the default ones.
     #[arg(long, value_delimiter = ',', help_heading = "Admission")]
     pub enable_admission_plugins: Vec<String>,
     /// Default admission plugins to leave out.
     #[arg(long, value_delimiter = ',', help_heading = "Admission")]
     pub disable_admission_plugins: Vec<String>,
+    /// What is said about admission plugins one by one: a file of kind AdmissionConfiguration.
+    #[arg(long, help_heading = "Admission")]
+    pub admission_control_config_file: Option<PathBuf>,
     /// Whether privileged containers are allowed.
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false, help_heading = "Admission")]
     pub allow_privileged: bool,
@@ -405,13 +419,28 @@ impl Options {
             errors.push("--watch-cache=false is not implemented by Coracle".to_owned());
         }
         for mode in &self.authorization_mode {
-            if !matches!(mode.as_str(), "Node" | "RBAC" | "AlwaysAllow" | "AlwaysDeny") {
-                errors.push(format!("--authorization-mode: {mode:?} is not implemented by Coracle yet"));
+            if !matches!(mode.as_str(), "Node" | "RBAC" | "ABAC" | "Webhook" | "AlwaysAllow" | "AlwaysDeny") {
+                errors.push(format!("--authorization-mode: {mode:?} is not a valid mode"));
             }
         }
         for (index, mode) in self.authorization_mode.iter().enumerate() {
             if self.authorization_mode[..index].contains(mode) {
                 errors.push(format!("--authorization-mode: {mode:?} has mode specified more than once"));
+            }
+        }
+        let by_mode = !self.authorization_mode.is_empty() || self.authorization_webhook_config_file.is_some();
+        if self.authorization_config.is_some() && by_mode {
+            errors.push(
+                "--authorization-config can not be specified when --authorization-mode or --authorization-webhook-* flags are defined"
+                    .to_owned(),
+            );
+        }
+        for (mode, flag, file) in [
+            ("ABAC", "authorization-policy-file", &self.authorization_policy_file),
+            ("Webhook", "authorization-webhook-config-file", &self.authorization_webhook_config_file),
+        ] {
+            if file.is_some() && !self.authorization_mode.iter().any(|one| one == mode) {
+                errors.push(format!("cannot specify --{flag} without mode {mode}"));
             }
         }
         match component_base::flags::parse_key_values(&self.feature_gates) {
@@ -460,6 +489,14 @@ impl Options {
             _ => Err(format!(
                 "--service-node-port-range: {text:?} must be FIRST-LAST, for instance 30000-32767"
             )),
+        }
+    }
+
+    /// What --authorization-mode says.
+    pub fn authorization_modes(&self) -> Vec<String> {
+        match self.authorization_mode.as_slice() {
+            [] => vec!["AlwaysAllow".to_owned()],
+            modes => modes.to_vec(),
         }
     }
 
@@ -571,18 +608,15 @@ mod tests {
         assert!(
             matches!(parse(&["--tracing-config-file=/x"]), Err(FlagError::NotImplemented(f)) if f == "tracing-config-file")
         );
-        let options = parse(&[
-            "--etcd-servers=127.0.0.1:2379",
-            "--authorization-mode=Webhook",
-            "--feature-gates=A=true",
-        ])
-        .expect("parses");
+        let options =
+            parse(&["--etcd-servers=127.0.0.1:2379", "--authorization-mode=Magic", "--feature-gates=A=true"])
+                .expect("parses");
         let errors = options.check().expect_err("is refused").join("\n");
         for wanted in [
             "must begin with http",
             "--tls-cert-file",
             "--service-account-issuer",
-            "\"Webhook\"",
+            "\"Magic\"",
             "--feature-gates: A",
         ] {
             assert!(errors.contains(wanted), "{wanted} in\n{errors}");

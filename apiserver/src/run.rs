@@ -78,7 +78,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Vec<St
         if stopping.is_cancelled() { Err("process is shutting down".into()) } else { Ok(()) }
     });
 
-    let authorizer = Arc::new(Authorizer::new(&options.authorization_mode, &registry.cache));
+    let authorizer = Arc::new(Authorizer::new(&options, &registry).map_err(one)?);
     let webhooks = Arc::new(Clients::new(Arc::clone(&registry), None));
     registry.set_converter(Arc::new(Converter::new(Arc::clone(&webhooks))));
     let admission = Chain::new(Arc::clone(&registry), &authorizer, &options, webhooks).map_err(one)?;

@@ -42,8 +42,12 @@ impl Plugin for CertificateApproval {
         old: Option<&'a Value>,
     ) -> BoxFuture<'a, Result<(), ApiError>> {
         let asked = old.filter(|_| is_part(request, Some("approval")));
-        let decided = asked.map_or(Ok(()), |old| check(&self.0, request, old, "approve"));
-        Box::pin(std::future::ready(decided))
+        Box::pin(async move {
+            match asked {
+                Some(old) => check(&self.0, request, old, "approve").await,
+                None => Ok(()),
+            }
+        })
     }
 }
 
@@ -60,8 +64,12 @@ impl Plugin for CertificateSigning {
         old: Option<&'a Value>,
     ) -> BoxFuture<'a, Result<(), ApiError>> {
         let both = object.zip(old).filter(|(new, old)| is_part(request, Some("status")) && signs(new, old));
-        let decided = both.map_or(Ok(()), |(_, old)| check(&self.0, request, old, "sign"));
-        Box::pin(std::future::ready(decided))
+        Box::pin(async move {
+            match both {
+                Some((_, old)) => check(&self.0, request, old, "sign").await,
+                None => Ok(()),
+            }
+        })
     }
 }
 
@@ -100,16 +108,20 @@ fn signer(object: &Value) -> &str {
 }
 
 /// Asks for the signer's name, then for all of its domain.
-fn check(authorizer: &Authorizer, request: &RequestInfo, old: &Value, verb: &str) -> Result<(), ApiError> {
+async fn check(
+    authorizer: &Authorizer,
+    request: &RequestInfo,
+    old: &Value,
+    verb: &str,
+) -> Result<(), ApiError> {
     let signer = signer(old);
     let domain = format!("{}/*", signer.split('/').next().unwrap_or_default());
-    let may = [signer, &domain].into_iter().any(|name| {
+    for name in [signer, &domain] {
         let asked =
             ResourceAttributes { verb, group: GROUP, resource: "signers", name, ..Default::default() };
-        authorizer.allows(&request.user, &Attributes::Resource(asked))
-    });
-    if may {
-        return Ok(());
+        if authorizer.allows(&request.user, &Attributes::Resource(asked)).await {
+            return Ok(());
+        }
     }
     let text = format!("user not permitted to {verb} requests with signerName {signer:?}");
     Err(refusal(request, Some(old), text))

@@ -37,7 +37,7 @@ impl Admission for Guarded {
     ) -> BoxFuture<'a, Result<(), ApiError>> {
         Box::pin(async move {
             self.inner.mutate(request, object, old).await?;
-            check(&self.authorizer, request, object, old)
+            check(&self.authorizer, request, object, old).await
         })
     }
 
@@ -51,7 +51,7 @@ impl Admission for Guarded {
     }
 }
 
-fn check(
+async fn check(
     authorizer: &Authorizer,
     request: &RequestInfo,
     object: &Value,
@@ -65,16 +65,16 @@ fn check(
     }
     let is_role = matches!(request.resource.plural, "roles" | "clusterroles");
     let result = if is_role {
-        check_role(authorizer, request, object, old)
+        check_role(authorizer, request, object, old).await
     } else {
-        check_binding(authorizer, request, object)?
+        check_binding(authorizer, request, object).await?
     };
     result.map_err(|message| {
         ApiError::forbidden(request.resource.group_resource(), meta::text(object, "name"), message)
     })
 }
 
-fn check_role(
+async fn check_role(
     authorizer: &Authorizer,
     request: &RequestInfo,
     role: &Value,
@@ -88,7 +88,7 @@ fn check_role(
         name: request.name(),
         ..ResourceAttributes::default()
     };
-    if authorizer.allows(&request.user, &Attributes::Resource(escalate)) {
+    if authorizer.allows(&request.user, &Attributes::Resource(escalate)).await {
         return Ok(());
     }
     // Rules that make no sense are for validation to refuse; they grant nothing.
@@ -109,7 +109,7 @@ fn check_role(
 }
 
 /// The outer error is for a role that is not there.
-fn check_binding(
+async fn check_binding(
     authorizer: &Authorizer,
     request: &RequestInfo,
     binding: &Value,
@@ -129,7 +129,7 @@ fn check_binding(
         name: role("name"),
         ..ResourceAttributes::default()
     };
-    if authorizer.allows(&request.user, &Attributes::Resource(bind)) {
+    if authorizer.allows(&request.user, &Attributes::Resource(bind)).await {
         return Ok(Ok(()));
     }
     let rules = authorizer.rbac.rules_of_binding(request.namespace(), binding)?;

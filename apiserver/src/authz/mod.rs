@@ -1,24 +1,35 @@
-//! Decides what a user may do: the authorizers of `--authorization-mode` in order, of which the first that allows decides; who is in `system:masters` may
-//! everything. Answers from the watch caches, never from the store.
+//! Decides what a user may do: the authorizers of the flags in order, of which the first that has an opinion decides; who is in `system:masters` may
+//! everything. Answers from the watch caches, never from the store; webhooks are asked where the flags name some.
 
+mod abac;
+mod config;
 pub mod defaults;
 pub mod escalation;
 pub mod node;
 pub(crate) mod node_graph;
 mod policy;
+mod question;
 pub mod rbac;
 pub mod rule;
+mod webhook;
 
 use std::sync::Arc;
 
 use coracle_api::names;
 use coracle_api::status::{ApiError, GroupResource};
+use futures::FutureExt;
+use tokio::runtime::Handle;
 
-use crate::cache::Cache;
+use crate::extension::kubeconfig::Remote;
+use crate::options::Options;
+use crate::registry::Registry;
 use crate::server::request_info::{RequestInfo, UserInfo, Verb};
+use abac::Abac;
+use config::Choice;
 use node::NodeAuthorizer;
 use rbac::Rbac;
 use rule::PolicyRule;
+use webhook::Webhook;
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +52,8 @@ pub struct ResourceAttributes<'a> {
     pub verb: &'a str,
     /// API group.
     pub group: &'a str,
+    /// API version, for those who ask elsewhere: rules say nothing of it.
+    pub version: &'a str,
     /// Plural.
     pub resource: &'a str,
     /// Empty: the object itself.
@@ -49,8 +62,10 @@ pub struct ResourceAttributes<'a> {
     pub namespace: &'a str,
     /// Empty: the collection.
     pub name: &'a str,
-    /// The selector of a request for a collection.
+    /// The selector of fields of a request for a collection.
     pub field_selector: &'a str,
+    /// The selector of labels of a request for a collection.
+    pub label_selector: &'a str,
 }
 
 impl<'a> Attributes<'a> {
@@ -59,18 +74,21 @@ impl<'a> Attributes<'a> {
         let resource = request.resource;
         // A collection restricted to one name is that object; a namespace lies in itself.
         let collection = matches!(request.verb, Verb::List | Verb::Watch | Verb::DeleteCollection);
-        let field_selector = request.query.get("fieldSelector").filter(|_| collection).unwrap_or_default();
+        let selector = |name| request.query.get(name).filter(|_| collection).unwrap_or_default();
+        let field_selector = selector("fieldSelector");
         let selected = || field_selector.split(',').find_map(named).unwrap_or_default();
         let name = request.name.as_deref().unwrap_or_else(selected);
         let is_namespace = resource.group.is_empty() && resource.plural == "namespaces";
         Self::Resource(ResourceAttributes {
             verb: request.verb.as_str(),
             group: resource.group,
+            version: resource.version,
             resource: resource.plural,
             subresource: request.subresource().unwrap_or_default(),
             namespace: if is_namespace { name } else { request.namespace() },
             name,
             field_selector,
+            label_selector: selector("labelSelector"),
         })
     }
 
@@ -94,6 +112,8 @@ fn named(term: &str) -> Option<&str> {
 pub struct Decision {
     /// Whether it is allowed.
     pub allowed: bool,
+    /// Whether it is refused whatever others say.
+    pub denied: bool,
     /// Why, or why not; may be empty.
     pub reason: String,
 }
@@ -109,14 +129,27 @@ pub struct UserRules {
     pub incomplete: bool,
 }
 
+/// What one authorizer says, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Opinion {
+    /// It is allowed.
+    Allow(String),
+    /// It is not, whatever others say.
+    Deny(String),
+    /// Others may allow it.
+    None(String),
+}
+
 enum Mode {
     AlwaysAllow,
     AlwaysDeny,
     Node(NodeAuthorizer),
     Rbac,
+    Abac(Abac),
+    Webhook(Box<Webhook>),
 }
 
-/// The authorizers of --authorization-mode, in order.
+/// The authorizers of the flags, in order.
 pub struct Authorizer {
     modes: Vec<Mode>,
     /// Who has which rules; also there when no mode asks it, for the checks on changed roles.
@@ -126,65 +159,109 @@ pub struct Authorizer {
 const ADMINISTRATORS: &str = "system:masters";
 
 impl Authorizer {
-    /// Of the flag's values, which have been checked, over the watch caches.
-    pub fn new(modes: &[String], cache: &Arc<Cache>) -> Self {
-        let modes = modes
-            .iter()
-            .map(|mode| match mode.as_str() {
-                "AlwaysAllow" => Mode::AlwaysAllow,
-                "AlwaysDeny" => Mode::AlwaysDeny,
-                "Node" => Mode::Node(NodeAuthorizer::new(Arc::clone(cache))),
-                _ => Mode::Rbac,
+    /// Of the flags' values, which have been checked, over the registry's watch caches.
+    ///
+    /// # Errors
+    /// A file that a flag names makes no sense; the text names it.
+    pub fn new(options: &Options, registry: &Arc<Registry>) -> Result<Self, String> {
+        let cache = &registry.cache;
+        let mode = |choice| {
+            Ok(match choice {
+                Choice::AlwaysAllow => Mode::AlwaysAllow,
+                Choice::AlwaysDeny => Mode::AlwaysDeny,
+                Choice::Node => Mode::Node(NodeAuthorizer::new(Arc::clone(cache))),
+                Choice::Rbac => Mode::Rbac,
+                Choice::Abac(path) => {
+                    let abac = Abac::load(&path);
+                    Mode::Abac(abac.map_err(|error| format!("--authorization-policy-file: {error}"))?)
+                }
+                Choice::Webhook { settings, kubeconfig, conditions } => {
+                    let named = |error: String| format!("authorization webhook {:?}: {error}", kubeconfig);
+                    let remote = Remote::load(&kubeconfig, registry).map_err(named)?;
+                    Mode::Webhook(Box::new(Webhook::new(settings, remote, &conditions).map_err(named)?))
+                }
             })
-            .collect();
-        Self { modes, rbac: Rbac::new(cache) }
+        };
+        let modes = config::of(options)?.into_iter().map(mode).collect::<Result<_, String>>()?;
+        Ok(Self { modes, rbac: Rbac::new(cache) })
     }
 
-    /// Whether one of the authorizers allows it.
-    pub fn allows(&self, user: &UserInfo, attributes: &Attributes<'_>) -> bool {
-        user.in_group(ADMINISTRATORS)
-            || self.modes.iter().any(|mode| match mode {
-                Mode::AlwaysAllow => true,
-                Mode::AlwaysDeny => false,
-                Mode::Node(node) => node.decide(user, attributes) == node::Opinion::Allow,
+    /// Whether it is allowed.
+    pub async fn allows(&self, user: &UserInfo, attributes: &Attributes<'_>) -> bool {
+        if user.in_group(ADMINISTRATORS) {
+            return true;
+        }
+        for mode in &self.modes {
+            // Reasons cost more than decisions: they are looked for when something is refused.
+            let allowed = match mode {
                 Mode::Rbac => self.rbac.allows(user, attributes),
-            })
+                mode => match self.opinion(mode, user, attributes).await {
+                    Opinion::Deny(_) => return false,
+                    opinion => matches!(opinion, Opinion::Allow(_)),
+                },
+            };
+            if allowed {
+                return true;
+            }
+        }
+        false
     }
 
     /// The same with the reasons that upstream gives.
-    pub fn decide(&self, user: &UserInfo, attributes: &Attributes<'_>) -> Decision {
-        let allow = |reason| Decision { allowed: true, reason };
+    pub async fn decide(&self, user: &UserInfo, attributes: &Attributes<'_>) -> Decision {
         if user.in_group(ADMINISTRATORS) {
-            return allow(String::new());
+            return Decision { allowed: true, ..Decision::default() };
         }
         let mut reasons: Vec<String> = Vec::new();
         for mode in &self.modes {
-            match mode {
-                Mode::AlwaysAllow => return allow(String::new()),
-                Mode::AlwaysDeny => reasons.push("Everything is forbidden.".into()),
-                Mode::Node(node) => match node.decide(user, attributes) {
-                    node::Opinion::Allow => return allow(String::new()),
-                    node::Opinion::None(reason) => reasons.push(reason),
-                },
-                Mode::Rbac => match self.rbac.decide(user, attributes) {
-                    Decision { allowed: true, reason } => return allow(reason),
-                    Decision { reason, .. } => reasons.push(reason),
-                },
+            match self.opinion(mode, user, attributes).await {
+                Opinion::Allow(reason) => return Decision { allowed: true, denied: false, reason },
+                Opinion::Deny(reason) => {
+                    reasons.push(reason);
+                    reasons.retain(|reason| !reason.is_empty());
+                    return Decision { allowed: false, denied: true, reason: reasons.join("\n") };
+                }
+                Opinion::None(reason) => reasons.push(reason),
             }
         }
         reasons.retain(|reason| !reason.is_empty());
-        Decision { allowed: false, reason: reasons.join("\n") }
+        Decision { reason: reasons.join("\n"), ..Decision::default() }
+    }
+
+    /// The same for callers that cannot wait elsewhere, such as expressions: where others have to be asked, the thread waits for them.
+    pub fn decide_here(&self, user: &UserInfo, attributes: &Attributes<'_>) -> Decision {
+        let decision = self.decide(user, attributes);
+        if self.modes.iter().any(|mode| matches!(mode, Mode::Webhook(_))) {
+            return tokio::task::block_in_place(|| Handle::current().block_on(decision));
+        }
+        // Nobody is waited for.
+        decision.now_or_never().unwrap_or_default()
+    }
+
+    async fn opinion(&self, mode: &Mode, user: &UserInfo, attributes: &Attributes<'_>) -> Opinion {
+        match mode {
+            Mode::AlwaysAllow => Opinion::Allow(String::new()),
+            Mode::AlwaysDeny => Opinion::None("Everything is forbidden.".to_owned()),
+            Mode::Node(node) => node.decide(user, attributes),
+            Mode::Rbac => match self.rbac.decide(user, attributes) {
+                Decision { allowed: true, reason, .. } => Opinion::Allow(reason),
+                Decision { reason, .. } => Opinion::None(reason),
+            },
+            Mode::Abac(abac) if abac.allows(user, attributes) => Opinion::Allow(String::new()),
+            Mode::Abac(_) => Opinion::None("No policy matched.".to_owned()),
+            Mode::Webhook(webhook) => webhook.decide(user, attributes).await,
+        }
     }
 
     /// The same, as an error with upstream's text.
     ///
     /// # Errors
     /// 403.
-    pub fn authorize(&self, user: &UserInfo, attributes: &Attributes<'_>) -> Result<(), ApiError> {
-        if self.allows(user, attributes) {
+    pub async fn authorize(&self, user: &UserInfo, attributes: &Attributes<'_>) -> Result<(), ApiError> {
+        if self.allows(user, attributes).await {
             return Ok(());
         }
-        let decision = self.decide(user, attributes);
+        let decision = self.decide(user, attributes).await;
         if decision.allowed { Ok(()) } else { Err(forbidden(user, attributes, &decision.reason)) }
     }
 
@@ -206,6 +283,11 @@ impl Authorizer {
                         found.incomplete = true;
                         found.errors.push("node authorizer does not support user rule resolution".into());
                     }
+                }
+                Mode::Abac(abac) => found.rules.extend(abac.rules(user, namespace)),
+                Mode::Webhook(_) => {
+                    found.incomplete = true;
+                    found.errors.push("webhook authorizer does not support user rule resolution".into());
                 }
                 Mode::Rbac => {
                     let rules = self.rbac.rules(user, namespace);
@@ -254,6 +336,7 @@ fn forbidden(user: &UserInfo, attributes: &Attributes<'_>, reason: &str) -> ApiE
 mod tests {
     use super::*;
     use crate::authn::AUTHENTICATED;
+    use crate::cache::Cache;
 
     fn user(name: &str, groups: &[&str]) -> UserInfo {
         UserInfo {
@@ -264,8 +347,14 @@ mod tests {
     }
 
     fn authorizer(modes: &[&str]) -> Authorizer {
-        let modes: Vec<String> = modes.iter().map(|mode| (*mode).to_owned()).collect();
-        Authorizer::new(&modes, &Arc::new(Cache::new("/registry", 1)))
+        let cache = Arc::new(Cache::new("/registry", 1));
+        let mode = |mode: &&str| match *mode {
+            "AlwaysAllow" => Mode::AlwaysAllow,
+            "AlwaysDeny" => Mode::AlwaysDeny,
+            "Node" => Mode::Node(NodeAuthorizer::new(Arc::clone(&cache))),
+            _ => Mode::Rbac,
+        };
+        Authorizer { modes: modes.iter().map(mode).collect(), rbac: Rbac::new(&cache) }
     }
 
     fn list_pods<'a>() -> Attributes<'a> {
@@ -277,24 +366,24 @@ mod tests {
         })
     }
 
-    #[test]
-    fn administrators_pass_everywhere_and_others_get_upstreams_text() {
+    #[tokio::test]
+    async fn administrators_pass_everywhere_and_others_get_upstreams_text() {
         let admin = user("admin", &["system:masters", AUTHENTICATED]);
         let robot = user("system:serviceaccount:kube-system:x", &["system:serviceaccounts", AUTHENTICATED]);
         let rbac = authorizer(&["Node", "RBAC"]);
-        assert!(rbac.allows(&admin, &list_pods()));
-        let error = rbac.authorize(&robot, &list_pods()).expect_err("is refused");
+        assert!(rbac.allows(&admin, &list_pods()).await);
+        let error = rbac.authorize(&robot, &list_pods()).await.expect_err("is refused");
         assert_eq!(
             error.message(),
             "pods is forbidden: User \"system:serviceaccount:kube-system:x\" cannot list resource \"pods\" in API group \"\" in the namespace \"default\""
         );
         let path = Attributes::Path { verb: "get", path: "/" };
-        let error = rbac.authorize(&user("system:anonymous", &[]), &path).expect_err("is refused");
+        let error = rbac.authorize(&user("system:anonymous", &[]), &path).await.expect_err("is refused");
         assert_eq!(error.message(), "forbidden: User \"system:anonymous\" cannot get path \"/\"");
-        assert!(authorizer(&["AlwaysAllow"]).allows(&robot, &list_pods()));
+        assert!(authorizer(&["AlwaysAllow"]).allows(&robot, &list_pods()).await);
         let deny = authorizer(&["AlwaysDeny"]);
-        assert!(deny.allows(&admin, &list_pods()));
-        let error = deny.authorize(&robot, &list_pods()).expect_err("is refused");
+        assert!(deny.allows(&admin, &list_pods()).await);
+        let error = deny.authorize(&robot, &list_pods()).await.expect_err("is refused");
         assert!(error.message().ends_with("in the namespace \"default\": Everything is forbidden."));
     }
 

@@ -12,22 +12,13 @@ use serde_json::Value;
 use super::defaults;
 use super::node_graph::{Kind, NodeGraph};
 use super::rule::PolicyRule;
-use super::{Attributes, ResourceAttributes};
+use super::{Attributes, Opinion, ResourceAttributes};
 use crate::cache::Cache;
 use crate::server::request_info::UserInfo;
 
 const PREFIX: &str = "system:node:";
 const GROUP: &str = "system:nodes";
 const LEASES: &str = "kube-node-lease";
-
-/// What the authorizer says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Opinion {
-    /// It is allowed.
-    Allow,
-    /// Others may allow it; why this one does not, or nothing about users who are no nodes.
-    None(String),
-}
 
 fn refuse(reason: impl Into<String>) -> Opinion {
     Opinion::None(reason.into())
@@ -52,7 +43,7 @@ impl NodeAuthorizer {
     }
 
     /// What it says about a request.
-    pub fn decide(&self, user: &UserInfo, attributes: &Attributes<'_>) -> Opinion {
+    pub(super) fn decide(&self, user: &UserInfo, attributes: &Attributes<'_>) -> Opinion {
         if !is_node(user) {
             return refuse("");
         }
@@ -65,7 +56,11 @@ impl NodeAuthorizer {
         {
             return opinion;
         }
-        if self.rules.iter().any(|rule| rule.allows(attributes)) { Opinion::Allow } else { refuse("") }
+        if self.rules.iter().any(|rule| rule.allows(attributes)) {
+            Opinion::Allow(String::new())
+        } else {
+            refuse("")
+        }
     }
 
     /// About resources of which a node has its own; `None` for all others.
@@ -112,7 +107,7 @@ impl NodeAuthorizer {
                 .is_some_and(|object| text(&object, &["spec", "nodeName"]) == node),
         };
         if found {
-            return Opinion::Allow;
+            return Opinion::Allow(String::new());
         }
         refuse(format!("no relationship found between node '{node}' and this object"))
     }
@@ -183,9 +178,11 @@ impl NodeAuthorizer {
         }
         match asked.verb {
             // Admission sees whether the new slice is the node's.
-            "create" => Opinion::Allow,
+            "create" => Opinion::Allow(String::new()),
             "get" | "update" | "patch" | "delete" => self.related(node, asked, None),
-            "watch" | "list" | "deletecollection" if selects(asked, "spec.nodeName", node) => Opinion::Allow,
+            "watch" | "list" | "deletecollection" if selects(asked, "spec.nodeName", node) => {
+                Opinion::Allow(String::new())
+            }
             "watch" | "list" | "deletecollection" => {
                 refuse("can only list/watch/deletecollection resourceslices with nodeName field selector")
             }
@@ -198,12 +195,12 @@ impl NodeAuthorizer {
     fn pods(&self, node: &str, asked: &ResourceAttributes<'_>) -> Opinion {
         match (asked.subresource, asked.verb) {
             ("", "get") => self.related(node, asked, Some(Kind::Pod)),
-            ("", "list" | "watch") if selects(asked, "spec.nodeName", node) => Opinion::Allow,
+            ("", "list" | "watch") if selects(asked, "spec.nodeName", node) => Opinion::Allow(String::new()),
             ("", "list" | "watch") if !asked.name.is_empty() => self.related(node, asked, Some(Kind::Pod)),
             ("", "list" | "watch") => refuse("can only list/watch pods with spec.nodeName field selector"),
             // Admission sees whether the pod is the node's.
             ("", "create" | "delete") | ("status", "update" | "patch") | ("eviction", "create") => {
-                Opinion::Allow
+                Opinion::Allow(String::new())
             }
             _ => refuse(""),
         }
@@ -221,7 +218,7 @@ fn lease(node: &str, asked: &ResourceAttributes<'_>) -> Opinion {
     if asked.verb != "create" && asked.name != node {
         return refuse("can only access node lease with the same name as the requesting node");
     }
-    Opinion::Allow
+    Opinion::Allow(String::new())
 }
 
 fn csi_node(node: &str, asked: &ResourceAttributes<'_>) -> Opinion {
@@ -234,14 +231,14 @@ fn csi_node(node: &str, asked: &ResourceAttributes<'_>) -> Opinion {
     if asked.verb != "create" && asked.name != node {
         return refuse("can only access CSINode with the same name as the requesting node");
     }
-    Opinion::Allow
+    Opinion::Allow(String::new())
 }
 
 fn own_node(node: &str, asked: &ResourceAttributes<'_>) -> Opinion {
     match (asked.subresource, asked.verb) {
-        ("", "create" | "update" | "patch") | ("status", "update" | "patch") => Opinion::Allow,
+        ("", "create" | "update" | "patch") | ("status", "update" | "patch") => Opinion::Allow(String::new()),
         ("", "get" | "list" | "watch") => match asked.name {
-            own if own == node => Opinion::Allow,
+            own if own == node => Opinion::Allow(String::new()),
             "" => refuse(format!("node '{node}' cannot read all nodes, only its own Node object")),
             other => refuse(format!("node '{node}' cannot read '{other}', only its own Node object")),
         },
@@ -302,7 +299,7 @@ mod tests {
         name: &'a str,
     ) -> ResourceAttributes<'a> {
         let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
-        ResourceAttributes { verb, group, resource, subresource, namespace, name, field_selector: "" }
+        ResourceAttributes { verb, group, resource, subresource, namespace, name, ..Default::default() }
     }
 
     fn node(name: &str) -> UserInfo {
@@ -330,7 +327,7 @@ mod tests {
             asked("update", "coordination.k8s.io", "leases", LEASES, "a"),
         ];
         for asked in allowed {
-            assert_eq!(decide("a", asked), Opinion::Allow, "{asked:?}");
+            assert_eq!(decide("a", asked), Opinion::Allow(String::new()), "{asked:?}");
             assert!(matches!(decide("b", asked), Opinion::None(_)), "{asked:?}");
         }
         for asked in [
@@ -338,7 +335,7 @@ mod tests {
             asked("patch", "", "nodes/status", "", "a"),
             asked("create", "", "events", "x", ""),
         ] {
-            assert_eq!(decide("b", asked), Opinion::Allow, "{asked:?}");
+            assert_eq!(decide("b", asked), Opinion::Allow(String::new()), "{asked:?}");
         }
         for (asked, reason) in [
             (asked("list", "", "secrets", "", ""), "can only read namespaced object of this type"),

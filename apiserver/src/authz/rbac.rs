@@ -93,7 +93,7 @@ impl Rbac {
         let state = self.policy();
         if let Some(binding) = grant(&state.policy, user, attributes) {
             let reason = format!("RBAC: allowed by {}", binding.describe(&user.name, &user.groups));
-            return Decision { allowed: true, reason };
+            return Decision { allowed: true, denied: false, reason };
         }
         let errors = collect(&state.policy, user, attributes.namespace()).errors;
         let reason = match errors.as_slice() {
@@ -101,7 +101,7 @@ impl Rbac {
             [one] => format!("RBAC: {one}"),
             several => format!("RBAC: [{}]", several.join(", ")),
         };
-        Decision { allowed: false, reason }
+        Decision { allowed: false, denied: false, reason }
     }
 
     /// All rules of the user's roles in `namespace`.

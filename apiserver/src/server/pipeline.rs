@@ -167,7 +167,7 @@ async fn answer(
     if trail.keeps_answers() {
         request.headers_mut().remove(ACCEPT_ENCODING);
     }
-    let user = match impersonate(app, sender, request.headers(), trail) {
+    let user = match impersonate(app, sender, request.headers(), trail).await {
         Ok(user) => user,
         Err(error) => return respond::error(&error, &form),
     };
@@ -183,7 +183,7 @@ async fn answer(
         }
     };
     let _counted = (!*long_running).then(|| Counted::new(app, mutating));
-    let decided = authorize(app, &user, &asked.0, trail);
+    let decided = authorize(app, &user, &asked.0, trail).await;
     let target = match decided.and_then(|()| target(app, &user, understood, &path, trail)) {
         Ok(target) => target,
         Err(error) => {
@@ -318,7 +318,7 @@ fn fill_labels(labels: &mut RequestLabels, info: &RequestInfo) {
 }
 
 /// Whom the sender wants to be taken for, if that is allowed.
-fn impersonate(
+async fn impersonate(
     app: &App,
     sender: UserInfo,
     headers: &HeaderMap,
@@ -328,21 +328,26 @@ fn impersonate(
         return Ok(sender);
     };
     for attributes in impersonation::needed(&wanted, headers) {
-        app.authorizer.authorize(&sender, &Attributes::Resource(attributes))?;
+        app.authorizer.authorize(&sender, &Attributes::Resource(attributes)).await?;
     }
     trail.impersonates(&wanted);
     Ok(wanted)
 }
 
 /// Whether the user may, with the reason for those who audit.
-fn authorize(app: &App, user: &UserInfo, asked: &Attributes<'_>, trail: &Trail) -> Result<(), ApiError> {
+async fn authorize(
+    app: &App,
+    user: &UserInfo,
+    asked: &Attributes<'_>,
+    trail: &Trail,
+) -> Result<(), ApiError> {
     if trail.is_kept() {
-        let decision = app.authorizer.decide(user, asked);
+        let decision = app.authorizer.decide(user, asked).await;
         let word = if decision.allowed { "allow" } else { "forbid" };
         trail.annotate("authorization.k8s.io/decision", word);
         trail.annotate("authorization.k8s.io/reason", decision.reason);
     }
-    app.authorizer.authorize(user, asked)
+    app.authorizer.authorize(user, asked).await
 }
 
 /// Who answers a request that is allowed.

@@ -24,7 +24,11 @@ fn texts(object: &Value, key: &str) -> Vec<String> {
 ///
 /// # Errors
 /// 422 for a review that makes no sense.
-pub fn review(authorizer: &Authorizer, info: &RequestInfo, mut review: Value) -> Result<Value, ApiError> {
+pub async fn review(
+    authorizer: &Authorizer,
+    info: &RequestInfo,
+    mut review: Value,
+) -> Result<Value, ApiError> {
     let of_self = info.resource.plural == "selfsubjectaccessreviews";
     let spec = review.get("spec").cloned().unwrap_or_default();
     let mut errors = check(&spec, of_self);
@@ -49,9 +53,12 @@ pub fn review(authorizer: &Authorizer, info: &RequestInfo, mut review: Value) ->
         return Err(ApiError::invalid(info.resource.group_kind(), "", errors));
     }
     let user = if of_self { info.user.clone() } else { subject(&spec) };
-    let selector = field_selector(&spec);
-    let decision = authorizer.decide(&user, &attributes(&spec, &selector));
+    let selectors = [selector(&spec, "fieldSelector"), selector(&spec, "labelSelector")];
+    let decision = authorizer.decide(&user, &attributes(&spec, &selectors)).await;
     review["status"] = json!({"allowed": decision.allowed});
+    if decision.denied {
+        review["status"]["denied"] = true.into();
+    }
     if !decision.reason.is_empty() {
         review["status"]["reason"] = decision.reason.into();
     }
@@ -94,9 +101,9 @@ fn subject(spec: &Value) -> UserInfo {
     }
 }
 
-/// The field selector asked about, as a request would have it.
-fn field_selector(spec: &Value) -> String {
-    let Some(selector) = get(spec, &["resourceAttributes", "fieldSelector"]) else { return String::new() };
+/// A selector asked about, as a request would have it.
+fn selector(spec: &Value, which: &str) -> String {
+    let Some(selector) = get(spec, &["resourceAttributes", which]) else { return String::new() };
     let raw = text(selector, "rawSelector");
     if !raw.is_empty() {
         return raw.to_owned();
@@ -106,10 +113,16 @@ fn field_selector(spec: &Value) -> String {
         .into_iter()
         .flatten()
         .filter_map(|requirement| {
-            match (text(requirement, "operator"), texts(requirement, "values").as_slice()) {
-                ("In", [value]) => Some(format!("{}={value}", text(requirement, "key"))),
-                ("NotIn", [value]) => Some(format!("{}!={value}", text(requirement, "key"))),
-                // What a selector cannot say narrows nothing down.
+            let (key, values) = (text(requirement, "key"), texts(requirement, "values"));
+            match (text(requirement, "operator"), values.as_slice()) {
+                ("In", [value]) => Some(format!("{key}={value}")),
+                ("NotIn", [value]) => Some(format!("{key}!={value}")),
+                // Only selectors of labels can say the rest; what a selector cannot say narrows nothing down.
+                _ if which == "fieldSelector" => None,
+                ("In", _) => Some(format!("{key} in ({})", values.join(","))),
+                ("NotIn", _) => Some(format!("{key} notin ({})", values.join(","))),
+                ("Exists", _) => Some(key.to_owned()),
+                ("DoesNotExist", _) => Some(format!("!{key}")),
                 _ => None,
             }
         })
@@ -117,16 +130,18 @@ fn field_selector(spec: &Value) -> String {
     terms.join(",")
 }
 
-fn attributes<'a>(spec: &'a Value, field_selector: &'a str) -> Attributes<'a> {
+fn attributes<'a>(spec: &'a Value, selectors: &'a [String; 2]) -> Attributes<'a> {
     match spec.get("resourceAttributes").filter(|attributes| attributes.is_object()) {
         Some(wanted) => Attributes::Resource(ResourceAttributes {
             verb: text(wanted, "verb"),
             group: text(wanted, "group"),
+            version: Some(text(wanted, "version")).filter(|version| !version.is_empty()).unwrap_or("*"),
             resource: text(wanted, "resource"),
             subresource: text(wanted, "subresource"),
             namespace: text(wanted, "namespace"),
             name: text(wanted, "name"),
-            field_selector,
+            field_selector: &selectors[0],
+            label_selector: &selectors[1],
         }),
         None => {
             let wanted = &spec["nonResourceAttributes"];
@@ -195,6 +210,6 @@ mod tests {
         let spec = json!({"resourceAttributes": {"fieldSelector": {"requirements": [
             {"key": "spec.nodeName", "operator": "In", "values": ["n"]}, {"key": "a", "operator": "Exists"},
         ]}}});
-        assert_eq!(field_selector(&spec), "spec.nodeName=n");
+        assert_eq!(selector(&spec, "fieldSelector"), "spec.nodeName=n");
     }
 }

@@ -78,7 +78,7 @@ pub async fn handle(
         }
         ("subjectaccessreviews" | "selfsubjectaccessreviews" | "localsubjectaccessreviews", None) => {
             let body = admitted(&app, &info, request).await?;
-            created(access_review::review(&app.authorizer, &info, body)?)
+            created(access_review::review(&app.authorizer, &info, body).await?)
         }
         ("selfsubjectrulesreviews", None) => {
             let body = admitted(&app, &info, request).await?;

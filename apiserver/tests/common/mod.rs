@@ -164,6 +164,11 @@ impl Cluster {
     }
 
     pub async fn server(&self, extra: &[&str]) -> Server {
+        self.server_with(&[], extra).await
+    }
+
+    /// One without some of the flags that servers usually have.
+    pub async fn server_with(&self, without: &[&str], extra: &[&str]) -> Server {
         let port = free_port();
         let at = |file: &str| self.dir.path().join(file).display().to_string();
         let mut args = vec![
@@ -178,6 +183,7 @@ impl Cluster {
             "--service-account-issuer=https://test".to_owned(),
             format!("--service-account-signing-key-file={}", at("sa.key")),
         ];
+        args.retain(|arg| !without.iter().any(|flag| arg.starts_with(flag)));
         args.extend(extra.iter().map(|arg| (*arg).to_owned()));
         let options: Options =
             component_base::flags::try_parse_from(args.into_iter().map(Into::into), NOT_IMPLEMENTED)

@@ -97,10 +97,10 @@ impl cel::Authorizer for Asker {
                 subresource: &question.subresource,
                 namespace: &question.namespace,
                 name: &question.name,
-                field_selector: "",
+                ..ResourceAttributes::default()
             }),
         };
-        let decision = self.authorizer.decide(account.as_ref().unwrap_or(&self.user), &asked);
+        let decision = self.authorizer.decide_here(account.as_ref().unwrap_or(&self.user), &asked);
         (decision.allowed, decision.reason)
     }
 }
