@@ -1,6 +1,8 @@
 //! Policy on writes: a fixed chain of plugins, mutating ones first, each in a file of its own. Which ones run follows from the flags.
 
 mod certificates;
+mod claim_resize;
+mod configuration;
 mod default_class;
 mod default_tolerations;
 mod limit_ranger;
@@ -28,6 +30,7 @@ use crate::extension::client::Clients;
 use crate::options::Options;
 use crate::registry::{Admission, Registry};
 use crate::server::request_info::{RequestInfo, Verb};
+use configuration::Configuration;
 use policy::Policies;
 use webhook::{Reinvocation, Webhooks};
 
@@ -59,8 +62,8 @@ trait Plugin: Send + Sync {
     }
 }
 
-/// Plugins that upstream runs by default and that are not here yet: what they guard is not guarded.
-const DEFAULT_BUT_MISSING: &[&str] = &["MutatingAdmissionPolicy", "PersistentVolumeClaimResize"];
+/// What does nothing, here as upstream, as long as its feature gate is off, which it is by default.
+const GATED: &str = "MutatingAdmissionPolicy";
 
 /// The name of what calls webhooks that change objects. It is no [`Plugin`]: what it changes goes through all of them once more.
 const MUTATING_WEBHOOKS: &str = "MutatingAdmissionWebhook";
@@ -96,13 +99,14 @@ impl Chain {
     /// The default plugins with those of the flags added and removed.
     ///
     /// # Errors
-    /// A flag names a plugin that is not here.
+    /// A flag names a plugin that is not here, or the configuration file makes no sense.
     pub fn new(
         registry: Arc<Registry>,
         authorizer: &Arc<Authorizer>,
         options: &Options,
         clients: Arc<Clients>,
     ) -> Result<Arc<Self>, String> {
+        let configuration = Configuration::load(options.admission_control_config_file.as_deref())?;
         let validating =
             Webhooks::validating(Arc::clone(&registry), Arc::clone(&clients), Arc::clone(authorizer));
         let all: Vec<(bool, Box<dyn Plugin>)> = vec![
@@ -112,11 +116,12 @@ impl Chain {
             (true, Box::new(priority::Priority)),
             (true, Box::new(limit_ranger::LimitRanger)),
             (true, Box::new(default_tolerations::DefaultTolerationSeconds)),
-            (true, Box::new(pod_security::PodSecurity)),
+            (true, Box::new(pod_security::PodSecurity::new(configuration.of("PodSecurity"))?)),
             (true, Box::new(default_class::DefaultStorageClass)),
             (true, Box::new(default_class::DefaultIngressClass)),
             (true, Box::new(runtime_class::RuntimeClass)),
             (true, Box::new(storage_protection::StorageObjectInUseProtection)),
+            (true, Box::new(claim_resize::PersistentVolumeClaimResize)),
             (true, Box::new(certificates::CertificateApproval(Arc::clone(authorizer)))),
             (true, Box::new(certificates::CertificateSigning(Arc::clone(authorizer)))),
             (true, Box::new(certificates::CertificateSubjectRestriction)),
@@ -130,13 +135,11 @@ impl Chain {
             ("--enable-admission-plugins", &options.enable_admission_plugins),
             ("--disable-admission-plugins", &options.disable_admission_plugins),
         ] {
-            let known =
-                |name: &str| name == MUTATING_WEBHOOKS || all.iter().any(|(_, plugin)| plugin.name() == name);
-            // Leaving out what is not there anyway needs no complaint.
-            let acceptable = |name: &str| {
-                known(name) || (flag.starts_with("--disable") && DEFAULT_BUT_MISSING.contains(&name))
+            let known = |name: &str| {
+                [MUTATING_WEBHOOKS, GATED].contains(&name)
+                    || all.iter().any(|(_, plugin)| plugin.name() == name)
             };
-            if let Some(name) = names.iter().find(|name| !name.is_empty() && !acceptable(name)) {
+            if let Some(name) = names.iter().find(|name| !name.is_empty() && !known(name)) {
                 let mut known: Vec<&str> = all.iter().map(|(_, plugin)| plugin.name()).collect();
                 known.push(MUTATING_WEBHOOKS);
                 return Err(format!(
@@ -154,10 +157,6 @@ impl Chain {
             })
             .map(|(_, plugin)| plugin)
             .collect();
-        tracing::warn!(
-            plugins = DEFAULT_BUT_MISSING.join(","),
-            "admission plugins that upstream runs by default and that are not here yet"
-        );
         let mutating = (!named(&options.disable_admission_plugins, MUTATING_WEBHOOKS))
             .then(|| Webhooks::mutating(Arc::clone(&registry), clients, Arc::clone(authorizer)));
         Ok(Arc::new(Self { registry, plugins, mutating }))
