@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use coracle_api::kinds::access::text;
 use coracle_api::meta;
 use coracle_api::pod_security::{Level, Standard, Version, violations};
 use coracle_api::resource;
@@ -170,7 +171,7 @@ fn check(
         violations(standard, &pod["metadata"], &pod["spec"]).map(|found| (standard, found))
     };
     if enforced {
-        let policy = standard(namespace, "enforce").to_string();
+        let policy = standard(namespace, defaults, "enforce").to_string();
         request.audit.annotate("pod-security.kubernetes.io/enforce-policy", policy);
     }
     if enforced && let Some((standard, found)) = against("enforce") {

@@ -140,6 +140,7 @@ pub(super) fn asked<'a>(
             let attributes = ResourceAttributes {
                 verb: verb.as_str(),
                 group,
+                version,
                 resource,
                 subresource,
                 namespace,
