@@ -200,6 +200,8 @@ impl RaftCore {
                 self.log_loss_is_told = false;
             }
             MessageType::MsgSnapshot if decode_members(&message.get_snapshot().data).is_none() => return,
+            // The library looks at what the leader itself has, and gives up when it is no member any more.
+            MessageType::MsgAppendResponse if self.members.is_removed(message.to) => return,
             MessageType::MsgPropose if self.has_to_wait(&message) => return self.defer(message),
             _ => {}
         }

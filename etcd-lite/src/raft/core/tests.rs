@@ -1,7 +1,8 @@
 //! One member against messages made by hand.
 
-use coracle_proto::store::MembersBegin;
-use etcd_lite_core::{MemberRecord, Request};
+use coracle_proto::store::{MemberRemove, MembersBegin};
+use etcd_lite_core::{Command, MemberRecord, Request};
+use prost::Message as _;
 
 use super::super::log::SnapshotPosition;
 use super::*;
@@ -92,6 +93,30 @@ fn a_commit_and_a_rejection_in_one_round_do_not_mix_up_the_log() {
     for message in appends {
         let first = message.entries.first().map_or(message.index + 1, |entry| entry.index);
         assert_eq!(first, message.index + 1, "{message:?}");
+    }
+}
+
+#[test]
+fn a_leader_that_was_removed_outlives_what_followers_still_answer() {
+    let mut core = member_1_of(3, 0);
+    core.campaign();
+    round(&mut core);
+    answer(&mut core, MessageType::MsgRequestPreVoteResponse, 2, |message| message.term += 1);
+    round(&mut core);
+    answer(&mut core, MessageType::MsgRequestVoteResponse, 2, |_| {});
+    round(&mut core);
+    answer(&mut core, MessageType::MsgAppendResponse, 2, |message| message.index = 1);
+    round(&mut core);
+    let remove = Request::MemberRemove(MemberRemove { id: 1 });
+    assert!(core.propose_change(Command { id: 7, request: Some(remove) }.encode_to_vec().into()));
+    core.propose(vec![Bytes::from_static(b"behind it")]);
+    round(&mut core);
+    answer(&mut core, MessageType::MsgAppendResponse, 2, |message| message.index = 2);
+    round(&mut core);
+    assert!(core.members().is_removed(1));
+    for from in [2, 3] {
+        answer(&mut core, MessageType::MsgAppendResponse, from, |message| message.index = 3);
+        round(&mut core);
     }
 }
 
