@@ -24,14 +24,15 @@ const NAME: &str = "kubernetes";
 
 /// Keeps this server's record and the lists until `stop` fires, then takes it out.
 pub async fn run(registry: Arc<Registry>, address: IpAddr, port: u16, stop: CancellationToken) {
+    // What does not change is told once: a server that advertises a loopback address is refused for as long as it runs.
+    let mut told = None;
     loop {
-        let wait = match reconcile(&registry, address, port).await {
-            Ok(()) => RENEW,
-            Err(error) => {
-                tracing::warn!(%error, "cannot keep the kubernetes Service's endpoints");
-                RETRY
-            }
-        };
+        let failure = reconcile(&registry, address, port).await.err().map(|error| error.to_string());
+        let wait = if failure.is_none() { RENEW } else { RETRY };
+        if let Some(error) = failure.as_ref().filter(|_| failure != told) {
+            tracing::warn!(%error, "cannot keep the kubernetes Service's endpoints");
+        }
+        told = failure;
         tokio::select! {
             () = stop.cancelled() => break,
             () = tokio::time::sleep(wait) => {}

@@ -64,11 +64,8 @@ fn answer(core: &mut RaftCore, kind: MessageType, from: u64, change: impl FnOnce
     core.step(message);
 }
 
-/// The library would put the entries that the rejection asks for into the message without entries that tells of the commit, whose place is
-/// a later one. The follower would acknowledge entries it never got.
-#[test]
-fn a_commit_and_a_rejection_in_one_round_do_not_mix_up_the_log() {
-    let mut core = member_1_of(3, 4);
+fn leader_of_3(entries: u64) -> RaftCore {
+    let mut core = member_1_of(3, entries);
     core.campaign();
     round(&mut core);
     answer(&mut core, MessageType::MsgRequestPreVoteResponse, 2, |message| message.term += 1);
@@ -76,6 +73,14 @@ fn a_commit_and_a_rejection_in_one_round_do_not_mix_up_the_log() {
     answer(&mut core, MessageType::MsgRequestVoteResponse, 2, |_| {});
     assert!(core.is_leader());
     round(&mut core);
+    core
+}
+
+/// The library would put the entries that the rejection asks for into the message without entries that tells of the commit, whose place is
+/// a later one. The follower would acknowledge entries it never got.
+#[test]
+fn a_commit_and_a_rejection_in_one_round_do_not_mix_up_the_log() {
+    let mut core = leader_of_3(4);
     for from in [2, 3] {
         answer(&mut core, MessageType::MsgAppendResponse, from, |message| message.index = 5);
         round(&mut core);
@@ -98,13 +103,7 @@ fn a_commit_and_a_rejection_in_one_round_do_not_mix_up_the_log() {
 
 #[test]
 fn a_leader_that_was_removed_outlives_what_followers_still_answer() {
-    let mut core = member_1_of(3, 0);
-    core.campaign();
-    round(&mut core);
-    answer(&mut core, MessageType::MsgRequestPreVoteResponse, 2, |message| message.term += 1);
-    round(&mut core);
-    answer(&mut core, MessageType::MsgRequestVoteResponse, 2, |_| {});
-    round(&mut core);
+    let mut core = leader_of_3(0);
     answer(&mut core, MessageType::MsgAppendResponse, 2, |message| message.index = 1);
     round(&mut core);
     let remove = Request::MemberRemove(MemberRemove { id: 1 });
