@@ -105,6 +105,20 @@ impl LabelRequirement {
         Ok(LabelRequirement { key: key.to_owned(), operator, values })
     }
 
+    /// A requirement as selectors of labels and of nodes spell it, not checked any further; `None` for an operator that does not exist.
+    pub fn spelt(key: &str, operator: &str, values: Option<&Vec<String>>) -> Option<LabelRequirement> {
+        let operator = match operator {
+            "In" => Operator::In,
+            "NotIn" => Operator::NotIn,
+            "Exists" => Operator::Exists,
+            "DoesNotExist" => Operator::DoesNotExist,
+            "Gt" => Operator::GreaterThan,
+            "Lt" => Operator::LessThan,
+            _ => return None,
+        };
+        Some(LabelRequirement { key: key.to_owned(), operator, values: values.cloned().unwrap_or_default() })
+    }
+
     /// Whether it holds for a label with `value`, or for no such label.
     pub fn matches(&self, value: Option<&str>) -> bool {
         let is_listed = |value: &str| self.values.iter().any(|listed| listed == value);

@@ -2,6 +2,7 @@
 
 mod fields;
 mod labels;
+pub mod node;
 
 pub use fields::{FieldRequirement, FieldSelector};
 pub use labels::{LabelRequirement, LabelSelector, Operator};

@@ -4,10 +4,11 @@
 
 use std::collections::BTreeMap;
 
+use coracle_api::selector::node;
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::pod_status::Waiting;
-use crate::{node_selector, pod_view, resources};
+use crate::{pod_view, resources};
 
 /// What the node offers to pods.
 #[derive(Clone, Copy, Debug)]
@@ -35,12 +36,7 @@ pub fn admit(
         Err(Waiting { reason, message: format!("Pod was rejected: {message}") })
     };
     let spec = pod_view::spec(pod);
-    let selected =
-        spec.node_selector.iter().flatten().all(|(key, value)| node_labels.get(key) == Some(value));
-    let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
-    let required =
-        affinity.and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_ref());
-    if !selected || required.is_some_and(|wanted| !node_selector::matches(wanted, node_labels, node_name)) {
+    if !node::is_demanded(spec, node_name, Some(node_labels)) {
         let message = "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector";
         return refuse("NodeAffinity".to_owned(), message.to_owned());
     }

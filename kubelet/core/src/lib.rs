@@ -13,7 +13,6 @@ pub mod expansion;
 pub mod field_ref;
 pub mod host_name;
 pub mod image;
-pub mod node_selector;
 pub mod observed;
 pub mod pod_actions;
 pub mod pod_status;

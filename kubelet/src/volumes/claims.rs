@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use coracle_api::selector::node as node_selector;
 use coracle_client::config::{describe, within};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, Volume};
 use kube::{Api, Client};
-use kubelet_core::{node_selector, pod_view};
+use kubelet_core::pod_view;
 
 use super::host_path;
 
@@ -114,7 +115,7 @@ fn behind(volume: &PersistentVolume, node: (&str, &BTreeMap<String, String>)) ->
         return Err("volumeMode Block is not supported by this kubelet yet".to_owned());
     }
     let required = spec.node_affinity.as_ref().and_then(|affinity| affinity.required.as_ref());
-    if required.is_some_and(|selector| !node_selector::matches(selector, node.1, node.0)) {
+    if required.is_some_and(|selector| !node_selector::matches(selector, node.0, Some(node.1))) {
         return Err("no matching NodeSelectorTerms".to_owned());
     }
     if let Some(source) = &spec.host_path {

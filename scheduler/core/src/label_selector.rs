@@ -16,20 +16,6 @@ pub struct Selector {
     nothing: bool,
 }
 
-/// A requirement as selectors of labels and of nodes spell it; `None` for an operator that does not exist.
-pub fn requirement(key: &str, operator: &str, values: Option<&Vec<String>>) -> Option<LabelRequirement> {
-    let operator = match operator {
-        "In" => Operator::In,
-        "NotIn" => Operator::NotIn,
-        "Exists" => Operator::Exists,
-        "DoesNotExist" => Operator::DoesNotExist,
-        "Gt" => Operator::GreaterThan,
-        "Lt" => Operator::LessThan,
-        _ => return None,
-    };
-    Some(LabelRequirement { key: key.to_owned(), operator, values: values.cloned().unwrap_or_default() })
-}
-
 impl Selector {
     /// From the API's form; `None` selects nothing, an empty one everything.
     pub fn new(selector: Option<&LabelSelector>) -> Self {
@@ -45,7 +31,7 @@ impl Selector {
             self.require(key, value);
         }
         for expression in selector.match_expressions.iter().flatten() {
-            match requirement(&expression.key, &expression.operator, expression.values.as_ref()) {
+            match LabelRequirement::spelt(&expression.key, &expression.operator, expression.values.as_ref()) {
                 Some(requirement) => self.requirements.push(requirement),
                 None => self.nothing = true,
             }

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeSet;
 
+use coracle_api::selector::node::NAME_FIELD;
 use coracle_api::selector::{LabelRequirement, Operator};
 use k8s_openapi::api::core::v1::{
     Node, NodeSelectorRequirement, NodeSelectorTerm, PodSpec, TopologySelectorTerm,
 };
 
-use crate::label_selector::{Labels, requirement};
+use crate::label_selector::Labels;
 
 /// One term: all its requirements must hold. A term without any matches nothing.
 #[derive(Clone, Debug)]
@@ -25,7 +26,7 @@ impl Term {
         let mut never = false;
         let mut compile = |list: &Option<Vec<NodeSelectorRequirement>>| -> Vec<LabelRequirement> {
             let compiled = list.iter().flatten().map(|given| {
-                let ready = requirement(&given.key, &given.operator, given.values.as_ref());
+                let ready = LabelRequirement::spelt(&given.key, &given.operator, given.values.as_ref());
                 never |= ready.is_none();
                 ready
             });
@@ -41,15 +42,14 @@ impl Term {
             return false;
         }
         let label = |rule: &LabelRequirement| rule.matches(labels.get(&rule.key).map(String::as_str));
-        let field = |rule: &LabelRequirement| rule.matches((rule.key == "metadata.name").then_some(name));
+        let field = |rule: &LabelRequirement| rule.matches((rule.key == NAME_FIELD).then_some(name));
         self.labels.iter().all(label) && self.fields.iter().all(field)
     }
 
     /// The node names the term is limited to by `metadata.name In`, if it is.
     fn names(&self) -> Option<BTreeSet<String>> {
         let mut names: Option<BTreeSet<String>> = None;
-        for rule in
-            self.fields.iter().filter(|rule| rule.key == "metadata.name" && rule.operator == Operator::In)
+        for rule in self.fields.iter().filter(|rule| rule.key == NAME_FIELD && rule.operator == Operator::In)
         {
             let values: BTreeSet<_> = rule.values.iter().cloned().collect();
             names =

@@ -1,5 +1,6 @@
 //! Where the pods of a DaemonSet belong: which nodes, by which node affinity, with which tolerations.
 
+use coracle_api::selector::node::NAME_FIELD;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{
     Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, PodTemplateSpec, Toleration,
@@ -9,7 +10,7 @@ use serde_json::Value;
 use super::{TEMPLATE_GENERATION, generation};
 use crate::action::DAEMON_SETS;
 use crate::controller_revision::POD_REVISION;
-use crate::node_matching::{NAME_FIELD, is_demanded, is_tolerated};
+use crate::node_matching::{is_demanded, is_tolerated};
 use crate::object_meta::{controller_reference, name};
 use crate::pod_state::node_name;
 use crate::pod_template::pod_from_template;
