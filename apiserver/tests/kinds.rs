@@ -2,9 +2,10 @@
 
 mod common;
 
-use common::Cluster;
+use common::{Cluster, PATIENCE};
 use http::StatusCode;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 /// One valid object of each kind of these groups: path of its list, object.
 fn samples() -> Vec<(&'static str, Value)> {
@@ -118,21 +119,28 @@ async fn every_kind_is_made_read_listed_shown_changed_and_deleted() {
         object["metadata"] = json!({"name": "sample"});
         let made = admin.json("POST", path, &object).await;
         assert_eq!(made.status, StatusCode::CREATED, "{path}: {}", made.body);
-        let is_obeyed = !path.contains("flowcontrol");
-        let warning = made.headers.get("warning").and_then(|value| value.to_str().ok()).unwrap_or_default();
-        assert_eq!(!warning.contains("has no effect"), is_obeyed, "{path}: {warning}");
+        assert_eq!(made.headers.get("warning"), None, "{path}");
         let one = format!("{path}/sample");
         let labels = json!({"metadata": {"labels": {"a": "b"}}});
         let changed = admin.patch(&one, "application/merge-patch+json", &labels).await;
         assert_eq!(changed.status, StatusCode::OK, "{path}: {}", changed.body);
-        let read = admin.get(&one).await.expect("an answer");
-        assert_eq!(read.body["metadata"]["labels"]["a"], "b", "{path}");
         // What is defaulted stays so: writing what was read changes nothing.
-        let again = admin.json("PUT", &one, &read.body).await;
-        assert_eq!(
-            again.body["metadata"]["resourceVersion"], read.body["metadata"]["resourceVersion"],
-            "{path}"
-        );
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let read = admin.get(&one).await.expect("an answer");
+            assert_eq!(read.body["metadata"]["labels"]["a"], "b", "{path}");
+            let again = admin.json("PUT", &one, &read.body).await;
+            // The server's own controllers write statuses beside this test.
+            if again.status == StatusCode::CONFLICT && Instant::now() < deadline {
+                continue;
+            }
+            assert_eq!(again.status, StatusCode::OK, "{path}: {}", again.body);
+            assert_eq!(
+                again.body["metadata"]["resourceVersion"], read.body["metadata"]["resourceVersion"],
+                "{path}"
+            );
+            break;
+        }
         let table = admin.clone().with_header("accept", "application/json;as=Table;v=v1;g=meta.k8s.io");
         let shown = table.get(path).await.expect("an answer");
         let rows = shown.body["rows"].as_array().expect("rows");

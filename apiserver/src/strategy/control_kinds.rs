@@ -7,8 +7,6 @@ use serde_json::Value;
 
 use super::standard::{Generation, Standard, Status, standard};
 
-const NO_FLOW_CONTROL: &str = "this server does not order requests by priority yet: the object has no effect";
-
 /// `validatingwebhookconfigurations.admissionregistration.k8s.io`.
 pub(super) static VALIDATING_WEBHOOKS: Standard = Standard {
     default: webhook::default_validating,
@@ -44,7 +42,6 @@ pub(super) static ADMISSION_POLICY_BINDING: Standard = Standard {
 };
 /// `flowschemas.flowcontrol.apiserver.k8s.io`.
 pub(super) static FLOW_SCHEMA: Standard = Standard {
-    warning: Some(NO_FLOW_CONTROL),
     default: flow_control::default_schema,
     status: Some(FLOW_STATUS),
     generation: Generation::Of("spec"),
@@ -52,7 +49,6 @@ pub(super) static FLOW_SCHEMA: Standard = Standard {
 };
 /// `prioritylevelconfigurations.flowcontrol.apiserver.k8s.io`.
 pub(super) static PRIORITY_LEVEL: Standard = Standard {
-    warning: Some(NO_FLOW_CONTROL),
     default: flow_control::default_level,
     status: Some(FLOW_STATUS),
     generation: Generation::Of("spec"),
