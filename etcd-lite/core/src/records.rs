@@ -167,9 +167,9 @@ impl Record {
     /// The record's bytes; this is where keys and values are copied.
     pub fn value(&self) -> Vec<u8> {
         match self {
-            Self::Version(version) => {
-                let mut buffer = Vec::with_capacity(version.record_len());
-                version.encode_record(&mut buffer);
+            Self::Version(_) => {
+                let mut buffer = Vec::new();
+                self.encode_value(&mut buffer);
                 buffer
             }
             Self::Lease { record, .. } => record.encode_to_vec(),

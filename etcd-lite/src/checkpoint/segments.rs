@@ -176,10 +176,11 @@ pub fn read(
 ) -> Result<(), SegmentError> {
     for segment in table.values().map(Segment::from_record) {
         let (path, bytes) = read_file(dir, &segment)?;
+        let bytes = Bytes::from(bytes);
         for frame in (Frames { path: &path, bytes: &bytes, at: 0 }) {
             let (revision, frame) = frame?;
             if !segment.dropped.contains(&revision) {
-                each(revision, Bytes::copy_from_slice(record_of(frame)));
+                each(revision, bytes.slice_ref(record_of(frame)));
             }
         }
     }
