@@ -12,7 +12,7 @@ use scheduler_core::fit_error::FitError;
 use scheduler_core::plugins::volume_binding::VolumeStep;
 use scheduler_core::pod_info::{PodInfo, PodToSchedule};
 use scheduler_core::preemption::Preemption;
-use scheduler_core::profile::{DEFAULT_SCHEDULER_NAME, Profile};
+use scheduler_core::profile::{Profile, scheduler_name};
 use scheduler_core::queue::{Backoff, Popped, SchedulingQueue};
 use scheduler_core::queue_events::ClusterEvent;
 use scheduler_core::schedule::{Decision, Relief, Turn, next_start, schedule};
@@ -158,8 +158,7 @@ impl SchedulingLoop {
 
     /// Tells people about a pod, in the name of the scheduler that it asked for.
     fn tell(&self, pod: &Pod, kind: EventKind, reason: &str, action: &str, message: String) {
-        let name = pod.spec.as_ref().and_then(|spec| spec.scheduler_name.as_deref());
-        if let Some(decider) = self.deciders.get(name.unwrap_or(DEFAULT_SCHEDULER_NAME)) {
+        if let Some(decider) = self.deciders.get(scheduler_name(pod)) {
             decider.events.record(pod.object_ref(&()), kind, reason, action, message);
         }
     }
@@ -170,8 +169,7 @@ impl SchedulingLoop {
 
     fn attempt(&mut self, popped: Popped, outlets: &Outlets) {
         let pod = &popped.pod;
-        let name = pod.spec().scheduler_name.clone().unwrap_or_else(|| DEFAULT_SCHEDULER_NAME.to_owned());
-        let Some(decider) = self.deciders.get(&name) else {
+        let Some(decider) = self.deciders.get(scheduler_name(&pod.info.pod)) else {
             self.queue.remove(&pod.info.uid);
             return;
         };
@@ -215,7 +213,7 @@ impl SchedulingLoop {
                 });
             }
             Decision::Unschedulable(error, relief) => {
-                self.metrics.attempt(&name, AttemptResult::Unschedulable, took);
+                self.metrics.attempt(scheduler_name(&pod.info.pod), AttemptResult::Unschedulable, took);
                 self.refused(pod, error, relief, outlets);
             }
         }
@@ -259,8 +257,7 @@ impl SchedulingLoop {
             self.snapshot.nominations.remove(&outranked.uid);
             self.queue.try_again(&outranked.uid, now);
         }
-        let name = pod.pod.spec.as_ref().and_then(|spec| spec.scheduler_name.as_deref());
-        let Some(decider) = self.deciders.get(name.unwrap_or(DEFAULT_SCHEDULER_NAME)) else { return };
+        let Some(decider) = self.deciders.get(scheduler_name(&pod.pod)) else { return };
         self.preempting += 1;
         let executor = Executor {
             client: self.client.clone(),
@@ -297,8 +294,7 @@ impl SchedulingLoop {
         let now = self.now();
         let seconds = (now - bound.began).as_secs_f64();
         let pod = &bound.pod;
-        let profile = pod.pod.spec.as_ref().and_then(|spec| spec.scheduler_name.as_deref());
-        let profile = profile.unwrap_or(DEFAULT_SCHEDULER_NAME);
+        let profile = scheduler_name(&pod.pod);
         let full_name = format!("{}/{}", pod.namespace(), pod.name());
         let Err(error) = bound.result else {
             self.metrics.attempt(profile, AttemptResult::Scheduled, seconds);

@@ -118,6 +118,16 @@ pub struct Decision {
     pub reason: String,
 }
 
+impl Decision {
+    /// The decision about what was asked for, as an error with upstream's text.
+    ///
+    /// # Errors
+    /// 403.
+    pub fn enforce(&self, user: &UserInfo, attributes: &Attributes<'_>) -> Result<(), ApiError> {
+        if self.allowed { Ok(()) } else { Err(forbidden(user, attributes, &self.reason)) }
+    }
+}
+
 /// What a user may do in a namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UserRules {
@@ -261,8 +271,7 @@ impl Authorizer {
         if self.allows(user, attributes).await {
             return Ok(());
         }
-        let decision = self.decide(user, attributes).await;
-        if decision.allowed { Ok(()) } else { Err(forbidden(user, attributes, &decision.reason)) }
+        self.decide(user, attributes).await.enforce(user, attributes)
     }
 
     /// All that a user may do in a namespace, as far as it is written down in rules.

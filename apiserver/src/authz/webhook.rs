@@ -38,8 +38,15 @@ pub(super) struct Settings {
 pub(super) struct Webhook {
     settings: Settings,
     remote: Remote,
-    conditions: Vec<(String, Program)>,
+    conditions: Conditions,
     recent: Recent<String, Opinion>,
+}
+
+/// What has to hold of a request for the webhook to be asked.
+struct Conditions {
+    programs: Vec<(String, Program)>,
+    /// Of what they see.
+    ty: Type,
 }
 
 impl Webhook {
@@ -48,20 +55,14 @@ impl Webhook {
     /// # Errors
     /// A condition that cannot be compiled.
     pub(super) fn new(settings: Settings, remote: Remote, conditions: &[String]) -> Result<Self, String> {
-        let environment = Environment::new().with("request", shape());
-        let compiled = conditions.iter().map(|text| match environment.compile(text) {
-            Ok(program) if *program.ty() == Type::Bool => Ok((text.clone(), program)),
-            Ok(_) => Err(format!("matchConditions: {text:?}: must evaluate to bool")),
-            Err(error) => Err(format!("matchConditions: {text:?}: compilation failed: {error}")),
-        });
-        let conditions = compiled.collect::<Result<_, _>>()?;
+        let conditions = Conditions::compile(conditions)?;
         Ok(Self { settings, remote, conditions, recent: Recent::new(REMEMBERED_MAX) })
     }
 
     /// What it says.
     pub(super) async fn decide(&self, user: &UserInfo, attributes: &Attributes<'_>) -> Opinion {
         let spec = question::spec(user, attributes);
-        match holds(&self.conditions, &spec) {
+        match self.conditions.hold(&spec) {
             Ok(true) => {}
             Ok(false) => return Opinion::None(String::new()),
             Err(error) => return self.unanswered(&error),
@@ -95,19 +96,32 @@ impl Webhook {
     }
 }
 
-/// Whether all conditions hold. One that does not counts more than one that cannot be evaluated.
-fn holds(conditions: &[(String, Program)], spec: &Value) -> Result<bool, String> {
-    let mut meter = Meter::new(MATCH_CONDITIONS_COST_BUDGET);
-    let ty = shape().ty;
-    let mut failed = None;
-    for (text, program) in conditions {
-        match program.evaluate(&mut Inputs::new(vec![Some(Found::of(spec, &ty))]), &mut meter) {
-            Ok(Found::Bool(true)) => {}
-            Ok(_) => return Ok(false),
-            Err(error) => failed = Some(format!("expression '{text}' resulted in error: {error}")),
-        }
+impl Conditions {
+    fn compile(texts: &[String]) -> Result<Self, String> {
+        let shape = shape();
+        let ty = shape.ty.clone();
+        let environment = Environment::new().with("request", shape);
+        let compiled = texts.iter().map(|text| match environment.compile(text) {
+            Ok(program) if *program.ty() == Type::Bool => Ok((text.clone(), program)),
+            Ok(_) => Err(format!("matchConditions: {text:?}: must evaluate to bool")),
+            Err(error) => Err(format!("matchConditions: {text:?}: compilation failed: {error}")),
+        });
+        Ok(Self { programs: compiled.collect::<Result<_, _>>()?, ty })
     }
-    failed.map_or(Ok(true), Err)
+
+    /// Whether all hold. One that does not counts more than one that cannot be evaluated.
+    fn hold(&self, spec: &Value) -> Result<bool, String> {
+        let mut meter = Meter::new(MATCH_CONDITIONS_COST_BUDGET);
+        let mut failed = None;
+        for (text, program) in &self.programs {
+            match program.evaluate(&mut Inputs::new(vec![Some(Found::of(spec, &self.ty))]), &mut meter) {
+                Ok(Found::Bool(true)) => {}
+                Ok(_) => return Ok(false),
+                Err(error) => failed = Some(format!("expression '{text}' resulted in error: {error}")),
+            }
+        }
+        failed.map_or(Ok(true), Err)
+    }
 }
 
 /// The question; the older version has another name for groups.
@@ -185,18 +199,16 @@ mod tests {
 
     #[test]
     fn conditions_see_what_is_asked_for() {
-        let environment = Environment::new().with("request", shape());
+        let holds =
+            |text: &str, spec: &Value| Conditions::compile(&[text.to_owned()]).expect(text).hold(spec);
         let spec = json!({"user": "u", "groups": ["g"], "resourceAttributes": {"resource": "pods", "namespace": "n"}});
         for (text, expected) in [
             ("request.user == 'u' && 'g' in request.groups", Ok(true)),
             ("has(request.resourceAttributes) && request.resourceAttributes.namespace == 'm'", Ok(false)),
             ("!has(request.nonResourceAttributes)", Ok(true)),
         ] {
-            let program = environment.compile(text).expect(text);
-            assert_eq!(holds(&[(text.to_owned(), program)], &spec), expected, "{text}");
+            assert_eq!(holds(text, &spec), expected, "{text}");
         }
-        let text = "request.resourceAttributes.name == ''";
-        let program = environment.compile(text).expect(text);
-        assert!(holds(&[(text.to_owned(), program)], &json!({})).is_err());
+        assert!(holds("request.resourceAttributes.name == ''", &json!({})).is_err());
     }
 }

@@ -341,13 +341,15 @@ async fn authorize(
     asked: &Attributes<'_>,
     trail: &Trail,
 ) -> Result<(), ApiError> {
-    if trail.is_kept() {
-        let decision = app.authorizer.decide(user, asked).await;
-        let word = if decision.allowed { "allow" } else { "forbid" };
-        trail.annotate("authorization.k8s.io/decision", word);
-        trail.annotate("authorization.k8s.io/reason", decision.reason);
+    if !trail.is_kept() {
+        return app.authorizer.authorize(user, asked).await;
     }
-    app.authorizer.authorize(user, asked).await
+    let decision = app.authorizer.decide(user, asked).await;
+    let refused = decision.enforce(user, asked);
+    let word = if decision.allowed { "allow" } else { "forbid" };
+    trail.annotate("authorization.k8s.io/decision", word);
+    trail.annotate("authorization.k8s.io/reason", decision.reason);
+    refused
 }
 
 /// Who answers a request that is allowed.

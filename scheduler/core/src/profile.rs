@@ -4,11 +4,19 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use k8s_openapi::api::core::v1::Pod;
+
 use crate::framework::{FilterPlugin, PostFilterPlugin, ScorePlugin};
 use crate::plugins::registry::{self, Arguments, DEFAULTS, ExtensionPoint};
 
 /// The name pods ask for if they ask for none.
 pub const DEFAULT_SCHEDULER_NAME: &str = "default-scheduler";
+
+/// The scheduler a pod asks for.
+pub fn scheduler_name(pod: &Pod) -> &str {
+    let named = pod.spec.as_ref().and_then(|spec| spec.scheduler_name.as_deref());
+    named.unwrap_or(DEFAULT_SCHEDULER_NAME)
+}
 
 /// A plugin with its weight among the scores.
 pub struct Weighted {

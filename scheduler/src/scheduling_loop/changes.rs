@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVo
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
 use scheduler_core::pod_info::{PodInfo, PodToSchedule};
-use scheduler_core::profile::DEFAULT_SCHEDULER_NAME;
+use scheduler_core::profile::scheduler_name;
 use scheduler_core::queue_events::{ClusterEvent, node_events};
 
 use super::SchedulingLoop;
@@ -236,8 +236,7 @@ impl SchedulingLoop {
             // Assumed: its binding is on the way and this version is older.
             return;
         }
-        let name = pod.spec.as_ref().and_then(|spec| spec.scheduler_name.as_deref());
-        let ours = self.deciders.contains_key(name.unwrap_or(DEFAULT_SCHEDULER_NAME));
+        let ours = self.deciders.contains_key(scheduler_name(pod));
         if !ours || pod.metadata.deletion_timestamp.is_some() {
             self.queue.remove(uid);
             self.snapshot.nominations.remove(uid);
