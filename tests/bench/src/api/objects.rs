@@ -1,7 +1,7 @@
 //! What the workloads write: pods of the size that Deployments make, and changes to them.
 
 use bytes::Bytes;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// The namespace of everything.
 pub const NAMESPACE: &str = "bench";
@@ -20,6 +20,11 @@ pub fn furniture() -> [(&'static str, Bytes); 2] {
 
 /// A pod, about 2 KB once defaults are in.
 pub fn pod(name: &str) -> Bytes {
+    pod_object(name).to_string().into()
+}
+
+/// The same, to be changed.
+pub fn pod_object(name: &str) -> Value {
     let env: Vec<_> = (0..6)
         .map(|number| json!({ "name": format!("SETTING_{number}"), "value": format!("value-{number}-of-{name}") }))
         .collect();
@@ -48,8 +53,6 @@ pub fn pod(name: &str) -> Bytes {
             "volumes": [{ "name": "config", "configMap": { "name": "web" } }],
         },
     })
-    .to_string()
-    .into()
 }
 
 /// A status as a kubelet patches it.

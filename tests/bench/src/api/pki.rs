@@ -1,14 +1,18 @@
-//! Certificates of one run: an authority, the server's and an administrator's.
+//! Certificates of one run: an authority, the server's, an administrator's and components'; kubeconfig files of components.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
+use serde_json::json;
 
-/// Writes `ca.crt`, `server.crt`, `server.key`, `admin.crt`, `admin.key` and `sa.key` into a directory.
+/// Components that have certificates of their own, with their users.
+const COMPONENTS: [(&str, &str); 1] = [("scheduler", "system:kube-scheduler")];
+
+/// Writes `ca.crt`, certificates with keys (`server`, `admin`, the components') and `sa.key` into a directory.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -22,7 +26,31 @@ pub fn write(dir: &Path) -> anyhow::Result<()> {
     let ca = Issuer::new(params, key);
     issue(dir, &ca, "server", "kube-apiserver", None)?;
     issue(dir, &ca, "admin", "kubernetes-admin", Some("system:masters"))?;
+    for (file, user) in COMPONENTS {
+        issue(dir, &ca, file, user, None)?;
+    }
     write_file(dir, "sa.key", &KeyPair::generate()?.serialize_pem())
+}
+
+/// Writes `NAME.kubeconfig` beside the certificates, for the server on a port of loopback.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_kubeconfig(dir: &Path, name: &str, port: u16) -> anyhow::Result<PathBuf> {
+    let at = |file: &str| dir.join(file).display().to_string();
+    let config = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{ "name": "bench", "cluster": {
+            "server": format!("https://127.0.0.1:{port}"), "certificate-authority": at("ca.crt") } }],
+        "users": [{ "name": name, "user": {
+            "client-certificate": at(&format!("{name}.crt")), "client-key": at(&format!("{name}.key")) } }],
+        "contexts": [{ "name": "bench", "context": { "cluster": "bench", "user": name } }],
+        "current-context": "bench",
+    });
+    let file = format!("{name}.kubeconfig");
+    write_file(dir, &file, &config.to_string())?;
+    Ok(dir.join(file))
 }
 
 fn issue(

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use tempfile::TempDir;
 
@@ -73,7 +74,7 @@ impl System {
             format!("--service-account-signing-key-file={}", at("sa.key")),
             "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
         ];
-        let log = self.dir.path().join("server.log");
+        let log = self.log("server");
         let began = Instant::now();
         let mut process = Process::start(&self.pairing.server, &args, &log)?;
         loop {
@@ -116,18 +117,41 @@ impl System {
     /// # Errors
     /// When one is refused.
     pub async fn fill(&self, pods: usize) -> anyhow::Result<()> {
-        let clients = self.connections(4).await?;
+        let client = self.target.connect().await?;
         for (path, body) in objects::furniture() {
-            clients[0].post(path, body).await?;
+            client.post(path, body).await?;
         }
-        stream::iter((0..pods).map(|number| {
+        let pods = (0..pods).map(|number| objects::pod(&format!("pod-{number}")));
+        self.create(objects::PODS, pods).await.context("create pods")
+    }
+
+    /// Creates objects, sixteen at a time.
+    ///
+    /// # Errors
+    /// When one is refused.
+    pub async fn create(&self, path: &str, objects: impl Iterator<Item = Bytes>) -> anyhow::Result<()> {
+        let clients = self.connections(4).await?;
+        stream::iter(objects.enumerate().map(|(number, object)| {
             let client = &clients[number % clients.len()];
-            async move { client.post(objects::PODS, objects::pod(&format!("pod-{number}"))).await.map(drop) }
+            async move { client.post(path, object).await.map(drop) }
         }))
         .buffer_unordered(16)
         .try_collect::<()>()
-        .await
-        .context("create pods")
+        .await?;
+        Ok(())
+    }
+
+    /// A kubeconfig file for a component.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn kubeconfig(&self, component: &str) -> anyhow::Result<PathBuf> {
+        pki::write_kubeconfig(self.dir.path(), component, self.port)
+    }
+
+    /// Where a component's log goes.
+    pub fn log(&self, component: &str) -> PathBuf {
+        self.dir.path().join(format!("{component}.log"))
     }
 
     /// The server's process.

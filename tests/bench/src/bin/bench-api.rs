@@ -4,16 +4,16 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{bail, ensure};
-use clap::{Parser, ValueEnum};
+use anyhow::ensure;
+use clap::Parser;
 use coracle_bench::api::operations;
 use coracle_bench::api::system::{Pairing, System};
 use coracle_bench::api::workloads::Workload;
 use coracle_bench::load::Timing;
 use coracle_bench::processes::find_program;
+use coracle_bench::program::{self, Output, names, turns, wanted};
 use coracle_bench::report::{Measured, Report};
 use coracle_bench::store::cluster::Program;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Measures the API server on etcd and on etcd-lite in turn, or a peer beside it, and prints ratios.
 #[derive(Parser, Clone, Debug)]
@@ -41,7 +41,7 @@ struct Options {
     #[arg(long, default_value_t = 2)]
     pairs: usize,
     /// Workloads, by name.
-    #[arg(long, value_delimiter = ',', value_parser = names())]
+    #[arg(long, value_delimiter = ',', value_parser = names(&[Workload::NAMES, &OPERATIONS]))]
     only: Vec<String>,
     /// Seconds that count in a run.
     #[arg(long, default_value_t = 4.0)]
@@ -63,17 +63,7 @@ struct Options {
     output: Output,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Output {
-    Text,
-    Json,
-}
-
 const OPERATIONS: [&str; 2] = ["start", "memory"];
-
-fn names() -> clap::builder::PossibleValuesParser {
-    Workload::NAMES.iter().copied().chain(OPERATIONS).collect::<Vec<_>>().into()
-}
 
 /// One thing to measure.
 #[derive(Clone, Copy)]
@@ -84,31 +74,7 @@ enum Work {
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
-    // One thread: the load program shall take no more than one of the cores, and the kernel ends the servers with the thread that
-    // started them.
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("Error: cannot start the async runtime: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let result = runtime.block_on(async {
-        let mut terminated = signal(SignalKind::terminate())?;
-        tokio::select! {
-            result = run(options) => result,
-            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
-            _ = terminated.recv() => bail!("terminated"),
-        }
-    });
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("Error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    program::run(run(Options::parse()))
 }
 
 async fn run(mut options: Options) -> anyhow::Result<()> {
@@ -133,28 +99,19 @@ async fn run(mut options: Options) -> anyhow::Result<()> {
     let mut report = Report::new("size");
     for work in selected(&options) {
         for pair in 0..options.pairs {
-            // Taking turns at being first shares out what the machine has besides.
-            let mut turns: Vec<_> = pairings.iter().collect();
-            if pair % 2 == 1 {
-                turns.reverse();
-            }
-            for (ours, pairing) in turns {
+            for (ours, pairing) in turns(&pairings, pair) {
                 measure(work, pairing, *ours, &options, timing, &mut report).await?;
             }
         }
     }
-    match options.output {
-        Output::Text => print!("{}", report.text(&peer_name)),
-        Output::Json => println!("{:#}", report.json(&peer_name)),
-    }
+    options.output.print(&report, &peer_name);
     Ok(())
 }
 
 fn selected(options: &Options) -> Vec<Work> {
-    let wanted = |name: &&str| options.only.is_empty() || options.only.iter().any(|only| only == *name);
-    let workloads = Workload::NAMES.iter().copied().filter(wanted);
+    let workloads = wanted(Workload::NAMES, &options.only);
     let workloads = workloads.flat_map(|name| Workload::named(name, &options.pods, &options.watchers));
-    let operations = OPERATIONS.into_iter().filter(wanted).flat_map(|name| match name {
+    let operations = wanted(&OPERATIONS, &options.only).flat_map(|name| match name {
         "start" => vec![Work::Start],
         _ => options.pods.iter().map(|&pods| Work::Memory { pods }).collect(),
     });

@@ -4,15 +4,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{bail, ensure};
-use clap::{Parser, ValueEnum};
+use anyhow::ensure;
+use clap::Parser;
 use coracle_bench::load::Timing;
 use coracle_bench::processes::find_program;
+use coracle_bench::program::{self, Output, names, turns, wanted};
 use coracle_bench::report::{Measured, Report};
 use coracle_bench::store::cluster::{Cluster, Program};
 use coracle_bench::store::operations;
 use coracle_bench::store::workloads::Workload;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Measures etcd and etcd-lite in turn and prints ratios.
 #[derive(Parser, Clone, Debug)]
@@ -34,7 +34,7 @@ struct Options {
     #[arg(long, default_value_t = 3)]
     pairs: usize,
     /// Workloads, by name.
-    #[arg(long, value_delimiter = ',', value_parser = names())]
+    #[arg(long, value_delimiter = ',', value_parser = names(&[Workload::NAMES, &OPERATIONS]))]
     only: Vec<String>,
     /// Sizes of the cluster.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 3])]
@@ -56,17 +56,7 @@ struct Options {
     output: Output,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Output {
-    Text,
-    Json,
-}
-
 const OPERATIONS: [&str; 3] = ["start", "data", "failover"];
-
-fn names() -> clap::builder::PossibleValuesParser {
-    Workload::NAMES.iter().copied().chain(OPERATIONS).collect::<Vec<_>>().into()
-}
 
 /// One thing to measure of one program.
 #[derive(Clone, Copy)]
@@ -78,31 +68,7 @@ enum Work {
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
-    // One thread: the load program shall take no more than one of the cores, and the kernel ends the members with the thread that
-    // started them.
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("Error: cannot start the async runtime: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let result = runtime.block_on(async {
-        let mut terminated = signal(SignalKind::terminate())?;
-        tokio::select! {
-            result = run(options) => result,
-            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
-            _ = terminated.recv() => bail!("terminated"),
-        }
-    });
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("Error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    program::run(run(Options::parse()))
 }
 
 async fn run(mut options: Options) -> anyhow::Result<()> {
@@ -111,35 +77,29 @@ async fn run(mut options: Options) -> anyhow::Result<()> {
     }
     ensure!(options.pairs > 0, "--pairs must be at least 1");
     let peer = Program { name: "peer".into(), path: find_program(&options.peer)? };
+    let peer_name = peer.path.display().to_string();
     let ours = Program { name: "ours".into(), path: find_program(&options.ours)? };
+    let programs = if options.ours_only { vec![ours] } else { vec![peer, ours] };
     let seconds = Duration::try_from_secs_f64(options.seconds)?;
     let timing = Timing { warm_up: seconds / 4, measured: seconds };
     let mut report = Report::new("members");
     for members in &options.members {
         for work in selected(&options, *members) {
             for pair in 0..options.pairs {
-                // Taking turns at being first shares out what the machine has besides.
-                let mut programs = if pair % 2 == 0 { vec![&peer, &ours] } else { vec![&ours, &peer] };
-                programs.retain(|program| !options.ours_only || program.name == "ours");
-                for program in programs {
+                for program in turns(&programs, pair) {
                     measure(work, program, *members, &options, timing, &mut report).await?;
                 }
             }
         }
     }
-    let peer_name = peer.path.display().to_string();
-    match options.output {
-        Output::Text => print!("{}", report.text(&peer_name)),
-        Output::Json => println!("{:#}", report.json(&peer_name)),
-    }
+    options.output.print(&report, &peer_name);
     Ok(())
 }
 
 fn selected(options: &Options, members: usize) -> Vec<Work> {
-    let wanted = |name: &&str| options.only.is_empty() || options.only.iter().any(|only| only == *name);
-    let workloads = Workload::NAMES.iter().copied().filter(wanted);
+    let workloads = wanted(Workload::NAMES, &options.only);
     let workloads = workloads.flat_map(|name| Workload::named(name, &options.clients)).map(Work::Workload);
-    let operations = OPERATIONS.into_iter().filter(wanted).flat_map(|name| match name {
+    let operations = wanted(&OPERATIONS, &options.only).flat_map(|name| match name {
         "start" => vec![Work::Start],
         "data" => options.keys.iter().map(|&keys| Work::Data { keys }).collect(),
         _ if members == 3 => vec![Work::Failover],

@@ -1,0 +1,4 @@
+//! The scheduler: our own, or a peer's beside it, on our API server and store, with nodes that are objects only.
+
+pub mod objects;
+pub mod workloads;
