@@ -7,10 +7,10 @@ RUN_PACKAGES := containerd runc containernetworking-plugins nftables iproute2 km
 TEST_PACKAGES := etcd-client etcd-server python3 python3-venv procps openssl
 
 .DEFAULT_GOAL := help
-.PHONY: help run test build release image bench-store bench-api bench-sched chaos-store compare-store mutants sim deps-build deps-run deps-test tools lint fmt down
+.PHONY: help run test build release image bench-store bench-api bench-sched bench-controllers chaos-store compare-store mutants sim deps-build deps-run deps-test tools lint fmt down
 
 help: ## Show the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: deps-build deps-run release ## Install what is needed, build, bring up a cluster and run a Deployment on it.
 	target/release/coracle up --demo
@@ -50,6 +50,10 @@ bench-api: deps-build deps-test ## Measure the API server on etcd and on etcd-li
 bench-sched: deps-build ## Measure the scheduler with 100 to 5,000 nodes, beside a peer with PEER_SCHEDULER=path; more with ARGS.
 	$(CARGO) build --release -p etcd-lite -p apiserver -p scheduler -p coracle-bench --bins
 	target/release/bench-sched $(ARGS)
+
+bench-controllers: deps-build ## Measure Deployments, Jobs and the end of namespaces, beside a peer with PEER_CONTROLLER_MANAGER=path; more with ARGS.
+	$(CARGO) build --release -p etcd-lite -p apiserver -p scheduler -p controller-manager -p coracle-bench --bins
+	target/release/bench-controllers $(ARGS)
 
 chaos-store: deps-build deps-run ## Strike three members of etcd-lite under load for 30 minutes; more with ARGS, as ARGS=--help.
 	$(CARGO) build --release -p etcd-lite -p store-chaos --bins

@@ -10,7 +10,8 @@ use rcgen::{
 use serde_json::json;
 
 /// Components that have certificates of their own, with their users.
-const COMPONENTS: [(&str, &str); 1] = [("scheduler", "system:kube-scheduler")];
+const COMPONENTS: [(&str, &str); 2] =
+    [("scheduler", "system:kube-scheduler"), ("controller-manager", "system:kube-controller-manager")];
 
 /// Writes `ca.crt`, certificates with keys (`server`, `admin`, the components') and `sa.key` into a directory.
 ///

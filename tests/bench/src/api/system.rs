@@ -59,7 +59,7 @@ impl System {
     /// As [`System::start`].
     pub async fn restart(&mut self) -> anyhow::Result<Duration> {
         self.process = None;
-        let at = |file: &str| self.dir.path().join(file).display().to_string();
+        let at = |file: &str| self.file(file).display().to_string();
         let args = [
             format!("--etcd-servers=http://127.0.0.1:{}", self.store.members[0].client_port),
             format!("--secure-port={}", self.port),
@@ -74,7 +74,7 @@ impl System {
             format!("--service-account-signing-key-file={}", at("sa.key")),
             "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
         ];
-        let log = self.log("server");
+        let log = self.file("server.log");
         let began = Instant::now();
         let mut process = Process::start(&self.pairing.server, &args, &log)?;
         loop {
@@ -149,9 +149,9 @@ impl System {
         pki::write_kubeconfig(self.dir.path(), component, self.port)
     }
 
-    /// Where a component's log goes.
-    pub fn log(&self, component: &str) -> PathBuf {
-        self.dir.path().join(format!("{component}.log"))
+    /// A file beside the server's certificates and keys.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
     }
 
     /// The server's process.

@@ -1,14 +1,9 @@
-//! Nodes as kubelets register them, and pods with what makes scheduling cost more.
+//! Pods with what makes scheduling cost more.
 
 use bytes::Bytes;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::api::objects::pod_object;
-
-/// Where nodes are.
-pub const NODES: &str = "/api/v1/nodes";
-/// Zones that nodes go round.
-const ZONES: usize = 3;
 
 /// What pods ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,46 +44,24 @@ impl Kind {
     }
 }
 
-/// The name of a node.
-pub fn node_name(number: usize) -> String {
-    format!("node-{number}")
-}
-
-/// A node with room for 256 small pods.
-pub fn node(number: usize) -> Bytes {
-    let (name, zone) = (node_name(number), format!("zone-{}", number % ZONES));
-    let room = json!({ "cpu": "64", "memory": "256Gi", "ephemeral-storage": "100Gi", "pods": "256" });
-    json!({
-        "apiVersion": "v1",
-        "kind": "Node",
-        "metadata": { "name": name, "labels": {
-            "kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64",
-            "topology.kubernetes.io/zone": zone, "topology.kubernetes.io/region": "region",
-        } },
-        "spec": { "podCIDR": format!("10.{}.{}.0/24", 64 + number / 256, number % 256) },
-        "status": {
-            "capacity": room, "allocatable": room,
-            "conditions": [{ "type": "Ready", "status": "True", "reason": "KubeletReady" }],
-        },
-    })
-    .to_string()
-    .into()
-}
-
-/// The change that makes a new node take pods, as the controllers make it when its kubelet is ready.
-pub fn node_ready(number: usize, kind: Kind) -> Bytes {
-    let taints = match kind {
+/// The taints of a node for that kind.
+pub fn taints(number: usize, kind: Kind) -> Value {
+    match kind {
         Kind::Taints if number.is_multiple_of(2) => {
             json!([{ "key": "dedicated", "value": "batch", "effect": "NoSchedule" }])
         }
         _ => json!([]),
-    };
-    json!({ "spec": { "taints": taints } }).to_string().into()
+    }
+}
+
+/// The name of a pod.
+pub fn name(number: usize) -> String {
+    format!("pod-{number}")
 }
 
 /// A pod of that kind.
 pub fn pod(number: usize, kind: Kind, nodes: usize) -> Bytes {
-    let mut pod = pod_object(&format!("pod-{number}"));
+    let mut pod = pod_object(&name(number));
     let spread = |key: &str, otherwise: &str| {
         json!({ "maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": otherwise,
             "labelSelector": { "matchLabels": { "app": "web" } } })
