@@ -51,10 +51,9 @@ pub fn decode(object: &mut Value, definition: &Definition) -> Result<Vec<String>
     if let (Some(shape), Some(metadata)) = (metadata, object.get_mut("metadata")) {
         schema::check_types(metadata, &shape)?;
         let found = schema::prune(metadata, &shape);
-        unknown.extend(found.into_iter().map(|field| format!("unknown field \"metadata.{}\"", field.path)));
+        unknown.extend(found.into_iter().map(|field| format!("metadata.{}", field.path)));
     }
-    let dropped = prune(object, &definition.schema);
-    unknown.extend(dropped.into_iter().map(|path| format!("unknown field \"{path}\"")));
+    unknown.extend(prune(object, &definition.schema));
     Ok(unknown)
 }
 

@@ -17,7 +17,7 @@ pub struct UnknownField {
 
 impl std::fmt::Display for UnknownField {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "unknown field \"{}\"", self.path)
+        formatter.write_str(&crate::decode::unknown_field_text(&self.path))
     }
 }
 

@@ -70,6 +70,43 @@ pub fn check_kind(object: &mut Value, api_version: &str, kind: &str) -> Result<(
     )))
 }
 
+/// What the decoder complains of in a body that it could read.
+#[derive(Clone, Copy, Default)]
+pub struct Complaints<'a> {
+    /// A text for each field given twice.
+    pub duplicates: &'a [String],
+    /// The form of the body, which decides their order and words.
+    pub body: Body<'a>,
+}
+
+/// The form of a body.
+#[derive(Clone, Copy, Default)]
+pub enum Body<'a> {
+    /// JSON that is read into a type.
+    Json(&'a [u8]),
+    /// YAML, which becomes JSON first.
+    Yaml,
+    /// One that is complete and known before its kind is looked at.
+    #[default]
+    Other,
+}
+
+impl Complaints<'_> {
+    /// All complaints in upstream's order, one text each for warnings, as its errors join them for strict requests.
+    fn with_unknown(&self, paths: &[String], strict: bool) -> Vec<String> {
+        let unknown = paths.iter().map(|path| decode::unknown_field_text(path));
+        match self.body {
+            Body::Json(json) if self.duplicates.len() + paths.len() > 1 => {
+                decode::in_reading_order(json, paths)
+            }
+            Body::Yaml if strict && !self.duplicates.is_empty() => {
+                std::iter::once(decode::yaml_errors(self.duplicates)).chain(unknown).collect()
+            }
+            _ => self.duplicates.iter().cloned().chain(unknown).collect(),
+        }
+    }
+}
+
 /// Checks types against the schema and takes unknown fields out, which are errors, warnings or nothing as the request wants.
 /// `complaints` are what the decoder found (duplicate fields).
 ///
@@ -79,27 +116,29 @@ pub fn check_schema(
     request: &RequestInfo,
     resource: &'static Resource,
     object: &mut Value,
-    mut complaints: Vec<String>,
+    complaints: Complaints<'_>,
 ) -> Result<(), ApiError> {
+    let strict = request.field_validation == FieldValidation::Strict;
     let own_kind = request.subresource.is_none_or(|sub| sub.kind == resource.kind);
     if let (Some(definition), true) = (resource.custom, own_kind) {
         let unknown = custom::decode(object, definition)
             .map_err(|error| decode::cannot_be_handled(resource.kind, resource.version, &error))?;
-        complaints.extend(unknown);
-        return report(request, resource, complaints);
+        // Read as a tree first: what is given twice is found before the kind's fields are looked at.
+        let body = if matches!(complaints.body, Body::Json(_)) { Body::Other } else { complaints.body };
+        return report(request, resource, Complaints { body, ..complaints }.with_unknown(&unknown, strict));
     }
     let schema = expected_schema(request);
     schema::check_types(object, schema)
         .map_err(|error| decode::cannot_be_handled(resource.kind, resource.version, &error))?;
-    complaints.extend(schema::prune(object, schema).into_iter().map(|field| field.to_string()));
-    report(request, resource, complaints)
+    let unknown: Vec<String> = schema::prune(object, schema).into_iter().map(|field| field.path).collect();
+    report(request, resource, complaints.with_unknown(&unknown, strict))
 }
 
 /// Turns complaints about fields into what the request wants.
 ///
 /// # Errors
 /// 400 with upstream's text when it wants to be strict.
-pub fn report(
+fn report(
     request: &RequestInfo,
     resource: &'static Resource,
     complaints: Vec<String>,

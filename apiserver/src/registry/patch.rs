@@ -1,13 +1,14 @@
 //! The patch types: what each sends, and the object that comes out.
 
+use coracle_api::decode::Decoded;
 use coracle_api::resource::Resource;
 use coracle_api::status::{ApiError, GroupKind};
-use coracle_api::{apply, decode, field, patch, schema};
+use coracle_api::{apply, custom, decode, field, patch, schema};
 use serde_json::Value;
 
-use super::decode::{check_kind, check_schema, expected_kind, report};
+use super::decode::{Body, Complaints, check_kind, check_schema, expected_kind};
 use super::meta;
-use crate::server::request_info::RequestInfo;
+use crate::server::request_info::{FieldValidation, RequestInfo};
 
 /// By media type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +54,7 @@ const OPTIONS_KIND: GroupKind<'_> = GroupKind { group: "meta.k8s.io", kind: "Pat
 pub struct Patch {
     patch_type: PatchType,
     body: Value,
-    /// Fields given twice in an apply.
+    /// Complaints about fields given twice.
     duplicates: Vec<String>,
     force: bool,
 }
@@ -83,8 +84,8 @@ impl Patch {
                 _ => format!("error decoding patch: {error}"),
             })
         })?;
-        let duplicates = decoded.duplicates.iter().map(|path| decode::duplicate_field_text(path)).collect();
-        Ok(Self { patch_type, body: decoded.value, duplicates, force: request.query.flag("force") })
+        let Decoded { value, duplicates } = decoded;
+        Ok(Self { patch_type, body: value, duplicates, force: request.query.flag("force") })
     }
 
     /// Whether it is an apply, which keeps its own account of managers.
@@ -106,8 +107,9 @@ impl Patch {
         };
         let (api_version, kind) = expected_kind(request);
         let shown = self.body.to_string();
+        let complaints = Complaints { duplicates: &self.duplicates, body: Body::Other };
         let checked = check_kind(&mut new, &api_version, kind)
-            .and_then(|()| check_schema(request, request.resource, &mut new, self.duplicates.clone()));
+            .and_then(|()| check_schema(request, request.resource, &mut new, complaints));
         checked.map(|()| new).map_err(|error| result_refused(&shown, &error))
     }
 
@@ -134,14 +136,12 @@ impl Patch {
             )));
         }
         check_kind(&mut applied, &api_version, kind)?;
-        if request.resource.custom.is_some() {
-            check_schema(request, request.resource, &mut applied, self.duplicates.clone())?;
-        } else {
-            // Unknown fields are refused by the merge, whatever the field validation.
-            schema::check_types(&applied, schema::of(request.resource))
-                .map_err(|error| decode::cannot_be_handled(kind, request.resource.version, &error))?;
-            report(request, request.resource, self.duplicates.clone())?;
+        // Unknown fields are refused by the merge, whatever the field validation.
+        match request.resource.custom {
+            Some(definition) => custom::decode(&mut applied.clone(), definition).map(drop),
+            None => schema::check_types(&applied, schema::of(request.resource)),
         }
+        .map_err(|error| decode::cannot_be_handled(kind, request.resource.version, &error))?;
         if !meta::text(&applied, "name").is_empty() && meta::text(&applied, "name") != request.name() {
             return Err(ApiError::bad_request(format!(
                 "the name of the object ({}) does not match the name on the URL ({})",
@@ -149,7 +149,7 @@ impl Patch {
                 request.name()
             )));
         }
-        apply::apply(
+        let merged = apply::apply(
             live,
             &applied,
             &request.field_manager,
@@ -157,7 +157,26 @@ impl Patch {
             self.force,
             schema::of(request.resource),
             meta::now(),
-        )
+        )?;
+        self.complain_of_repeated_keys(request)?;
+        Ok(merged)
+    }
+
+    /// What an apply gives twice, which counts once it could be merged.
+    fn complain_of_repeated_keys(&self, request: &RequestInfo) -> Result<(), ApiError> {
+        match request.field_validation {
+            FieldValidation::Warn => {
+                self.duplicates.iter().for_each(|complaint| request.warnings.add(complaint.clone()));
+            }
+            FieldValidation::Strict if !self.duplicates.is_empty() => {
+                return Err(ApiError::bad_request(format!(
+                    "error strict decoding YAML: error converting YAML to JSON: {}",
+                    decode::yaml_errors(&self.duplicates)
+                )));
+            }
+            FieldValidation::Strict | FieldValidation::Ignore => {}
+        }
+        Ok(())
     }
 }
 

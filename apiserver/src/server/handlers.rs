@@ -23,7 +23,7 @@ use crate::flowcontrol;
 use crate::openapi;
 use crate::protobuf;
 use crate::registry::Written;
-use crate::registry::decode::{check_kind, check_schema, expected_kind};
+use crate::registry::decode::{Body, Complaints, check_kind, check_schema, expected_kind};
 use crate::registry::delete::{DeleteOptions, Deleted};
 use crate::registry::frame::Framing;
 use crate::registry::list::ListOptions;
@@ -235,9 +235,14 @@ pub(crate) async fn body_object(info: &RequestInfo, request: Request<Incoming>) 
     let format = negotiate::body_format(content_type)?;
     let bytes = body::read(request.into_body()).await?;
     let (api_version, kind) = expected_kind(info);
-    let (mut object, complaints) = decode_bytes(&bytes, format, &api_version, kind)?;
+    let (mut object, duplicates) = decode_bytes(&bytes, format, &api_version, kind)?;
     check_kind(&mut object, &api_version, kind)?;
-    check_schema(info, info.resource, &mut object, complaints)?;
+    let body = match format {
+        BodyFormat::Json => Body::Json(&bytes),
+        BodyFormat::Yaml => Body::Yaml,
+        BodyFormat::Protobuf => Body::Other,
+    };
+    check_schema(info, info.resource, &mut object, Complaints { duplicates: &duplicates, body })?;
     info.audit.request_object(&object);
     Ok(object)
 }
@@ -261,8 +266,7 @@ fn decode_bytes(
         }
     };
     let decoded = decoded.map_err(|error| unrecognized(&error))?;
-    let duplicates = decoded.duplicates.iter().map(|path| decode::duplicate_field_text(path)).collect();
-    Ok((decoded.value, duplicates))
+    Ok((decoded.value, decoded.duplicates))
 }
 
 fn written(info: &RequestInfo, written: Written, form: &Form) -> Result<Response, ApiError> {

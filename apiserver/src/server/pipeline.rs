@@ -171,7 +171,10 @@ async fn answer(
         Ok(user) => user,
         Err(error) => return respond::error(&error, &form),
     };
-    let deadline = deadline(app, &query);
+    let deadline = match deadline(app, &query) {
+        Err(error) if !*long_running => return respond::error(&error, &form),
+        deadline => deadline.unwrap_or_else(|_| app.options.request_timeout.get()),
+    };
     let is_watch = matches!(&asked.0, Attributes::Resource(asked) if asked.verb == "watch");
     let entered = if *long_running && !is_watch {
         None
@@ -278,11 +281,19 @@ fn seats(app: &App, understood: &Result<Option<Understood>, ApiError>, query: &Q
     flowcontrol::seats(info.verb.as_str(), info.name(), limit, stored)
 }
 
-fn deadline(app: &App, query: &Query) -> Duration {
+/// How long a request may take: what it asks for, but no longer than is allowed.
+///
+/// # Errors
+/// 400 for what is no span of time.
+fn deadline(app: &App, query: &Query) -> Result<Duration, ApiError> {
     let most = app.options.request_timeout.get();
-    match query.get("timeout").map(str::parse::<GoDuration>) {
-        Some(Ok(wanted)) if !wanted.get().is_zero() => wanted.get().min(most),
-        _ => most,
+    let Some(text) = query.get("timeout").filter(|text| !text.is_empty()) else { return Ok(most) };
+    match text.parse::<GoDuration>() {
+        Ok(wanted) if wanted.get().is_zero() => Ok(most),
+        Ok(wanted) => Ok(wanted.get().min(most)),
+        Err(_) => Err(ApiError::bad_request(format!(
+            "invalid timeout specified in the request URL - time: invalid duration {text:?}"
+        ))),
     }
 }
 

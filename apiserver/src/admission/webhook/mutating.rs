@@ -12,7 +12,7 @@ use super::{Place, Refused, Webhooks, is_scale, settle, shown};
 use crate::admission::matching::view::View;
 use crate::admission::matching::{self, Attributes};
 use crate::registry::Registry;
-use crate::registry::decode::{check_kind, check_schema, expected_kind};
+use crate::registry::decode::{Complaints, check_kind, check_schema, expected_kind};
 use crate::server::request_info::{FieldValidation, RequestInfo};
 use crate::strategy;
 use crate::subresource::scale;
@@ -191,7 +191,7 @@ async fn accept(
     if is_scale(request) {
         return scale::scaled(object.clone(), &patched, request.resource);
     }
-    check_schema(&seen_as, known_as, &mut patched, Vec::new()).map_err(internal)?;
+    check_schema(&seen_as, known_as, &mut patched, Complaints::default()).map_err(internal)?;
     if matching::has_versions(request) {
         strategy::for_resource(known_as).default(&mut patched);
     }
