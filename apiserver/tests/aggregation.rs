@@ -124,6 +124,11 @@ async fn discovery_and_schemas_of_all_servers_are_one() {
         admin.get("/apis/fish.example.com/v1").await.expect("an answer").status == StatusCode::OK
     })
     .await;
+    let listed = |paths: &Value| {
+        let paths = paths["paths"].as_array().cloned().unwrap_or_default();
+        ["/apis/fish.example.com", "/apis/fish.example.com/v1"].map(|path| paths.contains(&json!(path)))
+    };
+    assert_eq!(listed(&admin.get("/").await.expect("an answer").body), [true, true]);
     let list = admin.get("/apis/fish.example.com/v1").await.expect("an answer").body;
     assert_eq!(list["resources"][0]["name"], "fish");
     let group = admin.get("/apis/fish.example.com").await.expect("an answer").body;
@@ -154,6 +159,7 @@ async fn discovery_and_schemas_of_all_servers_are_one() {
         admin.get(FISH).await.expect("an answer").status == StatusCode::NOT_FOUND
     })
     .await;
+    assert_eq!(listed(&admin.get("/").await.expect("an answer").body), [false, false]);
     server.finish().await;
 }
 

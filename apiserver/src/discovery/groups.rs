@@ -1,4 +1,4 @@
-//! The old discovery documents: versions of the core group, groups, resources of a group and version. Pure.
+//! The old discovery documents: all paths, versions of the core group, groups, resources of a group and version. Pure.
 
 use base64::Engine;
 use coracle_api::resource::{Resource, Served, Subresource};
@@ -6,6 +6,35 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::aggregation::Group;
+
+/// What is served beside the groups.
+const OTHER_PATHS: [&str; 12] = [
+    "/.well-known/openid-configuration",
+    "/api",
+    "/apis",
+    "/apis/",
+    "/healthz",
+    "/livez",
+    "/metrics",
+    "/openapi/v2",
+    "/openapi/v3",
+    "/openid/v1/jwks",
+    "/readyz",
+    "/version",
+];
+
+/// `/`.
+pub fn root_paths(groups: &[Group]) -> Value {
+    let mut paths: Vec<String> = OTHER_PATHS.iter().map(|path| (*path).to_owned()).collect();
+    for group in groups {
+        let path = if group.name.is_empty() { "/api".to_owned() } else { format!("/apis/{}", group.name) };
+        paths.extend(group.versions.iter().map(|(version, _)| format!("{path}/{version}")));
+        paths.push(path);
+    }
+    paths.sort();
+    paths.dedup();
+    json!({"paths": paths})
+}
 
 /// `/api`.
 pub fn core_versions(server_address: &str) -> Value {
@@ -124,6 +153,17 @@ mod tests {
         assert!(
             resource_list(&Served::default(), "apps", "v2").is_none() && group(&built_in(), "").is_none()
         );
+    }
+
+    #[test]
+    fn all_paths_are_listed_once_and_in_order() {
+        let document = root_paths(&built_in());
+        let paths: Vec<&str> =
+            document["paths"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        assert!(paths.is_sorted());
+        for path in ["/api", "/api/v1", "/apis", "/apis/apps", "/apis/apps/v1", "/version"] {
+            assert_eq!(paths.iter().filter(|listed| **listed == path).count(), 1, "{path}");
+        }
     }
 
     #[test]

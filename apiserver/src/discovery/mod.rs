@@ -17,7 +17,7 @@ use crate::server::body::{self, Response};
 use crate::server::negotiate::{self, Offers};
 use crate::server::respond::{self, Form};
 
-/// Answers `/api`, `/apis` and what lies directly below them; `None` for every other path.
+/// Answers `/`, `/api`, `/apis` and what lies directly below them; `None` for every other path.
 ///
 /// # Errors
 /// 404 for a group or version that is not served, 406 when nothing the client accepts is.
@@ -30,6 +30,7 @@ pub fn handle<B>(
     let path = request.uri().path();
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     let document = match parts.as_slice() {
+        [""] | ["index.html"] => Some(groups::root_paths(&aggregator.groups())),
         ["api"] | ["apis"] => {
             let core = parts == ["api"];
             if let Some(version) = aggregated::wanted(accept_header(request.headers())) {
