@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use coracle_client::ObjectKey;
 use coracle_client::config::{CALL_DEADLINE, api_code, within};
 use coracle_client::event_recorder::EventKind;
 use jiff::{SignedDuration, Timestamp};
@@ -74,6 +75,7 @@ pub async fn run(
             ..ObjectReference::default()
         };
         context.events.record(regarding.clone(), EventKind::Normal, "Starting", "", "Starting kubelet.");
+        let own_key = ObjectKey::new("", context.settings.node_name.clone());
         let mut ready_before: Option<bool> = None;
         let mut last_report = Timestamp::UNIX_EPOCH;
         loop {
@@ -98,6 +100,10 @@ pub async fn run(
                 on_ready();
             }
             let now = Timestamp::now();
+            // Others write it too: resources that the machine does not tell of, for one.
+            if let Some(current) = context.nodes.store().get(&own_key) {
+                node = Node::clone(&current);
+            }
             let status = status(&context, &settings, &node, &verdict, now).await;
             let due = now.duration_since(last_report) >= REPORT_EVERY;
             if due || differs(&status, &node.status.clone().unwrap_or_default()) {
@@ -271,10 +277,11 @@ async fn status(
         .map(|ip| NodeAddress { type_: "InternalIP".to_owned(), address: ip.clone() })
         .collect();
     addresses.push(NodeAddress { type_: "Hostname".to_owned(), address: context.settings.node_name.clone() });
+    let total = with_foreign(capacity(memory_total), old.capacity.as_ref());
     NodeStatus {
         addresses: Some(addresses),
-        capacity: Some(capacity(memory_total)),
-        allocatable: Some(capacity((memory_total - memory_floor).max(0))),
+        allocatable: Some(with_foreign(capacity((memory_total - memory_floor).max(0)), Some(&total))),
+        capacity: Some(total),
         conditions: Some(conditions),
         daemon_endpoints: Some(NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(settings.port) }),
@@ -295,6 +302,17 @@ async fn status(
         }),
         ..NodeStatus::default()
     }
+}
+
+/// The machine's resources, and those of `all` that somebody else gave the node, whole.
+fn with_foreign(
+    mut own: BTreeMap<String, Quantity>,
+    all: Option<&BTreeMap<String, Quantity>>,
+) -> BTreeMap<String, Quantity> {
+    for (name, quantity) in all.into_iter().flatten() {
+        own.entry(name.clone()).or_insert_with(|| quantity.clone());
+    }
+    own
 }
 
 /// A threshold in bytes: a quantity, or a share of the total.
@@ -361,6 +379,16 @@ async fn patch_status(
     {
         list.insert(0, json!({"$patch": "replace"}));
     }
+    // What is left out of a patch stays: resources that are gone are named.
+    let resources = |status: &NodeStatus| [status.capacity.clone(), status.allocatable.clone()];
+    let before = node.status.as_ref().map(resources).unwrap_or_default();
+    for ((field, before), after) in ["capacity", "allocatable"].into_iter().zip(before).zip(resources(status))
+    {
+        let after = after.unwrap_or_default();
+        for name in before.unwrap_or_default().into_keys().filter(|name| !after.contains_key(name)) {
+            value[field][name] = serde_json::Value::Null;
+        }
+    }
     let patch = json!({"status": value});
     within(CALL_DEADLINE, nodes.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch))).await
 }
@@ -374,6 +402,18 @@ mod tests {
         let set = BTreeMap::from([("memory.available".to_owned(), "1Gi".to_owned())]);
         assert_eq!(threshold(&set, "memory.available", 0, "100Mi"), 1 << 30);
         assert_eq!(threshold(&set, "nodefs.available", 1000, "10%"), 100);
+    }
+
+    #[test]
+    fn resources_of_others_are_kept_and_can_be_used() {
+        let quantities = |list: &[(&str, &str)]| {
+            list.iter().map(|(name, value)| ((*name).to_owned(), Quantity((*value).to_owned()))).collect()
+        };
+        let known: BTreeMap<_, _> = quantities(&[("cpu", "4"), ("example.com/foo", "3")]);
+        let total = with_foreign(quantities(&[("cpu", "8")]), Some(&known));
+        assert_eq!(total, quantities(&[("cpu", "8"), ("example.com/foo", "3")]));
+        let free = with_foreign(quantities(&[("cpu", "7")]), Some(&total));
+        assert_eq!(free, quantities(&[("cpu", "7"), ("example.com/foo", "3")]));
     }
 
     #[test]
