@@ -3,7 +3,14 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Args, Parser, ValueEnum};
+
+use crate::feature_gates::parse_bool;
+use crate::version;
+
+pub mod page;
+mod upstream;
 
 /// The logging flags of every component.
 #[derive(Args, Clone, Debug)]
@@ -32,70 +39,29 @@ pub enum LogFormat {
     Json,
 }
 
-/// Upstream flags, of any component, that are not here because what they set cannot be set, with the values that say what is so anyway; `*` is any. Those
-/// are accepted, as is an empty value of any flag that is not implemented: start scripts give many flags so.
-const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
-    ("allow-untagged-cloud", &["false"]),
-    ("apiserver-count", &["*"]),
-    ("cloud-config", &[""]),
-    ("cloud-provider", &["external"]),
-    ("configure-cloud-routes", &["*"]),
-    ("contention-profiling", &["false"]),
-    ("disable-http2-serving", &["false"]),
-    ("enable-garbage-collector", &["true"]),
-    ("enable-hostpath-provisioner", &["false"]),
-    ("enable-leader-migration", &["false"]),
-    ("enable-logs-handler", &["false"]),
-    ("endpoint-reconciler-type", &["lease"]),
-    ("goaway-chance", &["0", "0.0"]),
-    ("kube-api-content-type", &["*"]),
-    ("kubernetes-service-node-port", &["0"]),
-    ("log-flush-frequency", &["*"]),
-    ("log-json-split-stream", &["false"]),
-    ("log-text-split-stream", &["false"]),
-    ("permit-address-sharing", &["false"]),
-    ("permit-port-sharing", &["false"]),
-    ("profiling", &["false"]),
-    ("pvclaimbinder-sync-period", &["*"]),
-    ("shutdown-send-retry-after", &["false"]),
-    ("shutdown-watch-termination-grace-period", &["0s", "0"]),
-    ("vmodule", &["*"]),
-];
-
-/// What `--help` says of them.
-fn without_effect_help() -> String {
-    let of = |(name, values): &(&str, &[&str])| match *values {
-        ["*"] => format!("--{name}"),
-        values => format!("--{name}={}", values[0]),
-    };
-    format!(
-        "Upstream flags that are not listed are refused by name. Accepted without effect, because they say what is so anyway or set what there is not here: {}, \
-and an empty value of any of them.",
-        WITHOUT_EFFECT.iter().map(of).collect::<Vec<_>>().join(", ")
-    )
-}
-
-/// Whether a flag that is not implemented may be given this value.
-fn is_without_effect(name: &str, value: &str, not_implemented: &[&str]) -> bool {
-    let known = WITHOUT_EFFECT.iter().find(|(known, _)| *known == name);
-    match known {
-        Some((_, values)) => value.is_empty() || values.contains(&"*") || values.contains(&value),
-        None => value.is_empty() && not_implemented.contains(&name),
-    }
-}
-
 /// Why a command line was refused. `Display` says what to do next.
 #[derive(Debug, thiserror::Error)]
 pub enum FlagError {
     /// An upstream flag that Coracle does not have yet.
-    #[error(
-        "flag --{0} is not implemented by Coracle yet; remove it, or see the README's list of what works"
-    )]
+    #[error("flag --{0} is not implemented by Coracle yet{reason}; remove it, or see `--help`", reason = upstream::reason(.0))]
     NotImplemented(String),
     /// A flag that upstream does not have either.
-    #[error("unknown flag: --{0}; `--help` lists the flags")]
+    #[error("unknown flag: --{0}")]
     Unknown(String),
-    /// Anything else: missing or malformed values, `--help`, `--version`.
+    /// A flag without the value it needs.
+    #[error("flag needs an argument: --{0}")]
+    NoValue(String),
+    /// A value that is none for its flag.
+    #[error("invalid argument {value:?} for \"--{flag}\" flag: {reason}")]
+    Value {
+        /// Without dashes.
+        flag: String,
+        /// As given.
+        value: String,
+        /// In the parser's words, or Go's.
+        reason: String,
+    },
+    /// Anything else: flags that need each other, `--help`, `--version`.
     #[error("{0}")]
     Usage(#[from] clap::Error),
 }
@@ -104,6 +70,10 @@ pub enum FlagError {
 ///
 /// `not_implemented` names upstream flags (without dashes) that are refused as such.
 pub fn parse<T: Parser>(not_implemented: &[&str]) -> T {
+    if std::env::args_os().any(|argument| argument == "--version=raw") {
+        println!("{}", version::kubernetes_info().raw());
+        std::process::exit(0);
+    }
     match try_parse_from(std::env::args_os(), not_implemented) {
         Ok(flags) => flags,
         Err(FlagError::Usage(error)) if !error.use_stderr() => error.exit(),
@@ -123,51 +93,128 @@ pub fn try_parse_from<T: Parser>(
     args: impl IntoIterator<Item = OsString>,
     not_implemented: &[&str],
 ) -> Result<T, FlagError> {
-    let mut command = T::command();
-    // Own flags, with whether they are something when they are not given.
-    let own: Vec<(String, bool)> = command
-        .get_arguments()
-        .filter_map(|argument| {
-            Some((argument.get_long()?.to_owned(), !argument.get_default_values().is_empty()))
-        })
-        .collect();
-    // Scripts give unset variables as empty values and empty arguments: as if nothing was given.
-    let ignored = |argument: &OsString| {
-        argument.to_str().is_some_and(|text| match text.strip_prefix("--").map(|flag| flag.split_once('=')) {
-            Some(Some((name, value))) => match own.iter().find(|(known, _)| known == name) {
-                Some((_, has_default)) => value.is_empty() && !has_default,
-                None => is_without_effect(name, value, not_implemented),
-            },
-            Some(None) => false,
-            None => text.is_empty(),
-        })
-    };
-    let args: Vec<OsString> = args.into_iter().map(normalise).filter(|argument| !ignored(argument)).collect();
-    command = command.after_help(without_effect_help());
-    command.try_get_matches_from(&args).and_then(|matches| T::from_arg_matches(&matches)).map_err(|error| {
-        if error.kind() != clap::error::ErrorKind::UnknownArgument {
-            return FlagError::Usage(error);
-        }
-        let argument = match error.get(clap::error::ContextKind::InvalidArg) {
-            Some(clap::error::ContextValue::String(argument)) => argument.clone(),
-            _ => return FlagError::Usage(error),
-        };
-        let Some(flag) = argument.strip_prefix("--") else { return FlagError::Usage(error) };
-        let name = flag.split(['=', ' ']).next().unwrap_or(flag).to_owned();
-        let known = WITHOUT_EFFECT.iter().any(|(known, _)| *known == name);
-        if known || not_implemented.contains(&name.as_str()) {
-            FlagError::NotImplemented(name)
-        } else {
-            FlagError::Unknown(name)
-        }
-    })
+    let mut command = T::command().args_override_self(true);
+    if !not_implemented.is_empty() {
+        command = command.after_help(upstream::help(not_implemented));
+    }
+    let args = understood(&command, args.into_iter().map(normalise), not_implemented)?;
+    let parsed = command.try_get_matches_from(&args).and_then(|matches| T::from_arg_matches(&matches));
+    parsed.map_err(|error| in_gos_words(error, not_implemented))
 }
 
-/// Go's flag package also takes `-v=4` and `-v 4`, and pflag the underscores of old component flags.
+/// A flag that the program has.
+struct Own {
+    name: String,
+    /// It is something when it is not given.
+    has_default: bool,
+    is_bool: bool,
+}
+
+/// Drops what changes nothing: flags that are not implemented with values that say what is so anyway, and the empty values and arguments that scripts
+/// make of unset variables. Go's forms of bools become ours.
+fn understood(
+    command: &clap::Command,
+    args: impl Iterator<Item = OsString>,
+    not_implemented: &[&str],
+) -> Result<Vec<OsString>, FlagError> {
+    let own: Vec<Own> = command
+        .get_arguments()
+        .filter_map(|argument| {
+            let values = argument.get_possible_values();
+            Some(Own {
+                name: argument.get_long()?.to_owned(),
+                has_default: !argument.get_default_values().is_empty(),
+                is_bool: argument.get_action().takes_values()
+                    && values.iter().any(|value| value.matches("true", false)),
+            })
+        })
+        .collect();
+    let mut kept = Vec::new();
+    let mut args = args.peekable();
+    while let Some(argument) = args.next() {
+        let Some(text) = argument.to_str() else {
+            kept.push(argument);
+            continue;
+        };
+        let Some(flag) = text.strip_prefix("--") else {
+            if !text.is_empty() {
+                kept.push(argument);
+            }
+            continue;
+        };
+        let (name, value) = match flag.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (flag, None),
+        };
+        match own.iter().find(|own| own.name == name) {
+            Some(own) => match value {
+                Some("") if !own.has_default => {}
+                Some(value) if own.is_bool && parse_bool(value).is_some() => {
+                    kept.push(format!("--{name}={}", parse_bool(value) == Some(true)).into());
+                }
+                _ => kept.push(argument),
+            },
+            None if not_implemented.contains(&name) => {
+                let value = match value {
+                    Some(value) => value.to_owned(),
+                    None if upstream::is_switch(name) => "true".to_owned(),
+                    None => args.next().and_then(|value| value.into_string().ok()).unwrap_or_default(),
+                };
+                if !upstream::is_accepted(name, &value) {
+                    return Err(FlagError::NotImplemented(name.to_owned()));
+                }
+            }
+            None => kept.push(argument),
+        }
+    }
+    Ok(kept)
+}
+
+/// What the parser refuses, as pflag says it.
+fn in_gos_words(error: clap::Error, not_implemented: &[&str]) -> FlagError {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        _ => None,
+    };
+    let flag = context(ContextKind::InvalidArg)
+        .and_then(|argument| Some(argument.strip_prefix("--")?.split(['=', ' ', '[']).next()?.to_owned()));
+    let Some(flag) = flag else { return FlagError::Usage(error) };
+    let value = context(ContextKind::InvalidValue).unwrap_or_default();
+    match error.kind() {
+        ErrorKind::UnknownArgument if not_implemented.contains(&flag.as_str()) => {
+            FlagError::NotImplemented(flag)
+        }
+        ErrorKind::UnknownArgument => FlagError::Unknown(flag),
+        ErrorKind::InvalidValue if value.is_empty() => FlagError::NoValue(flag),
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
+            let allowed = match error.get(ContextKind::ValidValue) {
+                Some(ContextValue::Strings(values)) => values.clone(),
+                _ => Vec::new(),
+            };
+            let reason = match std::error::Error::source(&error) {
+                Some(reason) => reason.to_string(),
+                None if allowed.iter().any(|value| value == "false") => {
+                    format!("strconv.ParseBool: parsing {value:?}: invalid syntax")
+                }
+                None => format!("must be one of {}", allowed.join(", ")),
+            };
+            FlagError::Value { flag, value, reason }
+        }
+        _ => FlagError::Usage(error),
+    }
+}
+
+/// Go's flag package also takes `-v=4` and `-v 4`; upstream's flags also go by names with underscores, and `--version` has a value.
 fn normalise(argument: OsString) -> OsString {
     match argument.to_str() {
         Some("-v") => "--v".into(),
+        Some("--version=true") => "--version".into(),
+        Some("--version=false") => OsString::new(),
         Some(text) if text.starts_with("-v=") => format!("-{text}").into(),
+        Some(text) if text.starts_with("--") && text.contains('_') => {
+            let (name, value) = text.split_at(text.find('=').unwrap_or(text.len()));
+            format!("{}{value}", name.replace('_', "-")).into()
+        }
         _ => argument,
     }
 }
@@ -203,6 +250,7 @@ mod tests {
     use super::*;
 
     #[derive(Parser, Debug)]
+    #[command(version)]
     struct Flags {
         #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
         leader_elect: bool,
@@ -213,8 +261,12 @@ mod tests {
     fn parse(args: &[&str]) -> Result<Flags, FlagError> {
         try_parse_from(
             std::iter::once("test").chain(args.iter().copied()).map(OsString::from),
-            &["profiling"],
+            &["profiling", "contention-profiling", "vmodule", "audit-webhook-config-file"],
         )
+    }
+
+    fn said(args: &[&str]) -> String {
+        parse(args).expect_err("refused").to_string()
     }
 
     #[test]
@@ -231,7 +283,29 @@ mod tests {
             matches!(parse(&["--profiling=true"]), Err(FlagError::NotImplemented(name)) if name == "profiling")
         );
         assert!(matches!(parse(&["--no-such"]), Err(FlagError::Unknown(name)) if name == "no-such"));
-        assert!(matches!(parse(&["--leader-elect=maybe"]), Err(FlagError::Usage(_))));
+        assert_eq!(said(&["--no_such"]), "unknown flag: --no-such");
+        assert!(
+            said(&["--profiling"])
+                .starts_with("flag --profiling is not implemented by Coracle yet (only false is")
+        );
+    }
+
+    #[test]
+    fn values_that_are_none_are_refused_as_pflag_does() {
+        assert_eq!(
+            said(&["--leader-elect=maybe"]),
+            "invalid argument \"maybe\" for \"--leader-elect\" flag: strconv.ParseBool: parsing \"maybe\": invalid syntax"
+        );
+        assert_eq!(said(&["--v"]), "flag needs an argument: --v");
+        assert!(said(&["--v=many"]).starts_with("invalid argument \"many\" for \"--v\" flag: "));
+    }
+
+    #[test]
+    fn names_values_and_repetitions_go_by_gos_rules() {
+        assert!(parse(&["--leader_elect=T"]).expect("underscore").leader_elect);
+        assert!(!parse(&["--leader-elect", "--leader-elect=0"]).expect("the last one counts").leader_elect);
+        assert!(matches!(parse(&["--version=true"]), Err(FlagError::Usage(error)) if !error.use_stderr()));
+        parse(&["--version=false", "--vmodule", "server=5", "--v=1"]).expect("no version asked for");
     }
 
     #[test]
@@ -241,9 +315,15 @@ mod tests {
         assert!(parse(&flags).expect("accepted").leader_elect);
         assert!(matches!(parse(&["--no-such="]), Err(FlagError::Unknown(name)) if name == "no-such"));
         // Its own flag is never passed over.
-        assert!(matches!(parse(&["--leader-elect="]), Err(FlagError::Usage(_))));
         assert!(
-            matches!(parse(&["--goaway-chance=0.1"]), Err(FlagError::NotImplemented(name)) if name == "goaway-chance")
+            matches!(parse(&["--leader-elect="]), Err(FlagError::NoValue(name)) if name == "leader-elect")
+        );
+        // Nor is what the program's upstream does not have.
+        assert!(
+            matches!(parse(&["--cloud-provider="]), Err(FlagError::Unknown(name)) if name == "cloud-provider")
+        );
+        assert!(
+            matches!(parse(&["--audit-webhook-config-file=/x"]), Err(FlagError::NotImplemented(name)) if name == "audit-webhook-config-file")
         );
     }
 

@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod duration;
 pub mod failpoint;
+pub mod feature_gates;
 pub mod flags;
 pub mod gathered_writes;
 pub mod health;
@@ -13,4 +14,5 @@ pub mod logging;
 pub mod metrics;
 pub mod shutdown;
 pub mod tls;
+pub mod tls_protocols;
 pub mod version;

@@ -12,6 +12,8 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 
+use crate::tls_protocols::TlsProtocols;
+
 /// Why TLS could not be set up. `Display` names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -136,16 +138,29 @@ pub fn install_provider() {
 /// # Errors
 /// See [`TlsError`].
 pub fn server_config(tls: &ServerTls<'_>) -> Result<Arc<ServerConfig>, TlsError> {
+    server_config_with(tls, &TlsProtocols::default())
+}
+
+/// The same for these protocol versions and cipher suites only.
+///
+/// # Errors
+/// See [`TlsError`].
+pub fn server_config_with(
+    tls: &ServerTls<'_>,
+    protocols: &TlsProtocols,
+) -> Result<Arc<ServerConfig>, TlsError> {
     install_provider();
+    let builder =
+        protocols.builder().map_err(|source| TlsError::Rustls { path: tls.cert.clone(), source })?;
     let builder = match &tls.client_ca {
-        None => ServerConfig::builder().with_no_client_auth(),
+        None => builder.with_no_client_auth(),
         Some(path) => {
             let verifier = WebPkiClientVerifier::builder(Arc::new(load_roots(path)?));
             let verifier = if tls.require_client_cert { verifier } else { verifier.allow_unauthenticated() };
             let verifier = verifier
                 .build()
                 .map_err(|error| TlsError::ClientCa { path: path.clone(), message: error.to_string() })?;
-            ServerConfig::builder().with_client_cert_verifier(verifier)
+            builder.with_client_cert_verifier(verifier)
         }
     };
     let mut config = builder.with_cert_resolver(Arc::new(FileCertificate::open(&tls.cert, &tls.key)?));

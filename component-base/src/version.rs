@@ -24,6 +24,24 @@ pub struct Info {
     pub platform: &'static str,
 }
 
+impl Info {
+    /// What `--version=raw` prints: the form that Go gives a struct.
+    pub fn raw(&self) -> String {
+        format!(
+            "version.Info{{Major:{:?}, Minor:{:?}, GitVersion:{:?}, GitCommit:{:?}, GitTreeState:{:?}, BuildDate:{:?}, GoVersion:{:?}, Compiler:{:?}, Platform:{:?}}}",
+            self.major,
+            self.minor,
+            self.git_version,
+            self.git_commit,
+            self.git_tree_state,
+            self.build_date,
+            self.go_version,
+            self.compiler,
+            self.platform
+        )
+    }
+}
+
 /// The Kubernetes level with Coracle's own version as build metadata (`v1.35.0+coracle.0.1.0`), which version
 /// comparisons of clients ignore.
 pub fn kubernetes_info() -> Info {

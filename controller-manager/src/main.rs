@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use component_base::feature_gates::{FeatureGates, Program};
 use component_base::health::Health;
 use coracle_client::config::{ClientConfig, connect};
 use coracle_client::leader_election::run_or_exit;
@@ -54,14 +55,19 @@ fn main() -> ExitCode {
 async fn run(options: Options) -> anyhow::Result<()> {
     let shutdown = component_base::shutdown::install();
     let settings = Arc::new(Settings::load(&options)?);
+    let gates = FeatureGates::parse(Program::ControllerManager, &options.feature_gates.join(","))
+        .map_err(anyhow::Error::msg)?;
     let registry = component_base::metrics::registry();
+    gates.register(&mut registry.lock());
     let (queues, election) = {
         let mut registry = registry.lock();
         (WorkQueueMetrics::register(&mut registry), LeaderElectionMetrics::register(&mut registry))
     };
     let kubeconfig = options.kubeconfig.clone().unwrap_or_default();
-    let config =
-        ClientConfig::new("controller-manager").kubeconfig(kubeconfig).master(options.master.as_deref());
+    let config = ClientConfig::new("controller-manager")
+        .kubeconfig(kubeconfig)
+        .master(options.master.as_deref())
+        .rate_limit(options.kube_api_qps, options.kube_api_burst);
     let client = connect(&config).await?;
     let server = serving::start(&options, Health::new(), registry, shutdown.clone()).await?;
     let identities =

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use component_base::duration::GoDuration;
 use component_base::flags::LogFlags;
+use component_base::tls_protocols::TlsProtocolFlags;
 use coracle_client::leader_election::LeaderElectionFlags;
 
 /// Upstream's flags that this controller-manager does not have yet.
@@ -34,6 +35,7 @@ pub const NOT_IMPLEMENTED: &[&str] = &[
     "concurrent-namespace-syncs",
     "concurrent-rc-syncs",
     "concurrent-replicaset-syncs",
+    "concurrent-resource-claim-syncs",
     "concurrent-resource-quota-syncs",
     "concurrent-service-endpoint-syncs",
     "concurrent-service-syncs",
@@ -50,6 +52,7 @@ pub const NOT_IMPLEMENTED: &[&str] = &[
     "disable-http2-serving",
     "disabled-metrics",
     "emulated-version",
+    "emulation-forward-compatible",
     "enable-dynamic-provisioning",
     "enable-garbage-collector",
     "enable-hostpath-provisioner",
@@ -57,18 +60,18 @@ pub const NOT_IMPLEMENTED: &[&str] = &[
     "endpoint-updates-batch-period",
     "endpointslice-updates-batch-period",
     "external-cloud-volume-plugin",
-    "feature-gates",
     "flex-volume-plugin-dir",
     "http2-max-streams-per-connection",
-    "kube-api-burst",
     "kube-api-content-type",
-    "kube-api-qps",
     "leader-migration-config",
     "legacy-service-account-token-clean-up-period",
     "log-flush-frequency",
+    "log-json-info-buffer-size",
+    "log-json-split-stream",
     "log-text-info-buffer-size",
     "log-text-split-stream",
     "max-endpoints-per-slice",
+    "min-compatibility-version",
     "min-resync-period",
     "mirroring-concurrent-service-endpoint-syncs",
     "mirroring-endpointslice-updates-batch-period",
@@ -90,8 +93,6 @@ pub const NOT_IMPLEMENTED: &[&str] = &[
     "requestheader-username-headers",
     "route-reconciliation-period",
     "show-hidden-metrics-for-version",
-    "tls-cipher-suites",
-    "tls-min-version",
     "tls-sni-cert-key",
     "unsupported-kube-api-over-localhost",
     "vmodule",
@@ -101,7 +102,7 @@ pub const NOT_IMPLEMENTED: &[&str] = &[
 
 /// Keeps the cluster as it was asked to be.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "controller-manager", version, about)]
+#[command(name = "controller-manager", display_name = "Kubernetes", version = component_base::version::KUBERNETES, about)]
 pub struct Options {
     /// Where the API server is and who we are; in-cluster if absent.
     #[arg(long)]
@@ -109,6 +110,12 @@ pub struct Options {
     /// The API server's address, in place of the kubeconfig's.
     #[arg(long)]
     pub master: Option<String>,
+    /// Requests a second to the API server, of each identity that controllers act as; 0 for no limit.
+    #[arg(long, default_value_t = 0.0)]
+    pub kube_api_qps: f64,
+    /// Requests beyond that rate that may go at once.
+    #[arg(long, default_value_t = 30)]
+    pub kube_api_burst: u32,
     /// Controllers to run: names, `-name` for not, `*` for all.
     #[arg(long, default_value = "*", value_delimiter = ',', allow_hyphen_values = true)]
     pub controllers: Vec<String>,
@@ -252,6 +259,12 @@ pub struct Options {
     /// Ended pods that may stay; 0 for all.
     #[arg(long, default_value_t = 12_500)]
     pub terminated_pod_gc_threshold: usize,
+    /// Feature gates, Name=true|false: what is so anyway may be said, the rest is refused by name.
+    #[arg(long, value_delimiter = ',')]
+    pub feature_gates: Vec<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub tls: TlsProtocolFlags,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub leader_election: LeaderElectionFlags,
@@ -267,6 +280,12 @@ mod tests {
     fn parse(args: &[&str]) -> Result<Options, String> {
         let args = std::iter::once("controller-manager").chain(args.iter().copied()).map(Into::into);
         component_base::flags::try_parse_from(args, NOT_IMPLEMENTED).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_page_of_flags_says_what_is_here() {
+        component_base::flags::page::check::<Options>("kube-controller-manager", NOT_IMPLEMENTED)
+            .unwrap_or_else(|error| panic!("{error}"));
     }
 
     #[test]
@@ -296,8 +315,58 @@ mod tests {
     }
 
     #[test]
+    fn the_start_script_of_a_development_cluster_is_taken() {
+        let options = parse(&[
+            "--v=3",
+            "--vmodule=",
+            "--service-account-private-key-file=/c/sa.key",
+            "--service-cluster-ip-range=10.0.0.0/24",
+            "--root-ca-file=/c/server-ca.crt",
+            "--cluster-signing-cert-file=/c/client-ca.crt",
+            "--cluster-signing-key-file=/c/client-ca.key",
+            "--enable-hostpath-provisioner=false",
+            "--pvclaimbinder-sync-period=15s",
+            "--feature-gates=AllAlpha=false",
+            "--emulated-version=",
+            "--cloud-provider=",
+            "--cloud-config=",
+            "--configure-cloud-routes=true",
+            "--authentication-kubeconfig",
+            "/c/controller.kubeconfig",
+            "--authorization-kubeconfig",
+            "/c/controller.kubeconfig",
+            "--kubeconfig",
+            "/c/controller.kubeconfig",
+            "--use-service-account-credentials",
+            "--controllers=*",
+            "--leader-elect=false",
+            "--cert-dir=/c",
+            "--master=https://localhost:6443",
+        ])
+        .expect("parses");
+        assert!(options.use_service_account_credentials && !options.leader_election.leader_elect);
+    }
+
+    #[test]
+    fn what_large_clusters_tune_is_taken() {
+        let options = parse(&[
+            "--kube-api-qps=100",
+            "--kube-api-burst=200",
+            "--concurrent-deployment-syncs=50",
+            "--min-resync-period=12h0m0s",
+            "--tls-min-version=VersionTLS12",
+            "--tls-cipher-suites=TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+            "--profiling=false",
+            "--flex-volume-plugin-dir=/usr/libexec/flex",
+            "--requestheader-username-headers=X-Remote-User",
+        ])
+        .expect("parses");
+        assert_eq!((options.kube_api_qps, options.kube_api_burst), (100.0, 200));
+    }
+
+    #[test]
     fn a_flag_that_is_not_there_yet_is_refused_by_name() {
-        let error = parse(&["--concurrent-deployment-syncs=50"]).expect_err("refused");
-        assert!(error.contains("--concurrent-deployment-syncs is not implemented"), "{error}");
+        let error = parse(&["--leader-migration-config=/x"]).expect_err("refused");
+        assert!(error.contains("--leader-migration-config is not implemented"), "{error}");
     }
 }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use anyhow::Context;
 use component_base::health::Health;
 use component_base::metrics::SharedRegistry;
-use component_base::tls::{ServerTls, server_config};
+use component_base::tls::{ServerTls, server_config_with};
+use component_base::tls_protocols::TlsProtocols;
 use coracle_client::config::host_name;
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -28,15 +29,19 @@ pub async fn start(
         return Ok(None);
     }
     let address = SocketAddr::new(options.bind_address, options.secure_port);
+    let protocols = options.tls.protocols().map_err(anyhow::Error::msg)?;
     let tls = match (&options.tls_cert_file, &options.tls_private_key_file) {
-        (Some(cert), Some(key)) => server_config(&ServerTls {
-            cert: cert.clone(),
-            key: key.clone(),
-            client_ca: None,
-            require_client_cert: false,
-            alpn: &["http/1.1"],
-        })?,
-        _ => self_signed(address).context("cannot make a self-signed certificate")?,
+        (Some(cert), Some(key)) => {
+            let files = ServerTls {
+                cert: cert.clone(),
+                key: key.clone(),
+                client_ca: None,
+                require_client_cert: false,
+                alpn: &["http/1.1"],
+            };
+            server_config_with(&files, &protocols)?
+        }
+        _ => self_signed(address, &protocols).context("cannot make a self-signed certificate")?,
     };
     let listener = TcpListener::bind(address).await.with_context(|| {
         format!(
@@ -46,12 +51,12 @@ pub async fn start(
     Ok(Some(tokio::spawn(component_base::admin::serve(listener, Some(tls), health, registry, shutdown))))
 }
 
-fn self_signed(address: SocketAddr) -> anyhow::Result<Arc<ServerConfig>> {
+fn self_signed(address: SocketAddr, protocols: &TlsProtocols) -> anyhow::Result<Arc<ServerConfig>> {
     let names = vec![host_name(), "localhost".to_owned(), "127.0.0.1".to_owned(), address.ip().to_string()];
     let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(names)?;
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(signing_key.serialize_der()));
     let mut config =
-        ServerConfig::builder().with_no_client_auth().with_single_cert(vec![cert.der().clone()], key)?;
+        protocols.builder()?.with_no_client_auth().with_single_cert(vec![cert.der().clone()], key)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

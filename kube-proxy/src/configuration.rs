@@ -1,12 +1,14 @@
 //! What kube-proxy runs with: flags, or a KubeProxyConfiguration file. Every field of the file that says something is honoured or refused by
 //! name; fields that kubeadm writes empty are taken as such. Owns the file's form.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use component_base::duration::GoDuration;
+use component_base::feature_gates::{FeatureGates, Program};
 use coracle_client::config::host_name;
 use kube_proxy_core::base::ProxyConfig;
 use serde_json::Value;
@@ -34,6 +36,10 @@ pub struct Settings {
     pub node_port_addresses: NodePortAddresses,
     /// Shortest time between two transactions.
     pub min_sync_period: Duration,
+    /// How soon the kernel ends this process when memory runs out; `None` leaves it.
+    pub oom_score: Option<i32>,
+    /// The feature gates.
+    pub gates: FeatureGates,
 }
 
 impl Settings {
@@ -54,7 +60,13 @@ impl Settings {
         if let Some(path) = &options.kubeconfig {
             values.kubeconfig.clone_from(path);
         }
-        values.settings(options.master.clone())
+        // Flags are the lesser: a file that names gates is all that counts, as upstream.
+        let mut settings = values.settings(options.master.clone())?;
+        if options.config.is_none() {
+            let gates = options.feature_gates.join(",");
+            settings.gates = FeatureGates::parse(Program::KubeProxy, &gates).map_err(anyhow::Error::msg)?;
+        }
+        Ok(settings)
     }
 }
 
@@ -73,6 +85,8 @@ struct File {
     masquerade_all: bool,
     masquerade_bit: Option<u32>,
     min_sync_period: Option<Duration>,
+    oom_score: Option<i32>,
+    gates: BTreeMap<String, bool>,
 }
 
 impl File {
@@ -91,6 +105,8 @@ impl File {
             masquerade_all: options.masquerade_all,
             masquerade_bit: Some(options.nftables_masquerade_bit),
             min_sync_period: Some(options.nftables_min_sync_period.get()),
+            oom_score: options.oom_score_adj,
+            gates: BTreeMap::new(),
         }
     }
 
@@ -128,6 +144,14 @@ impl File {
         }
         if let Some(bit) = take(&mut value, "/nftables/masqueradeBit") {
             file.masquerade_bit = serde_json::from_value(bit).context("nftables.masqueradeBit")?;
+        }
+        if let Some(score) = take(&mut value, "/oomScoreAdj") {
+            file.oom_score = serde_json::from_value(score).context("oomScoreAdj")?;
+        }
+        if let Some(gates) = take(&mut value, "/featureGates") {
+            let gates: Option<BTreeMap<String, bool>> =
+                serde_json::from_value(gates).context("featureGates")?;
+            file.gates = gates.unwrap_or_default();
         }
         if !minimum.is_empty() {
             let period: GoDuration = minimum.parse().context("nftables.minSyncPeriod")?;
@@ -183,6 +207,8 @@ impl File {
                 .context("metrics bind address")?,
             node_port_addresses: NodePortAddresses::parse(&self.node_port_addresses)?,
             min_sync_period: self.min_sync_period.unwrap_or(Duration::from_secs(1)),
+            oom_score: self.oom_score,
+            gates: FeatureGates::from_map(Program::KubeProxy, self.gates).map_err(anyhow::Error::msg)?,
         })
     }
 }
@@ -281,6 +307,14 @@ winkernel: {enableDSR: false, forwardHealthCheckVip: false}
     }
 
     #[test]
+    fn what_a_development_cluster_and_kind_say_is_taken() {
+        let said = "featureGates: {AllAlpha: false, NFTablesProxyMode: true}\nconntrack: {maxPerCore: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}\noomScoreAdj: -998\n";
+        let head =
+            "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: nftables\n";
+        assert_eq!(load(&format!("{head}{said}")).expect("loads").oom_score, Some(-998));
+    }
+
+    #[test]
     fn what_is_not_there_is_refused_by_name() {
         for (from, to, named) in [
             ("mode: \"\"", "mode: ipvs", "ipvs"),
@@ -288,6 +322,7 @@ winkernel: {enableDSR: false, forwardHealthCheckVip: false}
             ("detectLocalMode: \"\"", "detectLocalMode: NodeCIDR", "NodeCIDR"),
             ("tcpBeLiberal: false", "tcpBeLiberal: true", "conntrack.tcpBeLiberal"),
             ("portRange: \"\"", "portRange: 1-2", "portRange"),
+            ("portRange: \"\"", "featureGates: {Bogus: true}", "unrecognized feature gate: Bogus"),
             ("portRange: \"\"", "bogus: 1", "bogus"),
             ("kind: KubeProxyConfiguration", "kind: Other", "Other"),
             ("clusterCIDR: 10.244.0.0/16", "clusterCIDR: nonsense", "clusterCIDR"),

@@ -47,11 +47,17 @@ async fn run(options: Options) -> anyhow::Result<()> {
         return nft::run(&kube_proxy_core::base::cleanup()).await.context("cannot remove the table");
     }
     let settings = Settings::load(&options)?;
+    if let Some(score) = settings.oom_score
+        && let Err(error) = std::fs::write("/proc/self/oom_score_adj", score.to_string())
+    {
+        tracing::warn!(score, %error, "cannot set the OOM score (--oom-score-adj)");
+    }
     let shutdown = component_base::shutdown::install();
     nft::check().await?;
     sysctl::prepare();
 
     let registry = component_base::metrics::registry();
+    settings.gates.register(&mut registry.lock());
     let metrics = ProxyMetrics::register(&mut registry.lock());
     let client_config = ClientConfig::new("kube-proxy")
         .kubeconfig(&settings.kubeconfig)

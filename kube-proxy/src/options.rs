@@ -17,7 +17,6 @@ pub const NOT_IMPLEMENTED: &[&str] = &[
     "conntrack-tcp-timeout-established",
     "conntrack-udp-timeout",
     "conntrack-udp-timeout-stream",
-    "feature-gates",
     "healthz-port",
     "init-only",
     "iptables-localhost-nodeports",
@@ -34,9 +33,12 @@ pub const NOT_IMPLEMENTED: &[&str] = &[
     "ipvs-udp-timeout",
     "kube-api-content-type",
     "log-flush-frequency",
+    "log-json-info-buffer-size",
+    "log-json-split-stream",
+    "log-text-info-buffer-size",
+    "log-text-split-stream",
     "metrics-port",
     "nftables-sync-period",
-    "oom-score-adj",
     "pod-bridge-interface",
     "pod-interface-name-prefix",
     "profiling",
@@ -48,7 +50,7 @@ pub const NOT_IMPLEMENTED: &[&str] = &[
 
 /// Makes Services reachable on this node, by nftables.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "kube-proxy", version, about)]
+#[command(name = "kube-proxy", display_name = "Kubernetes", version = component_base::version::KUBERNETES, about)]
 pub struct Options {
     /// A KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1). As upstream, flags other than --hostname-override,
     /// --kubeconfig, --master, --cleanup and -v do not change what it says.
@@ -100,6 +102,12 @@ pub struct Options {
     /// Shortest time between two transactions.
     #[arg(long, default_value = "1s")]
     pub nftables_min_sync_period: GoDuration,
+    /// How soon the kernel ends this process when memory runs out, -1000 (never) to 1000; left as it is if absent.
+    #[arg(long, allow_hyphen_values = true, value_parser = clap::value_parser!(i32).range(-1000..=1000))]
+    pub oom_score_adj: Option<i32>,
+    /// Feature gates, Name=true|false: what is so anyway may be said, the rest is refused by name.
+    #[arg(long, value_delimiter = ',')]
+    pub feature_gates: Vec<String>,
     /// Remove the table and end.
     #[arg(long, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
           default_missing_value = "true", default_value_t = false)]
@@ -107,4 +115,25 @@ pub struct Options {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub log: LogFlags,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_of_flags_says_what_is_here() {
+        component_base::flags::page::check::<Options>("kube-proxy", NOT_IMPLEMENTED)
+            .unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    #[test]
+    fn the_command_line_of_a_large_cluster_is_taken() {
+        let args = "kube-proxy --master=https://10.0.0.1 --kubeconfig=/k --cluster-cidr=10.64.0.0/14 --oom-score-adj=-998 --v=2 \
+--iptables-sync-period=1m --iptables-min-sync-period=10s --ipvs-sync-period=1m --ipvs-min-sync-period=10s --feature-gates=AllAlpha=false";
+        let options: Options =
+            component_base::flags::try_parse_from(args.split(' ').map(Into::into), NOT_IMPLEMENTED)
+                .unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(options.oom_score_adj, Some(-998));
+    }
 }

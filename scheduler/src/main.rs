@@ -15,6 +15,7 @@ mod volume_steps;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use component_base::feature_gates::{FeatureGates, Program};
 use component_base::health::Health;
 use coracle_client::config::{ClientConfig, connect};
 use coracle_client::event_recorder::{EventRecorder, EventStyle};
@@ -51,7 +52,10 @@ fn main() -> ExitCode {
 async fn run(options: Options) -> anyhow::Result<()> {
     let shutdown = component_base::shutdown::install();
     let settings = Settings::load(&options)?;
+    let gates = FeatureGates::parse(Program::Scheduler, &options.feature_gates.join(","))
+        .map_err(anyhow::Error::msg)?;
     let registry = component_base::metrics::registry();
+    gates.register(&mut registry.lock());
     let (metrics, election_metrics) = {
         let mut registry = registry.lock();
         (SchedulerMetrics::register(&mut registry), LeaderElectionMetrics::register(&mut registry))

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use component_base::flags::LogFlags;
+use component_base::tls_protocols::TlsProtocolFlags;
 use coracle_client::leader_election::LeaderElectionFlags;
 
 /// Upstream's flags that this scheduler does not have yet.
@@ -22,12 +23,15 @@ pub const NOT_IMPLEMENTED: &[&str] = &[
     "disable-http2-serving",
     "disabled-metrics",
     "emulated-version",
-    "feature-gates",
+    "emulation-forward-compatible",
     "http2-max-streams-per-connection",
     "kube-api-content-type",
     "log-flush-frequency",
+    "log-json-info-buffer-size",
+    "log-json-split-stream",
     "log-text-info-buffer-size",
     "log-text-split-stream",
+    "min-compatibility-version",
     "permit-address-sharing",
     "permit-port-sharing",
     "pod-max-in-unschedulable-pods-duration",
@@ -39,8 +43,6 @@ pub const NOT_IMPLEMENTED: &[&str] = &[
     "requestheader-uid-headers",
     "requestheader-username-headers",
     "show-hidden-metrics-for-version",
-    "tls-cipher-suites",
-    "tls-min-version",
     "tls-sni-cert-key",
     "vmodule",
     "write-config-to",
@@ -48,7 +50,7 @@ pub const NOT_IMPLEMENTED: &[&str] = &[
 
 /// Decides which node runs each pod.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "scheduler", version, about, disable_version_flag = false)]
+#[command(name = "scheduler", display_name = "Kubernetes", version = component_base::version::KUBERNETES, about)]
 pub struct Options {
     /// A KubeSchedulerConfiguration (kubescheduler.config.k8s.io/v1); flags that are given win over it.
     #[arg(long)]
@@ -86,6 +88,12 @@ pub struct Options {
     /// Its key.
     #[arg(long, requires = "tls_cert_file")]
     pub tls_private_key_file: Option<PathBuf>,
+    /// Feature gates, Name=true|false: what is so anyway may be said, the rest is refused by name.
+    #[arg(long, value_delimiter = ',')]
+    pub feature_gates: Vec<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub tls: TlsProtocolFlags,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub leader_election: LeaderElectionFlags,
@@ -101,6 +109,12 @@ mod tests {
     fn parse(args: &[&str]) -> Result<Options, String> {
         let args = std::iter::once("scheduler").chain(args.iter().copied()).map(Into::into);
         component_base::flags::try_parse_from(args, NOT_IMPLEMENTED).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_page_of_flags_says_what_is_here() {
+        component_base::flags::page::check::<Options>("kube-scheduler", NOT_IMPLEMENTED)
+            .unwrap_or_else(|error| panic!("{error}"));
     }
 
     #[test]
@@ -120,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_flag_that_is_not_there_yet_is_refused_by_name() {
-        let error = parse(&["--feature-gates=A=true"]).expect_err("refused");
-        assert!(error.contains("--feature-gates is not implemented"), "{error}");
+        let error = parse(&["--write-config-to=/x"]).expect_err("refused");
+        assert!(error.contains("--write-config-to is not implemented"), "{error}");
     }
 }

@@ -26,6 +26,11 @@ pub const NOT_IMPLEMENTED: &[&str] = &[
     "kube-reserved",
     "kube-reserved-cgroup",
     "lock-file",
+    "log-flush-frequency",
+    "log-json-info-buffer-size",
+    "log-json-split-stream",
+    "log-text-info-buffer-size",
+    "log-text-split-stream",
     "manifest-url",
     "node-status-max-images",
     "reserved-cpus",
@@ -35,6 +40,7 @@ pub const NOT_IMPLEMENTED: &[&str] = &[
     "system-reserved",
     "system-reserved-cgroup",
     "topology-manager-policy",
+    "vmodule",
 ];
 
 /// The kubelet: runs the pods that are bound to its node.

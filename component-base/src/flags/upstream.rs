@@ -1,0 +1,307 @@
+//! Upstream flags that a program has no setting for: which values say what is so anyway and are accepted, and why others are refused. A program names
+//! those of them that upstream's has; here is what they share.
+//!
+//! Never here: flags that work.
+
+/// One of them.
+struct Flag {
+    name: &'static str,
+    /// The values that are accepted; `*` is any. An empty value always is: start scripts give unset variables so.
+    accepted: &'static [&'static str],
+    /// Why these values change nothing, or why others are refused.
+    why: &'static str,
+}
+
+const fn flag(name: &'static str, accepted: &'static [&'static str], why: &'static str) -> Flag {
+    Flag { name, accepted, why }
+}
+
+const ANY: &[&str] = &["*"];
+const FALSE: &[&str] = &["false"];
+const TRUE: &[&str] = &["true"];
+const NO_CLOUD: &str = "clouds are other programs' business";
+const NO_COLLECTOR: &str =
+    "collections are worked off as fast as the API server takes the calls, 64 at a time";
+const OPEN: &str = "health and metrics are served to all";
+const NO_RESYNC: &str = "work follows from watches alone; nothing is listed again after a while";
+const LOG: &str = "log lines are written at once, to standard error";
+const OTHER_MODE: &str = "settings of proxy modes that are not in use have no effect";
+const NO_RECYCLER: &str = "volumes are not recycled";
+const NO_AUDIT_WEBHOOK: &str = "there is no audit webhook that it could tune";
+const NO_PROFILES: &str = "profiles are not served";
+const LEVEL: &str = "the level served is always v1.35";
+
+/// By name.
+const FLAGS: &[Flag] = &[
+    flag("aggregator-reject-forwarding-redirect", TRUE, "redirects of other servers are not followed"),
+    flag("allow-untagged-cloud", FALSE, NO_CLOUD),
+    flag("apiserver-count", ANY, "it is of an endpoint reconciler that upstream has deprecated"),
+    flag("attach-detach-reconcile-sync-period", ANY, NO_RESYNC),
+    flag("audit-webhook-batch-buffer-size", ANY, NO_AUDIT_WEBHOOK),
+    flag("audit-webhook-batch-max-size", ANY, NO_AUDIT_WEBHOOK),
+    flag("audit-webhook-batch-max-wait", ANY, NO_AUDIT_WEBHOOK),
+    flag("audit-webhook-batch-throttle-burst", ANY, NO_AUDIT_WEBHOOK),
+    flag("audit-webhook-batch-throttle-enable", ANY, NO_AUDIT_WEBHOOK),
+    flag("audit-webhook-batch-throttle-qps", ANY, NO_AUDIT_WEBHOOK),
+    flag("audit-webhook-config-file", &[], "audit events go to a log only"),
+    flag("audit-webhook-initial-backoff", ANY, NO_AUDIT_WEBHOOK),
+    flag("audit-webhook-mode", ANY, NO_AUDIT_WEBHOOK),
+    flag("audit-webhook-truncate-enabled", ANY, NO_AUDIT_WEBHOOK),
+    flag("audit-webhook-truncate-max-batch-size", ANY, NO_AUDIT_WEBHOOK),
+    flag("audit-webhook-truncate-max-event-size", ANY, NO_AUDIT_WEBHOOK),
+    flag("audit-webhook-version", ANY, NO_AUDIT_WEBHOOK),
+    flag("authentication-skip-lookup", ANY, OPEN),
+    flag("authentication-token-webhook-cache-ttl", ANY, OPEN),
+    flag("authentication-tolerate-lookup-failure", ANY, OPEN),
+    flag("authorization-always-allow-paths", ANY, OPEN),
+    flag("authorization-webhook-cache-authorized-ttl", ANY, OPEN),
+    flag("authorization-webhook-cache-unauthorized-ttl", ANY, OPEN),
+    flag("bind-address-hard-fail", TRUE, "an address in use always ends the start"),
+    flag("cidr-allocator-type", &["RangeAllocator"], "ranges come out of --cluster-cidr"),
+    flag("cloud-config", &[], NO_CLOUD),
+    flag("cloud-provider", &["external"], NO_CLOUD),
+    flag("concurrent-cron-job-syncs", ANY, NO_COLLECTOR),
+    flag("concurrent-daemonset-syncs", ANY, NO_COLLECTOR),
+    flag("concurrent-deployment-syncs", ANY, NO_COLLECTOR),
+    flag("concurrent-endpoint-syncs", ANY, NO_COLLECTOR),
+    flag("concurrent-ephemeralvolume-syncs", ANY, NO_COLLECTOR),
+    flag("concurrent-gc-syncs", ANY, NO_COLLECTOR),
+    flag("concurrent-horizontal-pod-autoscaler-syncs", ANY, NO_COLLECTOR),
+    flag("concurrent-job-syncs", ANY, NO_COLLECTOR),
+    flag("concurrent-namespace-syncs", ANY, NO_COLLECTOR),
+    flag("concurrent-rc-syncs", ANY, NO_COLLECTOR),
+    flag("concurrent-replicaset-syncs", ANY, NO_COLLECTOR),
+    flag("concurrent-resource-claim-syncs", ANY, NO_COLLECTOR),
+    flag("concurrent-resource-quota-syncs", ANY, NO_COLLECTOR),
+    flag("concurrent-service-endpoint-syncs", ANY, NO_COLLECTOR),
+    flag("concurrent-service-syncs", ANY, NO_COLLECTOR),
+    flag("concurrent-serviceaccount-token-syncs", ANY, NO_COLLECTOR),
+    flag("concurrent-statefulset-syncs", ANY, NO_COLLECTOR),
+    flag("concurrent-ttl-after-finished-syncs", ANY, NO_COLLECTOR),
+    flag("concurrent-validating-admission-policy-status-syncs", ANY, NO_COLLECTOR),
+    flag("config-dir", &[], "the KubeletConfiguration is one file"),
+    flag("config-sync-period", ANY, NO_RESYNC),
+    flag("configure-cloud-routes", ANY, NO_CLOUD),
+    flag("conntrack-max-per-core", &["0"], "the node's connection tracking is left as it is"),
+    flag("conntrack-min", &["0"], "the node's connection tracking is left as it is"),
+    flag("conntrack-tcp-be-liberal", FALSE, "the node's connection tracking is left as it is"),
+    flag("conntrack-tcp-timeout-close-wait", &["0s", "0"], "the node's connection tracking is left as it is"),
+    flag(
+        "conntrack-tcp-timeout-established",
+        &["0s", "0"],
+        "the node's connection tracking is left as it is",
+    ),
+    flag("conntrack-udp-timeout", &["0s", "0"], "the node's connection tracking is left as it is"),
+    flag("conntrack-udp-timeout-stream", &["0s", "0"], "the node's connection tracking is left as it is"),
+    flag("contention-profiling", FALSE, NO_PROFILES),
+    flag("controller-shutdown-timeout", ANY, "controllers end at once when they are told to"),
+    flag("controller-start-interval", &["0s", "0"], "all controllers start at once"),
+    flag(
+        "coordinated-leadership-lease-duration",
+        ANY,
+        "leaders elect themselves, as upstream's do by default",
+    ),
+    flag(
+        "coordinated-leadership-renew-deadline",
+        ANY,
+        "leaders elect themselves, as upstream's do by default",
+    ),
+    flag("coordinated-leadership-retry-period", ANY, "leaders elect themselves, as upstream's do by default"),
+    flag("debug-socket-path", &[], NO_PROFILES),
+    flag("delete-collection-workers", ANY, "the objects of a collection are deleted in one pass"),
+    flag("disable-attach-detach-reconcile-sync", ANY, NO_RESYNC),
+    flag("disable-force-detach-on-timeout", FALSE, "volumes are not attached"),
+    flag("disable-http2-serving", FALSE, "HTTP/2 is served"),
+    flag("disabled-metrics", &[], "all metrics are served"),
+    flag("emulated-version", &["1.35", "v1.35", "kube=1.35", "kube=v1.35"], LEVEL),
+    flag("emulation-forward-compatible", FALSE, LEVEL),
+    flag("enable-dynamic-provisioning", ANY, "volumes are not provisioned"),
+    flag("enable-garbage-collector", TRUE, "garbage is collected"),
+    flag("enable-hostpath-provisioner", FALSE, "volumes are not provisioned"),
+    flag("enable-leader-migration", FALSE, "there is one lease for all controllers"),
+    flag("enable-logs-handler", FALSE, "the host's log files are not served"),
+    flag("encryption-provider-config-automatic-reload", FALSE, "the file is read once, at start"),
+    flag("endpoint-reconciler-type", &["lease"], "the addresses of API servers are kept by leases"),
+    flag("endpoint-updates-batch-period", &["0s", "0"], "changes of endpoints are written at once"),
+    flag("endpointslice-updates-batch-period", &["0s", "0"], "changes of endpoints are written at once"),
+    flag("etcd-count-metric-poll-period", ANY, "objects are counted as they change"),
+    flag("etcd-db-metric-poll-interval", ANY, "the store's own metrics have its size"),
+    flag("etcd-servers-overrides", &[], "all resources are in one store"),
+    flag("exit-on-lock-contention", FALSE, "nothing is locked"),
+    flag("experimental-mounter-path", ANY, "upstream itself does not use it any more"),
+    flag("external-cloud-volume-plugin", &[], NO_CLOUD),
+    flag("flex-volume-plugin-dir", ANY, "there are no FlexVolumes; a pod that has one is told so"),
+    flag("identity-lease-duration-seconds", ANY, "API servers do not announce themselves"),
+    flag("identity-lease-renew-interval-seconds", ANY, "API servers do not announce themselves"),
+    flag("image-credential-provider-bin-dir", &[], "registries are asked with pull secrets only"),
+    flag("image-credential-provider-config", &[], "registries are asked with pull secrets only"),
+    flag("init-only", FALSE, "nothing needs more privileges at first than later"),
+    flag(
+        "iptables-localhost-nodeports",
+        FALSE,
+        "node ports are not served on loopback addresses, as in nftables mode",
+    ),
+    flag("iptables-masquerade-bit", ANY, OTHER_MODE),
+    flag("iptables-min-sync-period", ANY, OTHER_MODE),
+    flag("iptables-sync-period", ANY, OTHER_MODE),
+    flag("ipvs-exclude-cidrs", ANY, OTHER_MODE),
+    flag("ipvs-min-sync-period", ANY, OTHER_MODE),
+    flag("ipvs-scheduler", ANY, OTHER_MODE),
+    flag("ipvs-strict-arp", ANY, OTHER_MODE),
+    flag("ipvs-sync-period", ANY, OTHER_MODE),
+    flag("ipvs-tcp-timeout", ANY, OTHER_MODE),
+    flag("ipvs-tcpfin-timeout", ANY, OTHER_MODE),
+    flag("ipvs-udp-timeout", ANY, OTHER_MODE),
+    flag("keep-terminated-pod-volumes", FALSE, "volumes of pods that have ended are removed"),
+    flag("kube-api-content-type", ANY, "the API server takes and gives every content type"),
+    flag("kubelet-port", ANY, "nodes say themselves which port their kubelet has"),
+    flag("kubelet-read-only-port", ANY, "nodes say themselves which port their kubelet has"),
+    flag("kubernetes-service-node-port", &["0"], "the Service kubernetes has no node port"),
+    flag("leader-migration-config", &[], "there is one lease for all controllers"),
+    flag(
+        "lease-reuse-duration-seconds",
+        ANY,
+        "it trades memory of the store for exactness; events end when they should",
+    ),
+    flag("legacy-service-account-token-clean-up-period", ANY, "unused token Secrets are not cleaned up"),
+    flag("livez-grace-period", ANY, "/livez never waits for what is done once at start"),
+    flag("lock-file", &[], "nothing is locked"),
+    flag("log-flush-frequency", ANY, LOG),
+    flag("log-json-info-buffer-size", ANY, LOG),
+    flag("log-json-split-stream", FALSE, LOG),
+    flag("log-text-info-buffer-size", ANY, LOG),
+    flag("log-text-split-stream", FALSE, LOG),
+    flag("logtostderr", TRUE, LOG),
+    flag("max-connection-bytes-per-sec", &["0"], "connections of users are not slowed down"),
+    flag("max-endpoints-per-slice", &["100"], "a slice has up to 100 endpoints"),
+    flag("maximum-dead-containers", &["-1"], "ended containers go with their pods"),
+    flag(
+        "maximum-dead-containers-per-container",
+        &["1"],
+        "the last container before the running one is kept",
+    ),
+    flag("min-compatibility-version", &["1.34", "v1.34", "kube=1.34", "kube=v1.34"], LEVEL),
+    flag("min-resync-period", ANY, NO_RESYNC),
+    flag("minimum-container-ttl-duration", &["0s", "0"], "ended containers do not wait to be removed"),
+    flag("mirroring-concurrent-service-endpoint-syncs", ANY, NO_COLLECTOR),
+    flag(
+        "mirroring-endpointslice-updates-batch-period",
+        &["0s", "0"],
+        "changes of endpoints are written at once",
+    ),
+    flag("namespace-sync-period", ANY, NO_RESYNC),
+    flag("nftables-sync-period", ANY, "the table is written anew when it is found to differ"),
+    flag("permit-address-sharing", FALSE, "a port has one listener"),
+    flag("permit-port-sharing", FALSE, "a port has one listener"),
+    flag("pod-bridge-interface", &[], "local traffic is told by --cluster-cidr"),
+    flag("pod-interface-name-prefix", &[], "local traffic is told by --cluster-cidr"),
+    flag("profiling", FALSE, NO_PROFILES),
+    flag("proxy-port-range", ANY, "it is of a proxy mode that upstream has removed"),
+    flag("pv-recycler-increment-timeout-nfs", ANY, NO_RECYCLER),
+    flag("pv-recycler-minimum-timeout-hostpath", ANY, NO_RECYCLER),
+    flag("pv-recycler-minimum-timeout-nfs", ANY, NO_RECYCLER),
+    flag("pv-recycler-pod-template-filepath-hostpath", ANY, NO_RECYCLER),
+    flag("pv-recycler-pod-template-filepath-nfs", ANY, NO_RECYCLER),
+    flag("pv-recycler-timeout-increment-hostpath", ANY, NO_RECYCLER),
+    flag("pvclaimbinder-sync-period", ANY, NO_RESYNC),
+    flag("register-schedulable", TRUE, "taints say where pods may not go"),
+    flag("requestheader-allowed-names", ANY, OPEN),
+    flag("requestheader-extra-headers-prefix", ANY, OPEN),
+    flag("requestheader-group-headers", ANY, OPEN),
+    flag("requestheader-uid-headers", ANY, OPEN),
+    flag("requestheader-username-headers", ANY, OPEN),
+    flag("route-reconciliation-period", ANY, NO_CLOUD),
+    flag("runonce", FALSE, "the kubelet runs until it is told to end"),
+    flag("runtime-config-emulation-forward-compatible", FALSE, LEVEL),
+    flag("service-account-extend-token-expiration", FALSE, "tokens last as long as they are asked for"),
+    flag("show-hidden-metrics-for-version", &[], "no metric is hidden"),
+    flag(
+        "shutdown-send-retry-after",
+        FALSE,
+        "requests that come while the server ends are refused by the closed port",
+    ),
+    flag("shutdown-watch-termination-grace-period", &["0s", "0"], "watches end at once when the server does"),
+    flag("storage-initialization-timeout", ANY, "the server is not ready until its store has answered"),
+    flag("tracing-config-file", &[], "there are no traces"),
+    flag("unsupported-kube-api-over-localhost", FALSE, "the kubeconfig says where the API server is"),
+    flag("vmodule", ANY, "verbosity is set for the whole program, by --v or RUST_LOG"),
+    flag("volume-host-allow-local-loopback", ANY, "volumes are not provisioned"),
+    flag("volume-host-cidr-denylist", ANY, "volumes are not provisioned"),
+];
+
+fn find(name: &str) -> Option<&'static Flag> {
+    FLAGS.iter().find(|flag| flag.name == name)
+}
+
+/// Whether a flag may be given this value.
+pub(super) fn is_accepted(name: &str, value: &str) -> bool {
+    value.is_empty()
+        || find(name).is_some_and(|flag| flag.accepted.contains(&"*") || flag.accepted.contains(&value))
+}
+
+/// Whether a flag stands alone rather than before its value.
+pub(super) fn is_switch(name: &str) -> bool {
+    find(name).is_some_and(|flag| flag.accepted == TRUE || flag.accepted == FALSE)
+}
+
+/// The reason in brackets, if there is one.
+pub(super) fn reason(name: &str) -> String {
+    match find(name) {
+        Some(Flag { accepted: [], why, .. }) => format!(" ({why})"),
+        Some(Flag { accepted, why, .. }) => format!(" (only {} is accepted: {why})", accepted.join(" or ")),
+        None => String::new(),
+    }
+}
+
+/// What the page of flags says of one.
+pub(super) fn row(name: &str) -> String {
+    match find(name) {
+        None => "refused | not implemented yet".to_owned(),
+        Some(Flag { accepted: [], why, .. }) => format!("refused | {why}"),
+        Some(Flag { accepted: ["*"], why, .. }) => format!("accepted | {why}"),
+        Some(Flag { accepted, why, .. }) => format!("accepted as `{}` | {why}", accepted[0]),
+    }
+}
+
+/// The end of `--help`: what is accepted without effect and what is refused, each with its reason.
+pub(super) fn help(names: &[&str]) -> String {
+    let mut names: Vec<&str> = names.to_vec();
+    names.sort_unstable();
+    let (accepted, refused): (Vec<&str>, Vec<&str>) =
+        names.into_iter().partition(|name| find(name).is_some_and(|flag| !flag.accepted.is_empty()));
+    let accepted = accepted.into_iter().filter_map(find).map(|flag| match flag.accepted {
+        ["*"] => format!("      --{}: {}\n", flag.name, flag.why),
+        values => format!("      --{}={}: {}\n", flag.name, values[0], flag.why),
+    });
+    let refused = refused.into_iter().map(|name| {
+        format!("      --{name}: {}\n", find(name).map_or("not implemented yet", |flag| flag.why))
+    });
+    format!(
+        "Accepted without effect, because they say what is so anyway (as is an empty value of any upstream flag):\n{}\nRefused:\n{}",
+        accepted.collect::<String>(),
+        refused.collect::<String>(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_in_order_and_say_why() {
+        assert!(FLAGS.windows(2).all(|pair| pair[0].name.replace('-', " ") < pair[1].name.replace('-', " ")));
+        assert!(FLAGS.iter().all(|flag| !flag.why.is_empty()));
+    }
+
+    #[test]
+    fn help_tells_them_apart() {
+        let help = help(&["vmodule", "profiling", "audit-webhook-config-file", "alpha"]);
+        for line in [
+            "      --profiling=false: profiles are not served",
+            "      --vmodule: verbosity",
+            "Refused:\n      --alpha: not implemented yet\n      --audit-webhook-config-file: audit events go to a log only\n",
+        ] {
+            assert!(help.contains(line), "{line} in\n{help}");
+        }
+    }
+}
