@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use etcd_lite::checkpoint::snapshot_file::superseded;
 use etcd_lite::raft::core::Disk;
 use etcd_lite::raft::wal_disk::{Log, records};
 use etcd_lite::wal::{Replay, SegmentPlace, WalError, WalHardState, WalRecord, segment_head};
@@ -58,7 +59,7 @@ pub struct SimDisk {
     removed: Vec<Segment>,
     /// The checkpoint: whole flushes only.
     pub checkpoint: BTreeMap<RecordKey, Bytes>,
-    /// The two newest, by index.
+    /// By index.
     pub snapshots: BTreeMap<u64, Arc<Snapshot>>,
     /// Whether a bit was flipped in what was synced: then the member must refuse to start.
     pub is_damaged: bool,
@@ -68,8 +69,13 @@ impl SimDisk {
     /// Keeps a snapshot file.
     pub fn keep_snapshot(&mut self, snapshot: Arc<Snapshot>) {
         self.snapshots.insert(snapshot.index, snapshot);
-        while self.snapshots.len() > 2 {
-            self.snapshots.pop_first();
+    }
+
+    /// Removes the snapshot files that the one of `index` makes useless.
+    pub fn remove_superseded(&mut self, index: u64) {
+        let all: Vec<u64> = self.snapshots.keys().copied().collect();
+        for index in superseded(&all, &index) {
+            self.snapshots.remove(index);
         }
     }
 

@@ -374,9 +374,10 @@ impl Running {
         while let Ok(job) = self.jobs.try_recv() {
             match job {
                 Job::Changes(changes) => self.unflushed.extend(changes),
-                Job::Replaced { records, .. } => {
+                Job::Replaced { index, records } => {
                     self.unflushed.clear();
                     let mut disk = disk.lock();
+                    disk.remove_superseded(index);
                     disk.checkpoint.clear();
                     disk.flush(records.into_iter().map(RecordChange::Set));
                 }

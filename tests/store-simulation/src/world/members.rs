@@ -202,7 +202,11 @@ impl World {
         if index == 0 {
             return;
         }
-        disk.lock().keep_snapshot(Arc::new(snapshot));
+        {
+            let mut disk = disk.lock();
+            disk.keep_snapshot(Arc::new(snapshot));
+            disk.remove_superseded(index);
+        }
         if running.fuse.lock().burns(|point| point == CrashPoint::BeforeRelease) {
             let back = 50 + self.disk_random.below(1_000);
             return self.crash(member, back);
