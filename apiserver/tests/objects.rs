@@ -226,6 +226,23 @@ async fn bad_bodies_get_clear_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_range_of_cluster_ips_is_an_object_that_is_ready() {
+    const RANGE: &str = "/apis/networking.k8s.io/v1/servicecidrs/kubernetes";
+    let cluster = Cluster::new();
+    let server = cluster.server(&[]).await;
+    let admin = cluster.client(&server, Some("admin"));
+    common::wait_for("the default range is ready", || async {
+        let found = admin.get(RANGE).await;
+        found.is_ok_and(|answer| answer.body["status"]["conditions"][0]["status"] == "True")
+    })
+    .await;
+    let range = admin.get(&format!("{RANGE}/status")).await.expect("answer").body;
+    assert_eq!(range["kind"], "ServiceCIDR");
+    assert_eq!(range["status"]["conditions"][0]["message"], "Kubernetes default Service CIDR is ready");
+    server.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_dies_and_comes_back_loses_nothing() {
     let mut cluster = Cluster::new();
     let server = cluster.server(&[]).await;

@@ -5,6 +5,7 @@ pub mod aggregation;
 mod endpoints;
 pub mod flowcontrol;
 pub mod rbac;
+mod service_cidr;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -36,7 +37,7 @@ pub fn start(
     Ok(tokio::spawn(async move {
         let first = Ipv4Addr::from(addresses.first());
         loop {
-            match ensure_all(&registry, first).await {
+            match ensure_all(&registry, addresses.text(), first).await {
                 Ok(()) => break,
                 Err(error) => tracing::debug!(%error, "making the system objects; trying again"),
             }
@@ -45,7 +46,10 @@ pub fn start(
                 () = tokio::time::sleep(RETRY) => {}
             }
         }
+        let range = addresses.text().to_owned();
+        let ranges = service_cidr::run(Arc::clone(&registry), range, stop.clone());
         let repair = repair::run(Arc::clone(&registry), addresses, ports, stop.clone());
+        let repair = async { tokio::join!(ranges, repair) };
         match advertised(&registry.options) {
             Some(address) => {
                 let port = registry.options.secure_port;
@@ -66,7 +70,11 @@ fn advertised(options: &Options) -> Option<IpAddr> {
     options.advertise_address.or_else(|| (!bound.is_unspecified()).then_some(bound))
 }
 
-async fn ensure_all(registry: &Arc<Registry>, first_service_ip: Ipv4Addr) -> Result<(), ApiError> {
+async fn ensure_all(
+    registry: &Arc<Registry>,
+    service_range: &str,
+    first_service_ip: Ipv4Addr,
+) -> Result<(), ApiError> {
     for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
         ensure(registry, "", "v1", "namespaces", None, json!({"metadata": {"name": name}})).await?;
     }
@@ -85,6 +93,7 @@ async fn ensure_all(registry: &Arc<Registry>, first_service_ip: Ipv4Addr) -> Res
         let class = json!({"metadata": {"name": name}, "value": value, "description": description});
         ensure(registry, "scheduling.k8s.io", "v1", "priorityclasses", None, class).await?;
     }
+    service_cidr::reconcile(registry, service_range).await?;
     let service = json!({
         "metadata": {"name": "kubernetes", "labels": {"component": "apiserver", "provider": "kubernetes"}},
         "spec": {

@@ -91,6 +91,10 @@ fn bound(pod: &Value, binding: &Value, now: &str) -> Result<Value, ApiError> {
         }
     }
     set_scheduled(&mut pod, now);
+    // Where it might have gone no longer matters to anybody.
+    if let Some(status) = pod["status"].as_object_mut() {
+        status.remove("nominatedNodeName");
+    }
     Ok(pod)
 }
 
@@ -108,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_pod_is_bound_once() {
-        let pod = json!({"metadata": {"name": "a", "uid": "1"}, "spec": {}, "status": {"phase": "Pending",
+        let pod = json!({"metadata": {"name": "a", "uid": "1"}, "spec": {}, "status": {"phase": "Pending", "nominatedNodeName": "m",
             "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]}});
         let binding = json!({"metadata": {"name": "a", "annotations": {"x": "y"}}, "target": {"kind": "Node", "name": "n"}});
         let pod = bound(&pod, &binding, "t").expect("binds");
@@ -116,6 +120,7 @@ mod tests {
         assert_eq!(pod["metadata"]["annotations"]["x"], "y");
         assert_eq!(pod["status"]["conditions"][0]["status"], "True");
         assert!(pod["status"]["conditions"][0].get("reason").is_none());
+        assert!(pod["status"].get("nominatedNodeName").is_none());
         let error = bound(&pod, &binding, "t").expect_err("has a node");
         assert_eq!(
             error.message(),
