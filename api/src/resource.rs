@@ -120,6 +120,7 @@ const NAMESPACE_VERBS: &[&str] = &["create", "delete", "get", "list", "patch", "
 const CREATE: &[&str] = &["create"];
 const GET: &[&str] = &["get"];
 const CONNECT: &[&str] = &["create", "get"];
+const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
 const READ_AND_WRITE: &[&str] = &["get", "patch", "update"];
 const NOTHING: &[&str] = &[];
 

@@ -1,6 +1,6 @@
 //! The resources of the core group.
 
-use super::{CONNECT, CREATE, GET, NAMESPACE_VERBS, NOTHING, READ_AND_WRITE, Resource, core, sub};
+use super::{CONNECT, CREATE, GET, NAMESPACE_VERBS, NOTHING, PROXY, READ_AND_WRITE, Resource, core, sub};
 
 pub(super) const ROWS: &[Resource] = &[
     Resource {
@@ -23,7 +23,10 @@ pub(super) const ROWS: &[Resource] = &[
     },
     Resource {
         namespaced: false,
-        subresources: &[sub("status", "", "v1", "Node", READ_AND_WRITE)],
+        subresources: &[
+            sub("proxy", "", "v1", "NodeProxyOptions", PROXY),
+            sub("status", "", "v1", "Node", READ_AND_WRITE),
+        ],
         ..core("Node", "nodes", "node", &["no"], "minions")
     },
     Resource {
@@ -51,6 +54,7 @@ pub(super) const ROWS: &[Resource] = &[
             sub("exec", "", "v1", "PodExecOptions", CONNECT),
             sub("log", "", "v1", "Pod", GET),
             sub("portforward", "", "v1", "PodPortForwardOptions", CONNECT),
+            sub("proxy", "", "v1", "PodProxyOptions", PROXY),
             sub("resize", "", "v1", "Pod", READ_AND_WRITE),
             sub("status", "", "v1", "Pod", READ_AND_WRITE),
         ],
@@ -82,7 +86,10 @@ pub(super) const ROWS: &[Resource] = &[
     },
     Resource {
         categories: &["all"],
-        subresources: &[sub("status", "", "v1", "Service", READ_AND_WRITE)],
+        subresources: &[
+            sub("proxy", "", "v1", "ServiceProxyOptions", PROXY),
+            sub("status", "", "v1", "Service", READ_AND_WRITE),
+        ],
         ..core("Service", "services", "service", &["svc"], "services/specs")
     },
 ];

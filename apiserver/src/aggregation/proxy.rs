@@ -78,8 +78,8 @@ fn escaped(key: &str) -> String {
     out
 }
 
-/// Headers that are about one connection only.
-fn drop_hop_by_hop(headers: &mut HeaderMap) {
+/// Takes away the headers that are about one connection only.
+pub(crate) fn drop_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()

@@ -137,7 +137,7 @@ async fn resource(
         });
     }
     if !is_generic(&info) || !info.resource.is_stored() {
-        let streams = matches!(info.subresource(), Some("log" | "exec" | "attach" | "portforward"));
+        let streams = matches!(info.subresource(), Some("log" | "exec" | "attach" | "portforward" | "proxy"));
         // What streams are in does not depend on `Accept`.
         let form = if streams { Form::PLAIN } else { form(&app, &info, request.headers())? };
         return subresource::handle(app, info, request, &form).await;

@@ -47,6 +47,8 @@ pub(super) fn understand(
         ("PATCH", true) => Some(Verb::Patch),
         ("DELETE", true) => Some(Verb::Delete),
         ("DELETE", false) => Some(Verb::DeleteCollection),
+        // Asks the one behind the proxy, not this server.
+        ("OPTIONS", true) if path.subresource == Some("proxy") => Some(Verb::Get),
         _ => None,
     };
     let remote = app.aggregator.remote(path.group, path.version);
@@ -88,8 +90,9 @@ pub(super) fn understand(
         Some(namespace) if resource.namespaced => Some(decode_segment(namespace)?),
         _ => None,
     };
-    let options =
-        if verb.is_mutating() { WriteOptions::of(verb, query, headers)? } else { WriteOptions::of_reads() };
+    // The query of what is passed on is for the one behind the proxy.
+    let writes = verb.is_mutating() && path.subresource != Some("proxy");
+    let options = if writes { WriteOptions::of(verb, query, headers)? } else { WriteOptions::of_reads() };
     Ok(Some(Understood::Known(Box::new(RequestInfo {
         verb,
         resource,

@@ -10,7 +10,7 @@ use coracle_api::meta::get;
 use coracle_api::status::ApiError;
 use http::header::HOST;
 use http::{HeaderValue, Request};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
@@ -23,6 +23,7 @@ use super::core;
 use crate::extension::tls::Anyone;
 use crate::options::Options;
 use crate::registry::Registry;
+use crate::server::body::BoxError;
 
 const PORT_DEFAULT: u16 = 10250;
 /// How long a kubelet may take before it begins to answer.
@@ -95,16 +96,20 @@ fn client_config(options: &Options) -> Result<Arc<ClientConfig>, ApiError> {
     Ok(Arc::new(config))
 }
 
-/// Sends a request without body to a kubelet and waits for the head of its answer. The connection lives as long as the answer's body
+/// Sends a request to a kubelet and waits for the head of its answer. The connection lives as long as the answer's body
 /// or its upgraded stream.
 ///
 /// # Errors
 /// 500 when the kubelet cannot be reached, 504 when it does not answer.
-pub async fn send(
+pub async fn send<B>(
     options: &Options,
     location: &Location,
-    mut request: Request<Empty<Bytes>>,
-) -> Result<http::Response<Incoming>, ApiError> {
+    mut request: Request<B>,
+) -> Result<http::Response<Incoming>, ApiError>
+where
+    B: hyper::body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
     let authority = location.authority();
     let failed = {
         let target = format!("https://{authority}{}", request.uri());

@@ -1,16 +1,18 @@
-//! A container's log, streamed from the node's kubelet.
+//! A container's log, streamed from the node's kubelet; as messages of a WebSocket if the client wants one.
 
+use bytes::Bytes;
 use coracle_api::field::{self, FieldError};
 use coracle_api::meta::get;
 use coracle_api::status::{ApiError, GroupKind};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, BodyStream, Empty, StreamBody};
+use hyper::body::Incoming;
 use serde_json::Value;
 
-use super::{container, kubelet};
+use super::{container, kubelet, socket};
 use crate::server::app::App;
-use crate::server::body::{self, BoxError, Response};
+use crate::server::body::{self, Body, Response};
 use crate::server::request_info::{Query, RequestInfo};
 
 const OPTIONS: GroupKind<'_> = GroupKind { group: "", kind: "PodLogOptions" };
@@ -23,7 +25,7 @@ const TEXTS: &[&str] = &["sinceSeconds", "sinceTime", "tailLines", "limitBytes",
 ///
 /// # Errors
 /// 404, 400 for the container, 422 for options, and the kubelet's refusals.
-pub async fn handle(app: &App, info: &RequestInfo) -> Result<Response, ApiError> {
+pub async fn handle(app: &App, info: &RequestInfo, client: Request<Incoming>) -> Result<Response, ApiError> {
     let query =
         kubelet_query(&info.query).map_err(|errors| ApiError::invalid(OPTIONS, info.name(), errors))?;
     let pod = app.registry.read(info.resource, info.namespace(), info.name()).await?;
@@ -32,7 +34,7 @@ pub async fn handle(app: &App, info: &RequestInfo) -> Result<Response, ApiError>
     let node = get(&pod, &["spec", "nodeName"]).and_then(Value::as_str).unwrap_or_default();
     if node.is_empty() {
         // Nothing has run yet.
-        return Ok(plain_text(body::empty()));
+        return deliver(app, client, body::empty());
     }
     let location = kubelet::locate(&app.registry, node).await?;
     let mut uri = format!("/containerLogs/{}/{}/{container}", info.namespace(), info.name());
@@ -40,23 +42,24 @@ pub async fn handle(app: &App, info: &RequestInfo) -> Result<Response, ApiError>
         uri.push('?');
         uri.push_str(&query);
     }
-    let request = Request::get(uri).body(Empty::new()).map_err(ApiError::internal)?;
+    let request = Request::get(uri).body(Empty::<Bytes>::new()).map_err(ApiError::internal)?;
     let response = kubelet::send(&app.options, &location, request).await?;
     if !response.status().is_success() {
         return Err(kubelet::refusal(response).await);
     }
-    // Ends with the server; a body that breaks off is passed on as one.
-    let stop = app.draining.clone();
-    let body = response.into_body().map_err(|error| -> BoxError { error.into() });
-    let frames =
-        futures::StreamExt::take_until(http_body_util::BodyStream::new(body), stop.cancelled_owned());
-    Ok(plain_text(http_body_util::StreamBody::new(frames).boxed_unsync()))
+    deliver(app, client, response.into_body().map_err(Into::into).boxed_unsync())
 }
 
-fn plain_text(body: body::Body) -> Response {
-    let mut response = Response::new(body);
+/// Gives the client its log. It ends with the server; a body that breaks off is passed on as one.
+fn deliver(app: &App, client: Request<Incoming>, body: Body) -> Result<Response, ApiError> {
+    let stop = app.draining.clone();
+    if socket::is_wanted(client.headers()) {
+        return socket::answer(client, body.into_data_stream(), stop);
+    }
+    let frames = futures::StreamExt::take_until(BodyStream::new(body), stop.cancelled_owned());
+    let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    response
+    Ok(response)
 }
 
 /// The kubelet's query of the client's. Pure.

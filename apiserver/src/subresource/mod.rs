@@ -9,7 +9,9 @@ pub mod eviction;
 pub mod identity_review;
 pub mod kubelet;
 pub mod log;
+mod proxy;
 pub mod scale;
+mod socket;
 pub mod stream;
 pub mod token;
 
@@ -44,7 +46,8 @@ pub async fn handle(
         Ok(respond::value(StatusCode::CREATED, &value, form))
     };
     match (info.resource.plural, info.subresource()) {
-        ("pods", Some("log")) => log::handle(&app, &info).await,
+        ("pods", Some("log")) => log::handle(&app, &info, request).await,
+        (_, Some("proxy")) => proxy::handle(&app, &info, request).await,
         ("pods", Some("exec" | "attach" | "portforward")) => stream::handle(&app, &info, request).await,
         ("pods", Some("binding")) | ("bindings", None) => {
             let body = admitted(&app, &info, request).await?;
