@@ -326,12 +326,14 @@ impl Client {
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(stream).await.expect("a handshake");
         tokio::spawn(connection.with_upgrades());
-        let request = Request::get(path)
+        let mut request = Request::get(path)
             .header("host", "localhost")
             .header("connection", "Upgrade")
-            .header("upgrade", protocol)
-            .body(Full::new(Bytes::new()))
-            .expect("a request");
+            .header("upgrade", protocol);
+        for (name, value) in &self.headers {
+            request = request.header(*name, value);
+        }
+        let request = request.body(Full::new(Bytes::new())).expect("a request");
         let answer = sender.send_request(request).await.expect("an answer");
         assert_eq!(answer.status(), StatusCode::SWITCHING_PROTOCOLS, "{path}");
         TokioIo::new(hyper::upgrade::on(answer).await.expect("an upgraded connection"))
