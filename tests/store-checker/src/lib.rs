@@ -15,6 +15,7 @@ pub mod model;
 mod order;
 mod refusals;
 mod replay;
+mod silent;
 mod violation;
 mod watches;
 

@@ -11,6 +11,7 @@ use crate::Summary;
 use crate::history::{Event, History, Operation, Outcome, Request, Response, Time};
 use crate::model::{Model, contains, plain};
 use crate::order::{first_known, may_be_old};
+use crate::silent::{Silent, Suspects};
 use crate::violation::{Rule, Violation};
 
 /// Where an operation took place in the history.
@@ -60,7 +61,7 @@ pub(crate) fn replay(history: &History, summary: &mut Summary) -> Result<Replaye
     let mut writers: HashMap<i64, usize> = HashMap::new();
     let mut readers: Vec<(i64, usize)> = Vec::new();
     let mut revokers: HashMap<i64, Vec<usize>> = HashMap::new();
-    let mut unknown = Suspects::default();
+    let mut unknown = Unknown::default();
     let mut failed: HashMap<(&Bytes, &Bytes), usize> = HashMap::new();
     for (number, operation) in history.operations.iter().enumerate() {
         match &operation.outcome {
@@ -110,6 +111,7 @@ pub(crate) fn replay(history: &History, summary: &mut Summary) -> Result<Replaye
         }
     }
     unknown.written_at = written_at(history);
+    let mut silent = Silent::default();
     readers.sort_unstable();
     let mut readers = readers.into_iter().peekable();
     let mut replayed = Replayed {
@@ -121,19 +123,19 @@ pub(crate) fn replay(history: &History, summary: &mut Summary) -> Result<Replaye
     for revision in begin..=last {
         if revision > begin {
             let events = replayed.events(history, revision);
-            let writer = match writers.get(&revision) {
-                Some(writer) => Some(*writer),
-                None => {
-                    let before = first_known[(revision - begin) as usize];
-                    replayed.find_writer(history, events, before, &mut revokers, &unknown, summary)
-                }
-            };
-            match writer {
+            let before = first_known[(revision - begin) as usize];
+            let told = writers.get(&revision).copied();
+            match told.or_else(|| replayed.find_revoker(history, events, before, &mut revokers)) {
                 Some(writer) => {
                     replayed.check_write(history, writer, revision, events)?;
                     replayed.places[writer] = Place::Wrote(revision);
                 }
-                None => replayed.check_expiration(history, revision, events, &failed)?,
+                None => {
+                    let suspects = replayed.suspects(history, events, before, &unknown);
+                    if !silent.settle(revision, suspects) {
+                        return Err(from_nowhere(history, revision, events, &failed));
+                    }
+                }
             }
             replayed.model.write(events);
             summary.revisions += 1;
@@ -146,6 +148,11 @@ pub(crate) fn replay(history: &History, summary: &mut Summary) -> Result<Replaye
             replayed.places[reader] = Place::At(revision);
         }
     }
+    summary.unknown_written = silent.written.len();
+    for (writer, revision) in silent.written {
+        replayed.places[writer] = Place::Wrote(revision);
+    }
+    replayed.expirations = silent.expired.into_iter().collect();
     summary.expirations = replayed.expirations.len();
     Ok(replayed)
 }
@@ -244,7 +251,7 @@ fn written_at(history: &History) -> HashMap<usize, i64> {
 
 /// Operations whose outcome nobody knows, by what they may have written.
 #[derive(Default)]
-struct Suspects<'a> {
+struct Unknown<'a> {
     by_value: HashMap<(&'a Bytes, &'a Bytes), Vec<usize>>,
     /// Those that delete one key.
     by_key: HashMap<&'a Bytes, Vec<usize>>,
@@ -254,7 +261,7 @@ struct Suspects<'a> {
     written_at: HashMap<usize, i64>,
 }
 
-impl<'a> Suspects<'a> {
+impl<'a> Unknown<'a> {
     fn add(&mut self, number: usize, operation: &'a Operation) {
         values(&operation.request, &mut |key, value| {
             self.by_value.entry((key, value)).or_default().push(number);
@@ -288,40 +295,48 @@ impl<'a> Suspects<'a> {
 }
 
 impl Replayed {
-    /// Who of those who were told nothing can have written a revision that was there at a time.
-    fn find_writer(
+    fn fits(&self, history: &History, number: usize, events: &[Event], there_at: Time) -> bool {
+        let operation = &history.operations[number];
+        operation.invoked <= there_at
+            && self
+                .model
+                .effect(&operation.request)
+                .is_ok_and(|effect| !effect.changes.is_empty() && is_same(&effect.changes, events))
+    }
+
+    /// Who was told that a lease is revoked, and may have written this revision by it.
+    fn find_revoker(
         &self,
         history: &History,
         events: &[Event],
         there_at: Time,
         revokers: &mut HashMap<i64, Vec<usize>>,
-        unknown: &Suspects<'_>,
-        summary: &mut Summary,
     ) -> Option<usize> {
-        let is_free = |number: usize| self.places[number] == Place::Nowhere;
-        let fits = |number: usize| {
-            let operation = &history.operations[number];
-            operation.invoked <= there_at
-                && self
-                    .model
-                    .effect(&operation.request)
-                    .is_ok_and(|effect| !effect.changes.is_empty() && is_same(&effect.changes, events))
-        };
+        let of_revision = revokers.get_mut(&(self.model.revision() + 1))?;
+        let at = of_revision.iter().position(|number| self.fits(history, *number, events, there_at))?;
+        Some(of_revision.remove(at))
+    }
+
+    /// Who of those who were told nothing can have written a revision that was there at a time.
+    fn suspects(
+        &self,
+        history: &History,
+        events: &[Event],
+        there_at: Time,
+        unknown: &Unknown<'_>,
+    ) -> Suspects {
         let revision = self.model.revision() + 1;
-        if let Some(of_revision) = revokers.get_mut(&revision)
-            && let Some(at) = of_revision.iter().position(|number| fits(*number))
-        {
-            return Some(of_revision.remove(at));
-        }
         let may_be_here = |number: &usize| unknown.written_at.get(number).is_none_or(|at| *at == revision);
-        let candidates = unknown
-            .of(events.first()?)
-            .into_iter()
-            .filter(|number| is_free(*number) && may_be_here(number) && fits(*number));
+        let candidates = events.first().map(|event| unknown.of(event)).unwrap_or_default().into_iter();
+        let mut operations: Vec<usize> = candidates
+            .filter(|number| may_be_here(number) && self.fits(history, *number, events, there_at))
+            .collect();
         // Of operations that are alike in what they write the earliest leaves the others the most room.
-        let found = candidates.min_by_key(|number| history.operations[*number].invoked);
-        summary.unknown_written += usize::from(found.is_some());
-        found
+        operations.sort_by_key(|number| history.operations[*number].invoked);
+        operations.dedup();
+        let lease = events.first().and_then(|event| self.model.newest(&event.kv.key)).map(|kv| kv.lease);
+        let lease = lease.filter(|id| *id != 0 && is_same(&self.model.revocation(*id), events));
+        Suspects { operations, lease }
     }
 
     fn check_write(
@@ -381,44 +396,35 @@ impl Replayed {
         let what = format!("lease {} is revoked at revision {revision} but keys {left:?} stay", revoke.id);
         Err(Violation::new(Rule::WritesAsModel, what).by(history, revoker).at(revision))
     }
+}
 
-    /// A revision without writer is the end of a lease, or a fault.
-    fn check_expiration(
-        &mut self,
-        history: &History,
-        revision: i64,
-        events: &[Event],
-        failed: &HashMap<(&Bytes, &Bytes), usize>,
-    ) -> Result<(), Violation> {
-        if let Some(first) = events.first()
-            && let Some(lease) = self.model.newest(&first.kv.key).map(|kv| kv.lease).filter(|id| *id != 0)
-            && is_same(&self.model.revocation(lease), events)
-        {
-            self.expirations.push((revision, lease));
-            return Ok(());
-        }
-        let of_failed = events.iter().find_map(|e| failed.get(&(&e.kv.key, &e.kv.value)));
-        if let Some(number) = of_failed {
-            let what = format!("revision {revision} was written by an operation that failed for certain");
-            return Err(Violation::new(Rule::FailedIsFailed, what).by(history, *number).at(revision));
-        }
-        let written: Vec<_> = events.iter().map(|e| (&e.kv, e.is_deletion)).collect();
-        let what = format!(
-            "revision {revision} was written by nobody, or by somebody for the second time: {written:?}"
-        );
-        let mut violation = Violation::new(Rule::NothingFromNowhere, what).at(revision);
-        let wrote = |number: &usize| {
-            let mut found = false;
-            values(&history.operations[*number].request, &mut |key, value| {
-                found |= events.iter().any(|e| e.kv.key == *key && e.kv.value == *value);
-            });
-            found
-        };
-        if let Some(number) = (0..history.operations.len()).find(wrote) {
-            violation = violation.by(history, number);
-        }
-        Err(violation)
+/// A revision that nobody can have written.
+fn from_nowhere(
+    history: &History,
+    revision: i64,
+    events: &[Event],
+    failed: &HashMap<(&Bytes, &Bytes), usize>,
+) -> Violation {
+    let of_failed = events.iter().find_map(|e| failed.get(&(&e.kv.key, &e.kv.value)));
+    if let Some(number) = of_failed {
+        let what = format!("revision {revision} was written by an operation that failed for certain");
+        return Violation::new(Rule::FailedIsFailed, what).by(history, *number).at(revision);
     }
+    let written: Vec<_> = events.iter().map(|e| (&e.kv, e.is_deletion)).collect();
+    let what =
+        format!("revision {revision} was written by nobody, or by somebody for the second time: {written:?}");
+    let mut violation = Violation::new(Rule::NothingFromNowhere, what).at(revision);
+    let wrote = |number: &usize| {
+        let mut found = false;
+        values(&history.operations[*number].request, &mut |key, value| {
+            found |= events.iter().any(|e| e.kv.key == *key && e.kv.value == *value);
+        });
+        found
+    };
+    if let Some(number) = (0..history.operations.len()).find(wrote) {
+        violation = violation.by(history, number);
+    }
+    violation
 }
 
 /// Whether changes are those of the history.

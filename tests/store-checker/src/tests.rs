@@ -245,6 +245,26 @@ fn who_can_be_told_by_a_value_elsewhere_is_not_taken_for_the_writer_here() {
 }
 
 #[test]
+fn of_two_deletions_that_look_alike_the_wider_is_left_for_what_only_it_deletes() {
+    let range = |key: &str, end: &str| {
+        Request::DeleteRange(pb::DeleteRangeRequest {
+            key: bytes(key),
+            range_end: bytes(end),
+            ..Default::default()
+        })
+    };
+    let mut recorder = Recorder::default();
+    recorder.does(put("c", "1"));
+    // It is asked for first and happens last.
+    recorder.loses(range("a", "z"), false);
+    recorder.loses(range("b", "z"), true);
+    recorder.does(put("a", "2"));
+    let effect = recorder.model.effect(&range("a", "z")).expect("possible");
+    recorder.write(&effect.changes);
+    assert_eq!(check(&recorder.history).expect("each deletion has its writer").unknown_written, 2);
+}
+
+#[test]
 fn a_lost_acknowledged_write_is_caught() {
     let mut recorder = good();
     recorder.history.watches.clear();
