@@ -22,21 +22,30 @@ pub(crate) struct Silent {
 }
 
 impl Silent {
-    /// Finds the writer of one more revision, if need be by finding another for earlier ones. Whether there is one.
+    /// Finds the writer of one more revision, if need be by finding another for earlier ones. Whether there is one. What was given to an operation
+    /// becomes the end of a lease last of all: leases have to have lasted, which is not judged here.
     pub(crate) fn settle(&mut self, revision: i64, suspects: Suspects) -> bool {
+        let lease = suspects.lease;
         self.suspects.insert(revision, suspects);
-        self.find(revision, &mut HashSet::new())
+        if self.find(revision, false, &mut HashSet::new()) {
+            return true;
+        }
+        if let Some(lease) = lease {
+            self.expired.insert(revision, lease);
+            return true;
+        }
+        self.find(revision, true, &mut HashSet::new())
     }
 
-    fn find(&mut self, revision: i64, tried: &mut HashSet<usize>) -> bool {
+    fn find(&mut self, revision: i64, may_expire: bool, tried: &mut HashSet<usize>) -> bool {
         let Some(Suspects { operations, lease }) = self.suspects.get(&revision) else { return false };
-        let (operations, lease) = (operations.clone(), *lease);
+        let (operations, lease) = (operations.clone(), lease.filter(|_| may_expire));
         for operation in operations {
             if !tried.insert(operation) {
                 continue;
             }
             let other = self.written.get(&operation).copied();
-            if other.is_none_or(|other| self.find(other, tried)) {
+            if other.is_none_or(|other| self.find(other, may_expire, tried)) {
                 self.written.insert(operation, revision);
                 return true;
             }
@@ -72,5 +81,13 @@ mod tests {
         assert!(silent.expired.is_empty());
         assert!(silent.settle(6, suspects(&[1], None)));
         assert_eq!((silent.written, silent.expired), (HashMap::from([(1, 6)]), BTreeMap::from([(5, 9)])));
+    }
+
+    #[test]
+    fn a_lease_of_its_own_comes_before_that_of_another_revision() {
+        let mut silent = Silent::default();
+        assert!(silent.settle(5, suspects(&[1], Some(9))));
+        assert!(silent.settle(6, suspects(&[1], Some(8))));
+        assert_eq!((silent.written, silent.expired), (HashMap::from([(1, 5)]), BTreeMap::from([(6, 8)])));
     }
 }
