@@ -10,6 +10,7 @@ pub mod feature_gates;
 pub mod flags;
 pub mod gathered_writes;
 pub mod health;
+pub mod host_port;
 pub mod logging;
 pub mod metrics;
 pub mod shutdown;

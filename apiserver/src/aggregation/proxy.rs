@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use coracle_api::status::ApiError;
-use http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Version};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -11,8 +11,8 @@ use hyper::body::Incoming;
 use super::{Aggregator, Service};
 use crate::server::app::App;
 use crate::server::body::{self, Response};
+use crate::server::relay::{self, Upgrade};
 use crate::server::request_info::UserInfo;
-use crate::subresource::stream;
 
 const USER: HeaderName = HeaderName::from_static("x-remote-user");
 const UID: HeaderName = HeaderName::from_static("x-remote-uid");
@@ -78,26 +78,6 @@ fn escaped(key: &str) -> String {
     out
 }
 
-/// Takes away the headers that are about one connection only.
-pub(crate) fn drop_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
-        .collect();
-    for name in named {
-        headers.remove(name);
-    }
-    for name in [CONNECTION, UPGRADE, TE, TRANSFER_ENCODING] {
-        headers.remove(name);
-    }
-    for name in ["keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "trailer"] {
-        headers.remove(name);
-    }
-}
-
 /// Upstream's plain text, which its clients turn into their own words.
 fn unavailable(text: &str) -> Response {
     let mut response = Response::new(body::full(Bytes::from(format!("{text}\n"))));
@@ -123,18 +103,13 @@ impl Aggregator {
             return Ok(unavailable("service unavailable"));
         };
         let endpoint = remote.endpoint.as_ref().map_err(ApiError::internal)?;
-        let upgrade = request.headers().get(UPGRADE).cloned();
-        let client = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
+        let upgrade = Upgrade::of(&mut request);
         let (mut head, incoming) = request.into_parts();
         let path = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned();
         head.uri = path.parse().map_err(ApiError::internal)?;
         head.version = Version::HTTP_11;
-        drop_hop_by_hop(&mut head.headers);
+        relay::pass_on(&mut head.headers, upgrade.as_ref());
         head.headers.remove(HOST);
-        if let Some(upgrade) = upgrade {
-            head.headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-            head.headers.insert(UPGRADE, upgrade);
-        }
         name_user(&mut head.headers, user);
         let onward = Request::from_parts(head, incoming.map_err(Into::into).boxed_unsync());
         let mut answer = match self.clients.send(endpoint, onward).await {
@@ -144,20 +119,10 @@ impl Aggregator {
                 return Ok(unavailable(&format!("error trying to reach service: {error}")));
             }
         };
-        if answer.status() == StatusCode::SWITCHING_PROTOCOLS
-            && let Some(client) = client
-        {
-            let server = hyper::upgrade::on(&mut answer);
-            tokio::spawn(stream::copy(client, server, app.draining.clone()));
-            let mut response = Response::new(body::empty());
-            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-            *response.headers_mut() = answer.headers().clone();
-            return Ok(response);
+        if let Some(joined) = upgrade.and_then(|upgrade| upgrade.joined(&mut answer, app.draining.clone())) {
+            return Ok(joined);
         }
-        let (mut head, incoming) = answer.into_parts();
-        drop_hop_by_hop(&mut head.headers);
-        // The client's connection may speak another version.
-        head.version = Version::default();
+        let (head, incoming) = relay::take_back(answer);
         Ok(Response::from_parts(head, incoming.map_err(Into::into).boxed_unsync()))
     }
 }
@@ -203,17 +168,5 @@ mod tests {
         for gone in ["authorization", "impersonate-user", "x-remote-extra-scopes"] {
             assert!(values(gone).is_empty(), "{gone}");
         }
-    }
-
-    #[test]
-    fn headers_of_one_connection_stay_on_it() {
-        let mut headers = HeaderMap::new();
-        for (name, value) in
-            [("connection", "keep-alive, x-mine"), ("x-mine", "1"), ("te", "trailers"), ("accept", "a")]
-        {
-            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
-        drop_hop_by_hop(&mut headers);
-        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["accept"]);
     }
 }

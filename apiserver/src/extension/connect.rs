@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use component_base::host_port::join_host_port;
 use futures::future::BoxFuture;
 use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -45,7 +46,7 @@ impl Connector {
             }
         };
         let failed =
-            |reason: &str| io::Error::other(format!("dial tcp {}: {reason}", authority(&host, port)));
+            |reason: &str| io::Error::other(format!("dial tcp {}: {reason}", join_host_port(&host, port)));
         let dialled = tokio::time::timeout(DEADLINE, TcpStream::connect((host.as_str(), port))).await;
         let stream = dialled.map_err(|_| failed("i/o timeout"))?.map_err(|error| match error.kind() {
             io::ErrorKind::ConnectionRefused => failed("connect: connection refused"),
@@ -60,10 +61,6 @@ impl Connector {
         let stream = stream.map_err(|error| io::Error::other(tls::failure(&error, &server_name)))?;
         Ok(Stream(TokioIo::new(stream)))
     }
-}
-
-fn authority(host: &str, port: u16) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 impl tower::Service<Uri> for Connector {

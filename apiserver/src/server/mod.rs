@@ -9,6 +9,7 @@ pub mod metrics;
 pub mod negotiate;
 pub mod pipeline;
 mod recording;
+pub mod relay;
 pub mod request_info;
 pub mod respond;
 mod understand;

@@ -1,10 +1,10 @@
 //! Reaches a node's kubelet: where it listens, and one HTTPS connection to it for one request.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use component_base::host_port::join_host_port;
 use component_base::tls;
 use coracle_api::meta::get;
 use coracle_api::status::ApiError;
@@ -12,7 +12,6 @@ use http::header::HOST;
 use http::{HeaderValue, Request};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use serde_json::Value;
@@ -24,6 +23,7 @@ use crate::extension::tls::Anyone;
 use crate::options::Options;
 use crate::registry::Registry;
 use crate::server::body::BoxError;
+use crate::server::relay;
 
 const PORT_DEFAULT: u16 = 10250;
 /// How long a kubelet may take before it begins to answer.
@@ -40,11 +40,9 @@ pub struct Location {
 }
 
 impl Location {
-    fn authority(&self) -> String {
-        match self.host.parse::<IpAddr>() {
-            Ok(IpAddr::V6(address)) => format!("[{address}]:{}", self.port),
-            _ => format!("{}:{}", self.host, self.port),
-        }
+    /// Both as URLs have them.
+    pub fn authority(&self) -> String {
+        join_host_port(&self.host, self.port)
     }
 }
 
@@ -128,13 +126,7 @@ where
         Ok(Err(error)) => return Err(failed(&format_args!("dial tcp {authority}: {error}"))),
         Err(_) => return Err(failed(&format_args!("dial tcp {authority}: i/o timeout"))),
     };
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.with_upgrades().await {
-            tracing::debug!(%error, "connection to a kubelet ended with an error");
-        }
-    });
+    let mut sender = relay::speak(stream).await.map_err(|error| failed(&error))?;
     if let Ok(host) = HeaderValue::from_str(&authority) {
         request.headers_mut().insert(HOST, host);
     }
@@ -183,7 +175,5 @@ mod tests {
         node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"] = 4000.into();
         assert_eq!(location(&node, &types[1..]).map(|l| l.authority()), Some("a:4000".into()));
         assert_eq!(location(&node, &["ExternalIP".to_owned()]), None);
-        let six = Location { host: "::1".into(), port: 1 };
-        assert_eq!(six.authority(), "[::1]:1");
     }
 }

@@ -9,13 +9,12 @@ use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::Empty;
 use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 
 use super::{container, kubelet};
 use crate::server::app::App;
-use crate::server::body::{self, Response};
+use crate::server::body::Response;
+use crate::server::relay;
 use crate::server::request_info::RequestInfo;
 
 /// Headers that the kubelet needs; credentials stay here.
@@ -67,13 +66,10 @@ pub async fn handle(
     let stop = app.draining.clone();
     let end = info.audit.end();
     tokio::spawn(async move {
-        copy(client, server, stop).await;
+        relay::copy(client, server, stop).await;
         drop(end);
     });
-    let mut response = Response::new(body::empty());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    *response.headers_mut() = switched(answer.headers());
-    Ok(response)
+    Ok(relay::switching_protocols(switched(answer.headers())))
 }
 
 fn switched(headers: &HeaderMap) -> HeaderMap {
@@ -87,25 +83,6 @@ fn switched(headers: &HeaderMap) -> HeaderMap {
         })
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect()
-}
-
-/// Copies both ways until one side ends or `stop` fires.
-pub(crate) async fn copy(
-    client: hyper::upgrade::OnUpgrade,
-    server: hyper::upgrade::OnUpgrade,
-    stop: CancellationToken,
-) {
-    let both = async {
-        let (client, server) = tokio::try_join!(client, server).map_err(std::io::Error::other)?;
-        tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(server)).await
-    };
-    tokio::select! {
-        () = stop.cancelled() => {}
-        result = both => match result {
-            Ok((sent, received)) => tracing::debug!(sent, received, "an upgraded connection ended"),
-            Err(error) => tracing::debug!(%error, "an upgraded connection broke off"),
-        },
-    }
 }
 
 /// The options of the stream, as admission sees and may change them: from the query.

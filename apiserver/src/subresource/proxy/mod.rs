@@ -10,13 +10,10 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use coracle_api::status::ApiError;
 use futures::{StreamExt, stream as streams};
-use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, LOCATION, UPGRADE,
-};
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, LOCATION, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version};
 use http_body_util::{BodyExt, BodyStream, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -25,11 +22,11 @@ use tokio_rustls::TlsConnector;
 
 use self::links::Links;
 use self::target::Target;
-use super::{kubelet, stream};
-use crate::aggregation::proxy::drop_hop_by_hop;
+use super::kubelet;
 use crate::extension::tls::Trust;
 use crate::server::app::App;
 use crate::server::body::{self, Body, BoxError, Response};
+use crate::server::relay::{self, Upgrade};
 use crate::server::request_info::RequestInfo;
 
 /// How long connecting may take.
@@ -54,42 +51,32 @@ pub async fn handle(
     app.registry.admit(info, &mut options).await?;
     let target = target::locate(&app.registry, info).await?;
     let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
-    let upgrade = request.headers().get(UPGRADE).cloned();
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    if path.is_empty() && reads && upgrade.is_none() {
+    if path.is_empty() && reads && !request.headers().contains_key(UPGRADE) {
         // Links on the page that comes are relative to it.
         return moved(&format!("{own_path}/{query}"));
     }
     let prefix = own_path.strip_suffix(path.as_str()).unwrap_or(&own_path).to_owned();
     let asked_host = authority(&request);
-    let client = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
+    let upgrade = Upgrade::of(&mut request);
     let is_head = request.method() == Method::HEAD;
     let (mut head, incoming) = request.into_parts();
     let onward = if path.is_empty() { "/" } else { path.as_str() };
     head.uri = format!("{onward}{query}").parse().map_err(ApiError::internal)?;
     head.version = Version::HTTP_11;
-    onward_headers(&mut head.headers, &own_path, &asked_host, upgrade);
+    onward_headers(&mut head.headers, &own_path, &asked_host, upgrade.as_ref());
     let onward = Request::from_parts(head, incoming.map_err(Into::into).boxed_unsync());
     let mut answer = send(app, &target, onward).await?;
-    if answer.status() == StatusCode::SWITCHING_PROTOCOLS
-        && let Some(client) = client
-    {
-        let server = hyper::upgrade::on(&mut answer);
-        tokio::spawn(stream::copy(client, server, app.draining.clone()));
-        let mut response = Response::new(body::empty());
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        *response.headers_mut() = answer.headers().clone();
-        return Ok(response);
+    if let Some(joined) = upgrade.and_then(|upgrade| upgrade.joined(&mut answer, app.draining.clone())) {
+        return Ok(joined);
     }
-    let (mut head, incoming) = answer.into_parts();
-    drop_hop_by_hop(&mut head.headers);
+    let (mut head, incoming) = relay::take_back(answer);
     // What another site may do here is for this server to say.
     let cross: Vec<HeaderName> = head.headers.keys().filter(|name| is_cross_origin(name)).cloned().collect();
     for name in cross {
         head.headers.remove(name);
     }
-    head.version = Version::default();
-    let host = target.authority();
+    let host = target.location().authority();
     let links = Links { prefix: prefix.trim_end_matches('/'), hosts: [&host, &asked_host] };
     if let Some(location) = head.headers.get(LOCATION).and_then(|location| location.to_str().ok())
         && let Ok(changed) = HeaderValue::from_str(&links.url(location))
@@ -127,15 +114,11 @@ fn authority(request: &Request<Incoming>) -> String {
     header.or_else(|| Some(request.uri().authority()?.as_str())).unwrap_or_default().to_owned()
 }
 
-fn onward_headers(headers: &mut HeaderMap, own_path: &str, host: &str, upgrade: Option<HeaderValue>) {
-    drop_hop_by_hop(headers);
+fn onward_headers(headers: &mut HeaderMap, own_path: &str, host: &str, upgrade: Option<&Upgrade>) {
+    relay::pass_on(headers, upgrade);
     // Who the client is was for this server alone. Pages have to come as text, so that their links can be changed.
     headers.remove(AUTHORIZATION);
     headers.remove(ACCEPT_ENCODING);
-    if let Some(upgrade) = upgrade {
-        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(UPGRADE, upgrade);
-    }
     for (name, value) in [(HOST, host), (FORWARDED_URI, own_path)] {
         if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(name, value);
@@ -190,12 +173,13 @@ async fn send(
     target: &Target,
     request: Request<Body>,
 ) -> Result<http::Response<Incoming>, ApiError> {
-    let (host, port, tls) = match target {
+    let (at, tls) = match target {
         Target::Kubelet(location) => return kubelet::send(&app.options, location, request).await,
-        Target::Port { host, port, tls } => (host.as_str(), *port, *tls),
+        Target::Port { at, tls } => (at, *tls),
     };
-    let dial = format!("dial tcp {}", target.authority());
-    let stream = match tokio::time::timeout(CONNECT_DEADLINE, TcpStream::connect((host, port))).await {
+    let dial = format!("dial tcp {}", at.authority());
+    let connect = TcpStream::connect((at.host.as_str(), at.port));
+    let stream = match tokio::time::timeout(CONNECT_DEADLINE, connect).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
             return Err(unreachable(&format_args!("{dial}: connect: connection refused")));
@@ -209,7 +193,7 @@ async fn send(
     }
     // As upstream: whom the address belongs to is not checked.
     let config = Trust::Anyone.client(None).map_err(ApiError::internal)?;
-    let name = ServerName::try_from(host.to_owned()).map_err(ApiError::internal)?;
+    let name = ServerName::try_from(at.host.clone()).map_err(ApiError::internal)?;
     let connect = TlsConnector::from(Arc::clone(&config)).connect(name, stream);
     match tokio::time::timeout(CONNECT_DEADLINE, connect).await {
         Ok(Ok(stream)) => exchange(stream, request).await,
@@ -218,19 +202,11 @@ async fn send(
     }
 }
 
-/// Sends the request; the connection lives as long as what is answered.
 async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     request: Request<Body>,
 ) -> Result<http::Response<Incoming>, ApiError> {
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| unreachable(&error))?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.with_upgrades().await {
-            tracing::debug!(%error, "a proxied connection ended with an error");
-        }
-    });
+    let mut sender = relay::speak(stream).await.map_err(|error| unreachable(&error))?;
     sender.send_request(request).await.map_err(|error| unreachable(&error))
 }
 

@@ -20,23 +20,19 @@ pub enum Target {
     Kubelet(Location),
     /// To a port.
     Port {
-        /// Address or name.
-        host: String,
-        /// TCP port.
-        port: u16,
+        /// Which one.
+        at: Location,
         /// By HTTPS.
         tls: bool,
     },
 }
 
 impl Target {
-    /// Host and port as URLs have them.
-    pub fn authority(&self) -> String {
-        let (host, port) = match self {
-            Self::Kubelet(location) => (&location.host, location.port),
-            Self::Port { host, port, .. } => (host, *port),
-        };
-        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    /// Host and port.
+    pub fn location(&self) -> &Location {
+        match self {
+            Self::Kubelet(at) | Self::Port { at, .. } => at,
+        }
     }
 }
 
@@ -95,7 +91,8 @@ pub async fn locate(registry: &Arc<Registry>, info: &RequestInfo) -> Result<Targ
                 // Only addresses that pods have: an Endpoints object may name any.
                 let pod = registry.known(core("pods")?, namespace, &candidate.pod).await;
                 if pod.is_ok_and(|pod| has_address(&pod, &candidate.ip)) {
-                    return Ok(Target::Port { host: candidate.ip, port: candidate.port, tls: named.tls });
+                    let at = Location { host: candidate.ip, port: candidate.port };
+                    return Ok(Target::Port { at, tls: named.tls });
                 }
             }
             Err(none())
@@ -106,7 +103,8 @@ pub async fn locate(registry: &Arc<Registry>, info: &RequestInfo) -> Result<Targ
                 return Ok(Target::Kubelet(location));
             }
             check_address(&location.host)?;
-            Ok(Target::Port { host: location.host, port: number(named.port)?, tls: named.tls })
+            let at = Location { host: location.host, port: number(named.port)? };
+            Ok(Target::Port { at, tls: named.tls })
         }
     }
 }
@@ -153,7 +151,7 @@ fn of_pod(pod: &Value, named: &Named<'_>) -> Result<Target, ApiError> {
         return Err(ApiError::bad_request("address not allowed"));
     }
     check_address(host)?;
-    Ok(Target::Port { host: host.to_owned(), port, tls: named.tls })
+    Ok(Target::Port { at: Location { host: host.to_owned(), port }, tls: named.tls })
 }
 
 /// The name of the Service's port that is asked for by name or number. Pure.
@@ -217,7 +215,7 @@ mod tests {
                 "status": {"podIP": ip}})
         };
         let of = |ip: &str, id: &str| of_pod(&pod(ip), &Named::parse(id).expect("a name"));
-        let port = |port, tls| Ok(Target::Port { host: "10.1.0.2".into(), port, tls });
+        let port = |port, tls| Ok(Target::Port { at: Location { host: "10.1.0.2".into(), port }, tls });
         let same = |found: Result<Target, ApiError>, expected: Result<Target, ApiError>| {
             assert_eq!(
                 found.map_err(|error| error.message().to_owned()),
