@@ -13,6 +13,7 @@ pub mod health;
 pub mod host_port;
 pub mod logging;
 pub mod metrics;
+pub mod secure_port;
 pub mod shutdown;
 pub mod tls;
 pub mod tls_protocols;

@@ -12,7 +12,6 @@ mod metrics_client;
 mod options;
 mod pod_control;
 mod revisions;
-mod serving;
 mod settings;
 
 use std::process::ExitCode;
@@ -21,7 +20,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use component_base::feature_gates::{FeatureGates, Program};
 use component_base::health::Health;
-use coracle_client::config::{ClientConfig, connect};
+use coracle_client::config::{ClientConfig, connect, host_name};
 use coracle_client::leader_election::run_or_exit;
 use coracle_client::metrics::{LeaderElectionMetrics, WorkQueueMetrics};
 use kube::Client;
@@ -32,9 +31,11 @@ use crate::identity::Identities;
 use crate::options::Options;
 use crate::settings::Settings;
 
+const PROGRAM: &str = "controller-manager";
+
 fn main() -> ExitCode {
     let options: Options = component_base::flags::parse(options::NOT_IMPLEMENTED);
-    component_base::logging::init(&options.log, "controller-manager");
+    component_base::logging::init(&options.log, PROGRAM);
     component_base::tls::install_provider();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -64,12 +65,16 @@ async fn run(options: Options) -> anyhow::Result<()> {
         (WorkQueueMetrics::register(&mut registry), LeaderElectionMetrics::register(&mut registry))
     };
     let kubeconfig = options.kubeconfig.clone().unwrap_or_default();
-    let config = ClientConfig::new("controller-manager")
+    let config = ClientConfig::new(PROGRAM)
         .kubeconfig(kubeconfig)
         .master(options.master.as_deref())
         .rate_limit(options.kube_api_qps, options.kube_api_burst);
     let client = connect(&config).await?;
-    let server = serving::start(&options, Health::new(), registry, shutdown.clone()).await?;
+    let server = options
+        .serving
+        .port(PROGRAM, host_name(), options.secure_port)?
+        .serve(Health::new(), registry, shutdown.clone())
+        .await?;
     let identities =
         settings.own_identities.then(|| Identities::new(client.clone(), config, shutdown.clone()));
     let (leading, leader_settings) = (client.clone(), Arc::clone(&settings));

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use component_base::duration::GoDuration;
 use component_base::flags::LogFlags;
-use component_base::tls_protocols::TlsProtocolFlags;
+use component_base::secure_port::SecureServingFlags;
 use coracle_client::leader_election::LeaderElectionFlags;
 
 /// Upstream's flags that this controller-manager does not have yet.
@@ -131,21 +131,9 @@ pub struct Options {
     /// Certificates of proxies that name users in headers. Health and metrics are served to all so far.
     #[arg(long)]
     pub requestheader_client_ca_file: Option<PathBuf>,
-    /// The address of the health and metrics port.
-    #[arg(long, default_value = "0.0.0.0")]
-    pub bind_address: std::net::IpAddr,
     /// The health and metrics port (HTTPS); 0 for none.
     #[arg(long, default_value_t = 10257)]
     pub secure_port: u16,
-    /// Where upstream keeps a self-signed certificate; ours is kept in memory only.
-    #[arg(long, default_value = "")]
-    pub cert_dir: String,
-    /// Certificate of the health and metrics port; a self-signed one is made if absent.
-    #[arg(long, requires = "tls_private_key_file")]
-    pub tls_cert_file: Option<PathBuf>,
-    /// Its key.
-    #[arg(long, requires = "tls_cert_file")]
-    pub tls_private_key_file: Option<PathBuf>,
     /// Give nodes their pod address ranges out of --cluster-cidr.
     #[arg(long, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
           default_missing_value = "true", default_value_t = false)]
@@ -264,7 +252,7 @@ pub struct Options {
     pub feature_gates: Vec<String>,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub tls: TlsProtocolFlags,
+    pub serving: SecureServingFlags,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub leader_election: LeaderElectionFlags,

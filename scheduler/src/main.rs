@@ -9,7 +9,6 @@ mod options;
 mod pod_status;
 mod preempting;
 mod scheduling_loop;
-mod serving;
 mod volume_steps;
 
 use std::process::ExitCode;
@@ -17,7 +16,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use component_base::feature_gates::{FeatureGates, Program};
 use component_base::health::Health;
-use coracle_client::config::{ClientConfig, connect};
+use coracle_client::config::{ClientConfig, connect, host_name};
 use coracle_client::event_recorder::{EventRecorder, EventStyle};
 use coracle_client::leader_election::run_or_exit;
 use coracle_client::metrics::LeaderElectionMetrics;
@@ -29,9 +28,11 @@ use crate::metrics::SchedulerMetrics;
 use crate::options::Options;
 use crate::scheduling_loop::{Decider, SchedulingLoop};
 
+const PROGRAM: &str = "scheduler";
+
 fn main() -> ExitCode {
     let options: Options = component_base::flags::parse(options::NOT_IMPLEMENTED);
-    component_base::logging::init(&options.log, "scheduler");
+    component_base::logging::init(&options.log, PROGRAM);
     component_base::tls::install_provider();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -60,7 +61,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
         let mut registry = registry.lock();
         (SchedulerMetrics::register(&mut registry), LeaderElectionMetrics::register(&mut registry))
     };
-    let client_config = ClientConfig::new("scheduler")
+    let client_config = ClientConfig::new(PROGRAM)
         .kubeconfig(&settings.kubeconfig)
         .master(options.master.as_deref())
         .rate_limit(options.kube_api_qps, options.kube_api_burst);
@@ -72,7 +73,11 @@ async fn run(options: Options) -> anyhow::Result<()> {
     health.add_ready("informer-sync", move || {
         synced.missing().map_or(Ok(()), |kind| Err(format!("{kind} not synced")))
     });
-    let server = serving::start(&options, health, registry, shutdown.clone()).await?;
+    let server = options
+        .serving
+        .port(PROGRAM, host_name(), options.secure_port)?
+        .serve(health, registry, shutdown.clone())
+        .await?;
 
     let deciders = settings.profiles()?.into_iter().map(|profile| {
         let name = profile.scheduler_name.clone();

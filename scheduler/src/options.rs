@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use component_base::flags::LogFlags;
-use component_base::tls_protocols::TlsProtocolFlags;
+use component_base::secure_port::SecureServingFlags;
 use coracle_client::leader_election::LeaderElectionFlags;
 
 /// Upstream's flags that this scheduler does not have yet.
@@ -73,27 +73,15 @@ pub struct Options {
     /// Kubeconfig for asking whether they may. Health and metrics are served to all so far.
     #[arg(long)]
     pub authorization_kubeconfig: Option<PathBuf>,
-    /// The address of the health and metrics port.
-    #[arg(long, default_value = "0.0.0.0")]
-    pub bind_address: std::net::IpAddr,
     /// The health and metrics port (HTTPS); 0 for none.
     #[arg(long, default_value_t = 10259)]
     pub secure_port: u16,
-    /// Where upstream keeps a self-signed certificate; ours is kept in memory only.
-    #[arg(long, default_value = "")]
-    pub cert_dir: String,
-    /// Certificate of the health and metrics port; a self-signed one is made if absent.
-    #[arg(long, requires = "tls_private_key_file")]
-    pub tls_cert_file: Option<PathBuf>,
-    /// Its key.
-    #[arg(long, requires = "tls_cert_file")]
-    pub tls_private_key_file: Option<PathBuf>,
     /// Feature gates, Name=true|false: what is so anyway may be said, the rest is refused by name.
     #[arg(long, value_delimiter = ',')]
     pub feature_gates: Vec<String>,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub tls: TlsProtocolFlags,
+    pub serving: SecureServingFlags,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub leader_election: LeaderElectionFlags,
