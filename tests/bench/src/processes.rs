@@ -9,9 +9,14 @@ use anyhow::Context;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 
+/// So much of a log goes into a message.
+const LOG_LINES: usize = 5;
+
 /// A running child. Dropping it kills it; the kernel kills it when this program's thread that started it is gone.
 pub struct Process {
+    program: PathBuf,
     child: Child,
+    log: PathBuf,
 }
 
 impl Process {
@@ -35,7 +40,7 @@ impl Process {
             .stderr(output)
             .spawn()
             .with_context(|| format!("start {}", program.display()))?;
-        Ok(Self { child })
+        Ok(Self { program: program.to_owned(), child, log: log.to_owned() })
     }
 
     /// Process id.
@@ -65,6 +70,15 @@ impl Process {
             (Some(code), _) => format!("exit code {code}"),
             (None, signal) => format!("signal {}", signal.unwrap_or_default()),
         })
+    }
+
+    /// What became of it, for messages: how it ended, if it did, and the end of its log.
+    pub fn told(&mut self) -> String {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        let how = self.ended().map_or("runs".to_owned(), |end| format!("ended with {end}"));
+        let end = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
+        format!("{} {how}; its log ends with:\n{end}", self.program.display())
     }
 
     /// User and system seconds of all its threads so far.

@@ -1,6 +1,7 @@
 //! What measuring programs have in common: one thread, an end on signals, which works are wanted, turns, and how they print.
 
 use std::future::Future;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::bail;
@@ -8,6 +9,7 @@ use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::processes::find_program;
 use crate::report::Report;
 
 /// How a report is printed.
@@ -65,6 +67,21 @@ pub fn names(groups: &[&[&'static str]]) -> PossibleValuesParser {
 /// Those of the names that are wanted: all, if none is named.
 pub fn wanted<'a>(names: &'a [&'static str], only: &'a [String]) -> impl Iterator<Item = &'static str> + 'a {
     names.iter().copied().filter(move |name| only.is_empty() || only.iter().any(|only| only == name))
+}
+
+/// Ours, and before it the peer's if one is given: whether each is ours, and the program. With them the peer's name.
+///
+/// # Errors
+/// When one of them is not there.
+pub fn contenders(ours: &Path, peer: Option<&Path>) -> anyhow::Result<(Vec<(bool, PathBuf)>, String)> {
+    let mut contenders = vec![(true, find_program(ours)?)];
+    let mut peer_name = "none".to_owned();
+    if let Some(peer) = peer {
+        let peer = find_program(peer)?;
+        peer_name = peer.display().to_string();
+        contenders.insert(0, (false, peer));
+    }
+    Ok((contenders, peer_name))
 }
 
 /// The contenders in the order of a pair: taking turns at being first shares out what the machine has besides.

@@ -83,16 +83,8 @@ impl System {
             {
                 break;
             }
-            let ended = process.ended();
-            if ended.is_some() || began.elapsed() > START_DEADLINE {
-                let text = std::fs::read_to_string(&log).unwrap_or_default();
-                let lines: Vec<&str> = text.lines().collect();
-                bail!(
-                    "{} {}: {}",
-                    self.pairing.server.display(),
-                    ended.map_or("is not ready".to_owned(), |end| format!("ended with {end}")),
-                    lines[lines.len().saturating_sub(5)..].join("\n")
-                );
+            if process.ended().is_some() || began.elapsed() > START_DEADLINE {
+                bail!("is not ready: {}", process.told());
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
@@ -112,15 +104,29 @@ impl System {
         Ok(clients)
     }
 
+    /// Makes the namespace and what pods in it need, but for what others have made already.
+    ///
+    /// # Errors
+    /// When one is refused.
+    pub async fn furnish(&self) -> anyhow::Result<()> {
+        let client = self.target.connect().await?;
+        for (path, body) in objects::furniture() {
+            match client.post(path, body).await {
+                Err(failure) if failure.status.is_none_or(|status| status.as_u16() != 409) => {
+                    return Err(failure.into());
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Makes the namespace and so many pods in it, `pod-0` first.
     ///
     /// # Errors
     /// When one is refused.
     pub async fn fill(&self, pods: usize) -> anyhow::Result<()> {
-        let client = self.target.connect().await?;
-        for (path, body) in objects::furniture() {
-            client.post(path, body).await?;
-        }
+        self.furnish().await?;
         let pods = (0..pods).map(|number| objects::pod(&format!("pod-{number}")));
         self.create(objects::PODS, pods).await.context("create pods")
     }

@@ -9,7 +9,7 @@ use coracle_bench::api::system::Pairing;
 use coracle_bench::controllers::cluster::Programs;
 use coracle_bench::controllers::workloads::Workload;
 use coracle_bench::processes::find_program;
-use coracle_bench::program::{self, Output, names, turns, wanted};
+use coracle_bench::program::{self, Output, contenders, names, turns, wanted};
 use coracle_bench::report::{Measured, Report};
 use coracle_bench::store::cluster::Program;
 
@@ -66,13 +66,7 @@ async fn run(mut options: Options) -> anyhow::Result<()> {
         pairing: Pairing { server: find_program(&options.apiserver)?, store },
         scheduler: find_program(&options.scheduler)?,
     };
-    let mut managers = vec![(true, find_program(&options.ours)?)];
-    let mut peer_name = "none".to_owned();
-    if let Some(peer) = &options.peer {
-        let peer = find_program(peer)?;
-        peer_name = peer.display().to_string();
-        managers.insert(0, (false, peer));
-    }
+    let (managers, peer_name) = contenders(&options.ours, options.peer.as_deref())?;
     let mut report = Report::new("objects");
     for workload in wanted(Workload::NAMES, &options.only).filter_map(Workload::named) {
         for &objects in &options.objects {

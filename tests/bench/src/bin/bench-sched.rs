@@ -7,7 +7,7 @@ use anyhow::ensure;
 use clap::Parser;
 use coracle_bench::api::system::Pairing;
 use coracle_bench::processes::find_program;
-use coracle_bench::program::{self, Output, names, turns, wanted};
+use coracle_bench::program::{self, Output, contenders, names, turns, wanted};
 use coracle_bench::report::{Measured, Report};
 use coracle_bench::sched::objects::Kind;
 use coracle_bench::sched::workloads::{self, Size};
@@ -63,13 +63,7 @@ async fn run(mut options: Options) -> anyhow::Result<()> {
     ensure!(options.pairs > 0, "--pairs must be at least 1");
     let store = Program { name: "etcd-lite".to_owned(), path: find_program(&options.etcd_lite)? };
     let pairing = Pairing { server: find_program(&options.apiserver)?, store };
-    let mut schedulers = vec![(true, find_program(&options.ours)?)];
-    let mut peer_name = "none".to_owned();
-    if let Some(peer) = &options.peer {
-        let peer = find_program(peer)?;
-        peer_name = peer.display().to_string();
-        schedulers.insert(0, (false, peer));
-    }
+    let (schedulers, peer_name) = contenders(&options.ours, options.peer.as_deref())?;
     let mut report = Report::new("nodes");
     for kind in wanted(Kind::NAMES, &options.only).filter_map(Kind::named) {
         let title = kind.title();

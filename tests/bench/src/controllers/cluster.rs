@@ -9,7 +9,8 @@ use serde_json::Value;
 use super::kubelets::Kubelets;
 use crate::api::client::Client;
 use crate::api::system::{Pairing, System};
-use crate::component::Component;
+use crate::component;
+use crate::processes::Process;
 use crate::sched::nodes;
 
 /// What has not come about within this time has failed.
@@ -31,8 +32,8 @@ pub struct Cluster {
     /// For requests.
     pub client: Client,
     /// The measured one.
-    pub controllers: Component,
-    _scheduler: Component,
+    pub controllers: Process,
+    _scheduler: Process,
     kubelets: Kubelets,
     /// The API server and its store.
     pub system: System,
@@ -60,8 +61,8 @@ impl Cluster {
             // Nothing stands behind the nodes, so nobody says that they live.
             "--controllers=*,-node-lifecycle-controller".to_owned(),
         ];
-        let scheduler = Component::start(&system, "scheduler", &programs.scheduler, &[])?;
-        let controllers = Component::start(&system, "controller-manager", controllers, &more)?;
+        let scheduler = component::start(&system, "scheduler", &programs.scheduler, &[])?;
+        let controllers = component::start(&system, "controller-manager", controllers, &more)?;
         let kubelets = Kubelets::start(system.target.connect().await?).await?;
         let mut cluster = Self { client, controllers, _scheduler: scheduler, kubelets, system };
         let account = "/api/v1/namespaces/default/serviceaccounts/default";
@@ -102,13 +103,10 @@ impl Cluster {
             if wanted(answer.as_ref()) {
                 return Ok(began.elapsed());
             }
-            if began.elapsed() > PATIENCE
-                || self.kubelets.are_gone()
-                || self.controllers.process.ended().is_some()
-            {
+            if began.elapsed() > PATIENCE || self.kubelets.are_gone() || self.controllers.ended().is_some() {
                 let status =
                     answer.map_or_else(|| "nothing".to_owned(), |answer| answer["status"].to_string());
-                bail!("{what}: {path} has {status}; the controller-manager: {}", self.controllers.told());
+                bail!("{what}: {path} has {status}; {}", self.controllers.told());
             }
             tokio::time::sleep(LOOK).await;
         }

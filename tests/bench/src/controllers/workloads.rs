@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::cluster::{Cluster, Programs};
 use crate::api::client::STRATEGIC;
-use crate::api::objects::{NAMESPACE, PODS, furniture, pod_object};
+use crate::api::objects::{NAMESPACE, PODS, pod_object};
 use crate::report::{Figure, figure};
 
 const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/bench/deployments/web";
@@ -54,15 +54,7 @@ impl Workload {
         count: usize,
     ) -> anyhow::Result<Vec<Figure>> {
         let mut cluster = Cluster::start(programs, controllers, dir, count).await?;
-        for (path, body) in furniture() {
-            // The controllers make the ServiceAccount too: either may be first.
-            let made = cluster.client.post(path, body).await;
-            if let Err(failure) = made
-                && failure.status.is_none_or(|status| status.as_u16() != 409)
-            {
-                return Err(failure.into());
-            }
-        }
+        cluster.system.furnish().await?;
         match self {
             Self::Deployment => deployment(&mut cluster, count).await,
             Self::Namespace => namespace(&mut cluster, count).await,
@@ -108,10 +100,10 @@ async fn deployment(cluster: &mut Cluster, count: usize) -> anyhow::Result<Vec<F
     cluster.client.send("PATCH", DEPLOYMENT, STRATEGIC, body(&changed)).await?;
     let rolled = cluster.wait(DEPLOYMENT, "a Deployment that rolls", complete(count)).await?;
     tokio::time::sleep(REST).await;
-    let before = cluster.controllers.process.cpu_seconds()?;
+    let before = cluster.controllers.cpu_seconds()?;
     tokio::time::sleep(REST).await;
-    let resting = (cluster.controllers.process.cpu_seconds()? - before) * 60.0 / REST.as_secs_f64();
-    let memory = cluster.controllers.process.resident_bytes()? as f64 / 1e6;
+    let resting = (cluster.controllers.cpu_seconds()? - before) * 60.0 / REST.as_secs_f64();
+    let memory = cluster.controllers.resident_bytes()? as f64 / 1e6;
     Ok(vec![
         figure("a Deployment from none to all", scaled.as_secs_f64(), "s"),
         figure("a rolling update through all", rolled.as_secs_f64(), "s"),

@@ -14,9 +14,9 @@ use super::nodes;
 use super::objects::{self, Kind};
 use crate::api::client::Client;
 use crate::api::events::Events;
-use crate::api::objects::{PODS, furniture};
+use crate::api::objects::PODS;
 use crate::api::system::{Pairing, System};
-use crate::component::Component;
+use crate::component;
 use crate::latency::Latencies;
 use crate::load::Rate;
 use crate::processes::cpu_seconds;
@@ -50,24 +50,21 @@ pub async fn run(
 ) -> anyhow::Result<Rate> {
     let (system, _) = System::start(pairing, dir).await?;
     nodes::create(&system, size.nodes, |number| objects::taints(number, kind)).await?;
+    system.furnish().await?;
     let client = system.target.connect().await?;
-    for (path, body) in furniture() {
-        client.post(path, body).await?;
-    }
     let pods = (0..size.pods).map(|number| objects::pod(number, kind, size.nodes));
     system.create(PODS, pods).await.context("create pods")?;
     let path = format!("{PODS}?watch=true&fieldSelector=spec.nodeName!%3D");
     let mut bindings = Bindings(Events::open(&client, &path).await?);
-    let mut component = Component::start(&system, "scheduler", scheduler, &[])?;
+    let mut scheduler = component::start(&system, "scheduler", scheduler, &[])?;
     let own = cpu_seconds(std::process::id())?;
     let (mut first, mut last, mut bound) = (None, Instant::now(), 0);
     while bound < size.pods {
         let Ok(found) = timeout(PATIENCE, bindings.next()).await else {
             bail!(
-                "{bound} of {} pods are bound, and nothing for {PATIENCE:?} by {}; {}",
+                "{bound} of {} pods are bound, and nothing for {PATIENCE:?}; {}",
                 size.pods,
-                scheduler.display(),
-                component.told()
+                scheduler.told()
             );
         };
         bound += found?.len();
@@ -77,14 +74,14 @@ pub async fn run(
     let (began, before) = first.context("no pod")?;
     let seconds = (last - began).as_secs_f64();
     let load_cores = (cpu_seconds(std::process::id())? - own) / seconds;
-    let cpu = component.process.cpu_seconds()?;
+    let cpu = scheduler.cpu_seconds()?;
     let latencies = paced(&client, &mut bindings, kind, size).await?;
     Ok(Rate {
         per_second: (size.pods - before) as f64 / seconds,
         cpu_seconds_per_thousand: cpu * 1000.0 / size.pods as f64,
         p50_ms: latencies.quantile_ms(0.5),
         p99_ms: latencies.quantile_ms(0.99),
-        resident_mb: component.process.resident_bytes()? as f64 / 1e6,
+        resident_mb: scheduler.resident_bytes()? as f64 / 1e6,
         load_cores,
         errors: 0,
     })

@@ -119,12 +119,12 @@ impl Cluster {
     pub async fn serving(&mut self) -> anyhow::Result<()> {
         let methods = Methods::new()?;
         let deadline = Instant::now() + START_DEADLINE;
-        for member in 0..self.members.len() {
-            while let Some(process) = &mut self.members[member].process {
-                if let Some(end) = process.ended() {
-                    bail!("{} ended with {end}: {}", self.program.path.display(), self.log_end(member));
+        for member in &mut self.members {
+            while let Some(process) = &mut member.process {
+                if process.ended().is_some() {
+                    bail!("{}", process.told());
                 }
-                let port = self.members[member].client_port;
+                let port = member.client_port;
                 let read = pb::RangeRequest { key: "x".into(), ..Default::default() };
                 let attempt = async {
                     let connection = Connection::open(port).await?;
@@ -136,7 +136,7 @@ impl Cluster {
                     Err(_) => {}
                 }
                 if Instant::now() > deadline {
-                    bail!("{} does not serve: {}", self.program.path.display(), self.log_end(member));
+                    bail!("does not serve: {}", process.told());
                 }
             }
         }
@@ -197,12 +197,6 @@ impl Cluster {
     /// Bytes on disk of a member, the mean of all.
     pub fn disk_bytes(&self) -> u64 {
         self.members.iter().map(|m| disk_bytes(&m.data)).sum::<u64>() / self.members.len() as u64
-    }
-
-    fn log_end(&self, member: usize) -> String {
-        let log = std::fs::read_to_string(self.dir.path().join(format!("m{member}.log"))).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(5)..].join("\n")
     }
 }
 
