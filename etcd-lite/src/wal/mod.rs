@@ -4,6 +4,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -22,6 +23,8 @@ use crate::metrics::DiskMetrics;
 const SEGMENT_BYTES: u64 = 16 << 20;
 /// A file is made longer by so much at a time.
 const RESERVE_BYTES: u64 = 1 << 20;
+/// What a file is made longer with: a write over them leaves the file system nothing to note in its own journal.
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 const SUFFIX: &str = ".wal";
 
 /// Why the log cannot be used. `Display` says what to do.
@@ -348,16 +351,19 @@ impl Wal {
         if self.reserved_bytes > 0 { self.file.set_len(self.file_bytes) } else { Ok(()) }
     }
 
-    /// Makes room in the file for what comes next, so that a sync need not wait for the file system's own journal to note a new length.
+    /// Makes room in the file for what comes next, so that a sync need not wait for the file system's own journal: neither to note a new length nor,
+    /// since the room is filled, that it now holds something.
     fn reserve(&mut self, end: u64) {
         self.reserved_bytes = end + RESERVE_BYTES;
-        // Where that is not possible, or the disk is nearly full, the write itself will tell.
-        let _ = nix::fcntl::fallocate(
-            &self.file,
-            nix::fcntl::FallocateFlags::empty(),
-            self.file_bytes as i64,
-            (self.reserved_bytes - self.file_bytes) as i64,
-        );
+        let mut filled = end;
+        while filled < self.reserved_bytes {
+            let piece = ZEROS.len().min((self.reserved_bytes - filled) as usize);
+            // Where the disk is nearly full, the write itself will tell.
+            if self.file.write_all_at(&ZEROS[..piece], filled).is_err() {
+                return;
+            }
+            filled += piece as u64;
+        }
     }
 
     /// A snapshot file holds everything up to `index`: notes that, and removes segments that hold nothing later.
