@@ -11,6 +11,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::go_bool;
+
 const TABLE: &str = include_str!("feature_gates.txt");
 const ALL_ALPHA: &str = "AllAlpha";
 const ALL_BETA: &str = "AllBeta";
@@ -113,10 +115,8 @@ impl FeatureGates {
                 return Err(format!("missing bool value for {}", pair.trim()));
             };
             let (name, value) = (name.trim(), value.trim());
-            let Some(value) = parse_bool(value) else {
-                return Err(format!(
-                    "invalid value of {name}={value}, err: strconv.ParseBool: parsing {value:?}: invalid syntax"
-                ));
+            let Some(value) = go_bool::parse(value) else {
+                return Err(format!("invalid value of {name}={value}, err: {}", go_bool::problem(value)));
             };
             given.insert(name.to_owned(), value);
         }
@@ -223,15 +223,6 @@ impl FeatureGates {
 struct Labels {
     name: &'static str,
     stage: &'static str,
-}
-
-/// Go's forms of a bool.
-pub(crate) fn parse_bool(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -6,8 +6,7 @@ use std::ffi::OsString;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Args, Parser, ValueEnum};
 
-use crate::feature_gates::parse_bool;
-use crate::version;
+use crate::{go_bool, version};
 
 pub mod page;
 mod upstream;
@@ -149,10 +148,11 @@ fn understood(
         match own.iter().find(|own| own.name == name) {
             Some(own) => match value {
                 Some("") if !own.has_default => {}
-                Some(value) if own.is_bool && parse_bool(value).is_some() => {
-                    kept.push(format!("--{name}={}", parse_bool(value) == Some(true)).into());
-                }
-                _ => kept.push(argument),
+                Some(value) => match go_bool::parse(value).filter(|_| own.is_bool) {
+                    Some(value) => kept.push(format!("--{name}={value}").into()),
+                    None => kept.push(argument),
+                },
+                None => kept.push(argument),
             },
             None if not_implemented.contains(&name) => {
                 let value = match value {
@@ -193,9 +193,7 @@ fn in_gos_words(error: clap::Error, not_implemented: &[&str]) -> FlagError {
             };
             let reason = match std::error::Error::source(&error) {
                 Some(reason) => reason.to_string(),
-                None if allowed.iter().any(|value| value == "false") => {
-                    format!("strconv.ParseBool: parsing {value:?}: invalid syntax")
-                }
+                None if allowed.iter().any(|value| value == "false") => go_bool::problem(&value),
                 None => format!("must be one of {}", allowed.join(", ")),
             };
             FlagError::Value { flag, value, reason }

@@ -9,6 +9,7 @@ pub mod failpoint;
 pub mod feature_gates;
 pub mod flags;
 pub mod gathered_writes;
+pub mod go_bool;
 pub mod health;
 pub mod host_port;
 pub mod logging;
