@@ -28,7 +28,7 @@ mod storage;
 
 use crate::custom::Definition;
 use crate::status::{GroupKind, GroupResource};
-pub use served::Served;
+pub use served::{Hidden, Served};
 
 /// One resource in one version.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,51 +1,65 @@
 //! The command line: upstream's flags for what is implemented, checked for what belongs together. Opens no file.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{ArgAction, Parser};
 use component_base::duration::GoDuration;
+use component_base::feature_gates::{FeatureGates, Program};
 use component_base::flags::LogFlags;
+use component_base::sni::NamedCertificate;
+use component_base::tls_protocols::TlsProtocolFlags;
 
 use crate::audit::options::AuditOptions;
+use runtime_config::RuntimeConfig;
 
+pub mod admission;
 mod egress;
+pub mod runtime_config;
+mod services;
+mod serving;
+mod storage;
+mod tokens;
 
-/// Upstream flags that are refused by name.
+/// Upstream flags without a setting here: `docs/flags.md` says which of them are accepted without effect and which are refused.
 pub const NOT_IMPLEMENTED: &[&str] = &[
     "aggregator-reject-forwarding-redirect",
     "allow-metric-labels",
     "allow-metric-labels-manifest",
     "apiserver-count",
+    "audit-log-batch-throttle-burst",
+    "audit-log-batch-throttle-enable",
+    "audit-log-batch-throttle-qps",
     "audit-webhook-batch-buffer-size",
     "audit-webhook-batch-max-size",
     "audit-webhook-batch-max-wait",
+    "audit-webhook-batch-throttle-burst",
+    "audit-webhook-batch-throttle-enable",
+    "audit-webhook-batch-throttle-qps",
     "audit-webhook-config-file",
     "audit-webhook-initial-backoff",
     "audit-webhook-mode",
+    "audit-webhook-truncate-enabled",
+    "audit-webhook-truncate-max-batch-size",
+    "audit-webhook-truncate-max-event-size",
+    "audit-webhook-version",
     "cloud-config",
     "cloud-provider",
     "contention-profiling",
+    "coordinated-leadership-lease-duration",
+    "coordinated-leadership-renew-deadline",
+    "coordinated-leadership-retry-period",
     "debug-socket-path",
-    "default-not-ready-toleration-seconds",
-    "default-unreachable-toleration-seconds",
     "delete-collection-workers",
-    "disable-http2-serving",
     "disabled-metrics",
     "emulated-version",
     "emulation-forward-compatible",
     "enable-garbage-collector",
     "enable-logs-handler",
     "encryption-provider-config-automatic-reload",
-    "endpoint-reconciler-type",
     "etcd-count-metric-poll-period",
     "etcd-db-metric-poll-interval",
-    "etcd-healthcheck-timeout",
-    "etcd-readycheck-timeout",
     "etcd-servers-overrides",
-    "goaway-chance",
-    "http2-max-streams-per-connection",
     "identity-lease-duration-seconds",
     "identity-lease-renew-interval-seconds",
     "kubelet-port",
@@ -59,33 +73,25 @@ pub const NOT_IMPLEMENTED: &[&str] = &[
     "log-text-info-buffer-size",
     "log-text-split-stream",
     "max-connection-bytes-per-sec",
+    "min-compatibility-version",
     "peer-advertise-ip",
     "peer-advertise-port",
     "peer-ca-file",
-    "permit-address-sharing",
-    "permit-port-sharing",
+    "profiling",
     "runtime-config-emulation-forward-compatible",
-    "service-account-extend-token-expiration",
-    "service-account-max-token-expiration",
     "service-account-signing-endpoint",
     "show-hidden-metrics-for-version",
-    "shutdown-send-retry-after",
     "shutdown-watch-termination-grace-period",
     "storage-initialization-timeout",
-    "strict-transport-security-directives",
-    "tls-cipher-suites",
-    "tls-min-version",
-    "tls-sni-cert-key",
     "tracing-config-file",
     "vmodule",
-    "watch-cache-sizes",
 ];
 
 /// The flags of kube-apiserver that Coracle honours.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "apiserver", version, about = "Serves the Kubernetes API (level v1.35) over etcd v3.")]
 pub struct Options {
-    /// The address other components reach this server at; empty is the host's outward address.
+    /// The address other components reach this server at; none is --bind-address, and if that is any address, the host's own on its default route.
     #[arg(long, help_heading = "Serving")]
     pub advertise_address: Option<IpAddr>,
     /// The address to listen on.
@@ -94,7 +100,7 @@ pub struct Options {
     /// The port for HTTPS; 0 lets the system choose.
     #[arg(long, default_value_t = 6443, help_heading = "Serving")]
     pub secure_port: u16,
-    /// Serving certificate chain, PEM.
+    /// Serving certificate chain, PEM. Replaced files are served without a restart.
     #[arg(long, help_heading = "Serving")]
     pub tls_cert_file: Option<PathBuf>,
     /// Key of --tls-cert-file, PEM.
@@ -109,7 +115,7 @@ pub struct Options {
     /// Where upstream keeps a self-signed certificate; not used, as --tls-cert-file has to be given.
     #[arg(long, default_value = "/var/run/kubernetes", help_heading = "Serving")]
     pub cert_dir: PathBuf,
-    /// The name this server is known by outside, for the address of the public keys of ServiceAccount tokens.
+    /// The name, with a port if it is another one, that this server is known by outside: in discovery and for the public keys of ServiceAccount tokens.
     #[arg(long, default_value = "", help_heading = "Serving")]
     pub external_hostname: String,
     /// Regular expressions of web pages' origins (scheme, host and port) that may use this server.
@@ -130,9 +136,33 @@ pub struct Options {
     /// How long the server goes on serving, not ready, after a termination signal.
     #[arg(long, default_value = "0s", help_heading = "Serving")]
     pub shutdown_delay_duration: GoDuration,
-    /// Serve profiles; only `false` is implemented.
+    /// Answer 429 with Retry-After to new requests while the server ends, until the requests in work are done; otherwise the port is closed at once.
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false, help_heading = "Serving")]
-    pub profiling: bool,
+    pub shutdown_send_retry_after: bool,
+    /// The fraction of HTTP/2 requests after which the connection is ended (GOAWAY), 0 to 0.02.
+    #[arg(long, default_value_t = 0.0, help_heading = "Serving")]
+    pub goaway_chance: f64,
+    /// Serve HTTP/1.1 only.
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false, help_heading = "Serving")]
+    pub disable_http2_serving: bool,
+    /// Requests of one HTTP/2 connection that may be in work at a time; 0 is 1000.
+    #[arg(long, default_value_t = 0, help_heading = "Serving")]
+    pub http2_max_streams_per_connection: u32,
+    /// The directives of the header Strict-Transport-Security; without any it is not sent.
+    #[arg(long, value_delimiter = ',', help_heading = "Serving")]
+    pub strict_transport_security_directives: Vec<String>,
+    /// Let other processes listen on the same address and port (SO_REUSEPORT).
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false, help_heading = "Serving")]
+    pub permit_port_sharing: bool,
+    /// Bind the port although connections of an earlier process linger (SO_REUSEADDR); as in Go, that is done either way.
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false, help_heading = "Serving")]
+    pub permit_address_sharing: bool,
+    /// Further certificates by server name: `CERT,KEY` or `CERT,KEY:NAME,*.DOMAIN`.
+    #[arg(long, value_delimiter = ';', help_heading = "Serving")]
+    pub tls_sni_cert_key: Vec<NamedCertificate>,
+    /// Versions and cipher suites of TLS.
+    #[command(flatten)]
+    pub tls: TlsProtocolFlags,
 
     /// Endpoints of etcd, comma-separated; the first that answers is used.
     #[arg(long, value_delimiter = ',', required = true, help_heading = "Storage")]
@@ -152,6 +182,12 @@ pub struct Options {
     /// Which resources are sealed with which keys in etcd: a file of kind EncryptionConfiguration (aesgcm, aescbc, secretbox, identity).
     #[arg(long, help_heading = "Storage")]
     pub encryption_provider_config: Option<PathBuf>,
+    /// How long etcd may take to answer for this server to count as healthy.
+    #[arg(long, default_value = "2s", help_heading = "Storage")]
+    pub etcd_healthcheck_timeout: GoDuration,
+    /// How long etcd may take to answer for this server to count as ready.
+    #[arg(long, default_value = "2s", help_heading = "Storage")]
+    pub etcd_readycheck_timeout: GoDuration,
     /// How often etcd's history is compacted to what was current one interval ago; 0 is never.
     #[arg(long, default_value = "5m0s", help_heading = "Storage")]
     pub etcd_compaction_interval: GoDuration,
@@ -159,7 +195,7 @@ pub struct Options {
     #[arg(long, default_value = "etcd3", value_parser = ["etcd3"], help_heading = "Storage")]
     pub storage_backend: String,
     /// The form objects are stored in. They are stored as JSON whichever is named: servers that ask for protobuf read that too.
-    #[arg(long, default_value = "application/json", value_parser = ["application/json", "application/vnd.kubernetes.protobuf"], help_heading = "Storage")]
+    #[arg(long, default_value = "application/json", value_parser = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"], help_heading = "Storage")]
     pub storage_media_type: String,
     /// How long events are kept.
     #[arg(long, default_value = "1h0m0s", help_heading = "Storage")]
@@ -167,9 +203,12 @@ pub struct Options {
     /// Whether reads and watches are served from memory; only `true` is implemented.
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = true, help_heading = "Storage")]
     pub watch_cache: bool,
-    /// How many recent events each resource keeps at least for watches that resume.
+    /// How many recent events each resource keeps at least for watches that resume (upstream no longer uses the flag).
     #[arg(long, default_value_t = 100, help_heading = "Storage")]
     pub default_watch_cache_size: usize,
+    /// `resource[.group]#size`: any size but 0 means what is so anyway, that the resource is served from memory; 0 is not implemented.
+    #[arg(long, value_delimiter = ',', help_heading = "Storage")]
+    pub watch_cache_sizes: Vec<String>,
 
     /// Whether requests without credentials are `system:anonymous` rather than refused; default: they are.
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Authentication")]
@@ -213,7 +252,7 @@ pub struct Options {
     /// What the provider may sign with.
     #[arg(long, value_delimiter = ',', default_value = "RS256", help_heading = "Authentication")]
     pub oidc_signing_algs: Vec<String>,
-    /// CA of client certificates: the common name is the user, the organizations are the groups.
+    /// CA of client certificates: the common name is the user, the organizations are the groups. A replaced file counts without a restart.
     #[arg(long, help_heading = "Authentication")]
     pub client_ca_file: Option<PathBuf>,
     /// CSV file of static tokens: token,user,uid[,"group1,group2"].
@@ -234,13 +273,19 @@ pub struct Options {
     /// Private key that ServiceAccount tokens are signed with.
     #[arg(long, help_heading = "Authentication")]
     pub service_account_signing_key_file: Option<PathBuf>,
+    /// The longest that ServiceAccount tokens last, 1h to 2^32 seconds; 0 is as long as is asked for.
+    #[arg(long, default_value = "0s", help_heading = "Authentication")]
+    pub service_account_max_token_expiration: GoDuration,
+    /// Whether the tokens that pods are given (for 3607 seconds, bound to the pod, for this server) are good for a year, for clients that read them once.
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = true, help_heading = "Authentication")]
+    pub service_account_extend_token_expiration: bool,
     /// Where the public keys can be fetched from outside, instead of this server's /openid/v1/jwks.
     #[arg(long, help_heading = "Authentication")]
     pub service_account_jwks_uri: Option<String>,
     /// Audiences of tokens for this server; default: the issuer.
     #[arg(long, value_delimiter = ',', help_heading = "Authentication")]
     pub api_audiences: Vec<String>,
-    /// CA of front proxies that name the user in headers.
+    /// CA of front proxies that name the user in headers. A replaced file counts without a restart.
     #[arg(long, help_heading = "Authentication")]
     pub requestheader_client_ca_file: Option<PathBuf>,
     /// Common names front proxies may have; empty is any.
@@ -286,6 +331,15 @@ pub struct Options {
     /// Default admission plugins to leave out.
     #[arg(long, value_delimiter = ',', help_heading = "Admission")]
     pub disable_admission_plugins: Vec<String>,
+    /// Deprecated: the admission plugins, and no others.
+    #[arg(long, value_delimiter = ',', help_heading = "Admission")]
+    pub admission_control: Vec<String>,
+    /// For how many seconds DefaultTolerationSeconds lets pods stay on a node that is not ready.
+    #[arg(long, default_value_t = 300, help_heading = "Admission")]
+    pub default_not_ready_toleration_seconds: i64,
+    /// The same for a node that cannot be reached.
+    #[arg(long, default_value_t = 300, help_heading = "Admission")]
+    pub default_unreachable_toleration_seconds: i64,
     /// What is said about admission plugins one by one: a file of kind AdmissionConfiguration.
     #[arg(long, help_heading = "Admission")]
     pub admission_control_config_file: Option<PathBuf>,
@@ -293,10 +347,13 @@ pub struct Options {
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false, help_heading = "Admission")]
     pub allow_privileged: bool,
 
-    /// Where ClusterIPs come from.
+    /// Where ClusterIPs come from: one IPv4 range.
     #[arg(long, value_delimiter = ',', default_value = "10.0.0.0/24", help_heading = "Services")]
     pub service_cluster_ip_range: Vec<String>,
-    /// Where node ports come from.
+    /// Who keeps the endpoints of the Service kubernetes: `lease`, each server its own, or `none`.
+    #[arg(long, default_value = "lease", help_heading = "Services")]
+    pub endpoint_reconciler_type: String,
+    /// Where node ports come from: FIRST-LAST, FIRST+SIZE, or one port.
     #[arg(long, default_value = "30000-32767", help_heading = "Services")]
     pub service_node_port_range: String,
 
@@ -334,12 +391,12 @@ pub struct Options {
     #[command(flatten)]
     pub audit: AuditOptions,
 
-    /// Feature gates, `Name=true|false`, comma-separated.
-    #[arg(long, default_value = "", help_heading = "Features")]
-    pub feature_gates: String,
-    /// API versions to switch, `api/all|api/ga|api/beta|api/alpha=true|false`.
-    #[arg(long, default_value = "", help_heading = "Features")]
-    pub runtime_config: String,
+    /// Feature gates, Name=true|false: what is so anyway may be said, the rest is refused by name.
+    #[arg(long, value_delimiter = ',', help_heading = "Features")]
+    pub feature_gates: Vec<String>,
+    /// API versions to serve or not: `GROUP/VERSION=false`, `api/all=false` with those to serve; what there is not cannot be switched on.
+    #[arg(long, value_delimiter = ',', help_heading = "Features")]
+    pub runtime_config: Vec<String>,
 
     /// Logging.
     #[command(flatten)]
@@ -403,9 +460,6 @@ impl Options {
         if self.authentication_config.is_some() && !self.oidc_issuer_url.is_empty() {
             errors.push("authentication-config and oidc-* flags are mutually exclusive".to_owned());
         }
-        if self.profiling {
-            errors.push("--profiling=true is not implemented by Coracle yet".to_owned());
-        }
         if let Some(path) =
             self.egress_selector_config_file.as_ref().filter(|path| !path.as_os_str().is_empty())
         {
@@ -413,11 +467,7 @@ impl Options {
                 egress::check(path).err().map(|error| format!("--egress-selector-config-file: {error}")),
             );
         }
-        for pattern in self.cors_allowed_origins.iter().filter(|pattern| !pattern.is_empty()) {
-            if let Err(error) = regex::Regex::new(pattern) {
-                errors.push(format!("--cors-allowed-origins has an invalid regular expression: {error}"));
-            }
-        }
+        errors.extend(serving::problems(self));
         if !self.watch_cache {
             errors.push("--watch-cache=false is not implemented by Coracle".to_owned());
         }
@@ -446,36 +496,38 @@ impl Options {
                 errors.push(format!("cannot specify --{flag} without mode {mode}"));
             }
         }
-        match component_base::flags::parse_key_values(&self.feature_gates) {
-            Ok(gates) => errors.extend(
-                gates.keys().map(|gate| format!("--feature-gates: {gate} is not implemented by Coracle yet")),
-            ),
-            Err(error) => errors.push(format!("--feature-gates: {error}")),
+        errors.extend(self.gates().err());
+        errors.extend(RuntimeConfig::parse(&self.runtime_config).err());
+        errors.extend(admission::problems(self));
+        errors.extend(self.watch_cache_sizes.iter().filter_map(|text| storage::watch_cache_problem(text)));
+        if let Some(limit) = tokens::max_expiration_problem(self.service_account_max_token_expiration) {
+            errors.push(limit.to_owned());
         }
-        match component_base::flags::parse_key_values(&self.runtime_config) {
-            Ok(config) => errors.extend(Self::refused_runtime_config(&config)),
-            Err(error) => errors.push(format!("--runtime-config: {error}")),
+        if !matches!(self.endpoint_reconciler_type.as_str(), "lease" | "none") {
+            errors.push(format!(
+                "--endpoint-reconciler-type: {:?} is not implemented by Coracle; there are lease and none",
+                self.endpoint_reconciler_type
+            ));
         }
         errors.extend(self.audit.check());
+        if self.service_cluster_ip_range.len() > 1 {
+            errors.push(
+                "--service-cluster-ip-range: a second range is not implemented by Coracle: Services have IPv4 addresses only"
+                    .to_owned(),
+            );
+        }
         if let Err(error) = self.node_port_range() {
             errors.push(error);
         }
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
-    /// All that is served is generally available, so switching groups of versions on, and the others off, changes nothing.
-    fn refused_runtime_config(config: &BTreeMap<String, String>) -> Vec<String> {
-        let allowed = |key: &str, value: &str| {
-            matches!(
-                (key, value),
-                ("api/all" | "api/ga", "true") | ("api/beta" | "api/alpha", "false" | "true")
-            )
-        };
-        config
-            .iter()
-            .filter(|(key, value)| !allowed(key, value))
-            .map(|(key, value)| format!("--runtime-config: {key}={value} is not implemented by Coracle yet"))
-            .collect()
+    /// The feature gates.
+    ///
+    /// # Errors
+    /// See [`FeatureGates::parse`].
+    pub fn gates(&self) -> Result<FeatureGates, String> {
+        FeatureGates::parse(Program::ApiServer, &self.feature_gates.join(","))
     }
 
     /// First and last port of --service-node-port-range.
@@ -483,16 +535,20 @@ impl Options {
     /// # Errors
     /// A text naming the flag.
     pub fn node_port_range(&self) -> Result<(u16, u16), String> {
-        let text = &self.service_node_port_range;
-        let parsed = text
-            .split_once('-')
-            .and_then(|(first, last)| Some((first.trim().parse().ok()?, last.trim().parse().ok()?)));
-        match parsed {
-            Some((first, last)) if first > 0 && first <= last => Ok((first, last)),
-            _ => Err(format!(
-                "--service-node-port-range: {text:?} must be FIRST-LAST, for instance 30000-32767"
-            )),
+        services::port_range(&self.service_node_port_range)
+            .map_err(|error| format!("--service-node-port-range: {error}"))
+    }
+
+    /// Where clients outside the cluster find this server, with its port, if the flags say so.
+    pub fn external_address(&self) -> Option<String> {
+        let name = self.external_hostname.as_str();
+        if name.is_empty() {
+            let address = self.advertise_address.filter(|address| !address.is_unspecified())?;
+            return Some(SocketAddr::new(address, self.secure_port).to_string());
         }
+        let (host, port) = name.rsplit_once(':').unwrap_or((name, ""));
+        let has_port = !port.is_empty() && port.parse::<u16>().is_ok() && !host.contains(':');
+        Some(if has_port { name.to_owned() } else { format!("{name}:{}", self.secure_port) })
     }
 
     /// What --authorization-mode says.
@@ -607,6 +663,97 @@ mod tests {
     }
 
     #[test]
+    fn every_flag_of_upstream_is_known() {
+        let command = <Options as clap::CommandFactory>::command();
+        let own: Vec<&str> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
+        let list = include_str!("options/upstream_flags.txt");
+        let names: Vec<&str> =
+            list.lines().filter(|line| !line.starts_with('#')).flat_map(str::split_whitespace).collect();
+        assert_eq!(names.len(), 168);
+        let unknown: Vec<&str> = names
+            .into_iter()
+            .filter(|name| *name != "version" && !own.contains(name) && !NOT_IMPLEMENTED.contains(name))
+            .collect();
+        assert_eq!(unknown, [""; 0]);
+        assert!(!NOT_IMPLEMENTED.iter().any(|name| own.contains(name)), "either has a setting or has none");
+    }
+
+    #[test]
+    fn the_page_of_flags_says_what_becomes_of_each() {
+        component_base::flags::page::check::<Options>("kube-apiserver", NOT_IMPLEMENTED).expect("the page");
+    }
+
+    #[test]
+    fn outsiders_find_the_server_where_the_flags_say() {
+        let address = |args: &[&str]| {
+            let args =
+                ["--etcd-servers=http://127.0.0.1:2379"].iter().chain(args).copied().collect::<Vec<_>>();
+            parse(&args).expect("parses").external_address()
+        };
+        assert_eq!(address(&[]), None);
+        assert_eq!(address(&["--advertise-address=0.0.0.0"]), None);
+        assert_eq!(address(&["--advertise-address=10.0.0.1"]).as_deref(), Some("10.0.0.1:6443"));
+        assert_eq!(address(&["--advertise-address=fd00::1"]).as_deref(), Some("[fd00::1]:6443"));
+        let named = ["--external-hostname=api.example.com", "--advertise-address=10.0.0.1"];
+        assert_eq!(address(&named).as_deref(), Some("api.example.com:6443"));
+        let with_port = address(&["--external-hostname=api.example.com:443"]);
+        assert_eq!(with_port.as_deref(), Some("api.example.com:443"));
+    }
+
+    #[test]
+    fn values_that_make_no_sense_are_refused_in_upstreams_words() {
+        let said = |args: &[&str]| {
+            let args =
+                ["--etcd-servers=http://127.0.0.1:2379"].iter().chain(args).copied().collect::<Vec<_>>();
+            match parse(&args) {
+                Ok(options) => options.check().expect_err("is refused").join("\n"),
+                Err(error) => error.to_string(),
+            }
+        };
+        let cases: &[(&[&str], &str)] = &[
+            (&["--goaway-chance=0.03"], "--goaway-chance can not be less than 0 or greater than 0.02"),
+            (
+                &["--max-requests-inflight=0", "--max-mutating-requests-inflight=0"],
+                "invalid configuration: MaxRequestsInFlight=0 and MaxMutatingRequestsInFlight=0; they must add up to something positive",
+            ),
+            (&["--tls-min-version=VersionTLS99"], "unknown tls version \"VersionTLS99\""),
+            (
+                &["--tls-sni-cert-key=a.crt"],
+                "invalid argument \"a.crt\" for \"--tls-sni-cert-key\" flag: expected comma separated certificate and key file paths",
+            ),
+            (&["--feature-gates=NoSuch=true"], "unrecognized feature gate: NoSuch"),
+            (
+                &["--feature-gates=SidecarContainers=false"],
+                "cannot set feature gate SidecarContainers to false, feature is locked to true",
+            ),
+            (
+                &["--feature-gates=WatchList=false"],
+                "feature gate WatchList=false is not implemented by Coracle's apiserver yet; remove it",
+            ),
+            (&["--enable-admission-plugins=NoSuch"], "enable-admission-plugins plugin \"NoSuch\" is unknown"),
+            (&["--runtime-config=none.k8s.io/v1=true"], "unknown api groups none.k8s.io"),
+            (&["--endpoint-reconciler-type=master-count"], "there are lease and none"),
+            (&["--watch-cache-sizes=pods#many"], "invalid size of watch cache size: pods#many"),
+            (
+                &["--service-account-max-token-expiration=1m"],
+                "the service-account-max-token-expiration must be between 1 hour and 2^32 seconds",
+            ),
+            (
+                &["--service-cluster-ip-range=10.0.0.0/16,fd00::/108"],
+                "--service-cluster-ip-range: a second range is not implemented by Coracle",
+            ),
+            (
+                &["--peer-ca-file=/x"],
+                "flag --peer-ca-file is not implemented by Coracle yet (requests are not passed on",
+            ),
+        ];
+        for (args, error) in cases {
+            let said = said(args);
+            assert!(said.contains(error), "{args:?}: {error} in\n{said}");
+        }
+    }
+
+    #[test]
     fn what_is_missing_or_not_implemented_is_named() {
         assert!(
             matches!(parse(&["--tracing-config-file=/x"]), Err(FlagError::NotImplemented(f)) if f == "tracing-config-file")
@@ -620,7 +767,7 @@ mod tests {
             "--tls-cert-file",
             "--service-account-issuer",
             "\"Magic\"",
-            "--feature-gates: A",
+            "unrecognized feature gate: A",
         ] {
             assert!(errors.contains(wanted), "{wanted} in\n{errors}");
         }

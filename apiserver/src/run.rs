@@ -1,12 +1,13 @@
 //! Puts the server together out of its parts and takes it apart again at the end.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use component_base::duration::GoDuration;
 use component_base::health::Health;
-use tokio::net::TcpListener;
+use http::HeaderValue;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::{Chain, policy};
@@ -23,16 +24,21 @@ use crate::extension::client::Clients;
 use crate::flowcontrol::FlowControl;
 use crate::openapi::Documents;
 use crate::options::Options;
+use crate::options::runtime_config::RuntimeConfig;
 use crate::registry::Registry;
 use crate::server;
 use crate::server::app::App;
+use crate::server::closing::Closing;
 use crate::server::cors::Cors;
 use crate::server::limits::Limits;
 use crate::server::metrics::{RequestMetrics, StorageMetrics};
+use crate::server::tls::ServingTls;
 use crate::storage::Storage;
 
 /// How often the store is asked for a sign of life.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+/// The same while it gives none.
+const PROBE_AGAIN: Duration = Duration::from_millis(500);
 
 /// Runs until `stop` fires.
 ///
@@ -44,21 +50,26 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Vec<St
     let options = Arc::new(options);
     let metrics = component_base::metrics::registry();
     let storage = Arc::new(Storage::new(&options, StorageMetrics::register(&metrics)).map_err(one)?);
-    let cache = Arc::new(Cache::new(storage.prefix(), options.default_watch_cache_size));
+    let gates = options.gates().map_err(one)?;
+    gates.register(&mut metrics.lock());
+    let versions = RuntimeConfig::parse(&options.runtime_config).map_err(one)?;
+    if versions.asked_in_vain {
+        tracing::warn!("--runtime-config: no alpha or beta version of the API is built; none is switched on");
+    }
+    let cache = Cache::hiding(storage.prefix(), options.default_watch_cache_size, versions.hidden.into());
+    let cache = Arc::new(cache);
     let registry = Registry::new(Arc::clone(&storage), Arc::clone(&cache), Arc::clone(&options));
     let authenticator = Authenticator::new(&options, Arc::clone(&registry)).map_err(one)?;
-    let config = server::tls_config(&options, &authenticator).map_err(one)?;
+    let config = ServingTls::new(&options, &authenticator).map_err(one)?;
     let auditor = Auditor::new(&options.audit, &metrics).map_err(one)?;
-    let address = SocketAddr::new(options.bind_address, options.secure_port);
-    let listener = TcpListener::bind(address).await.map_err(|error| {
-        vec![format!("cannot listen on {address} (--bind-address, --secure-port): {error}")]
-    })?;
-    let address = listener.local_addr().unwrap_or(address);
+    let listener = server::listen(&options).map_err(one)?;
+    let address = listener.local_addr().map_err(|error| one(error.to_string()))?;
 
     let background = CancellationToken::new();
-    let healthy = Arc::new(AtomicBool::new(false));
+    let store = Arc::new(Responsive::default());
     let feed = tokio::spawn(feed::run(Arc::clone(&cache), Arc::clone(&storage), background.clone()));
-    let probe = tokio::spawn(probe(Arc::clone(&storage), Arc::clone(&healthy), background.clone()));
+    let timeouts = [options.etcd_healthcheck_timeout, options.etcd_readycheck_timeout].map(GoDuration::get);
+    let probe = tokio::spawn(probe(Arc::clone(&storage), timeouts, Arc::clone(&store), background.clone()));
     let compaction = {
         let (storage, background) = (Arc::clone(&storage), background.clone());
         let interval = options.etcd_compaction_interval.get();
@@ -67,9 +78,12 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Vec<St
 
     let (draining, stopping) = (CancellationToken::new(), stop.clone());
     let health = Health::new();
-    health.add_live("etcd", move || {
-        if healthy.load(Ordering::Relaxed) { Ok(()) } else { Err("etcd does not answer".into()) }
-    });
+    let answers = |is: &AtomicBool| {
+        if is.load(Ordering::Relaxed) { Ok(()) } else { Err("etcd does not answer in time".to_owned()) }
+    };
+    let responsive = Arc::clone(&store);
+    health.add_live("etcd", move || answers(&responsive.healthy));
+    health.add_ready("etcd-readiness", move || answers(&store.ready));
     let started = Arc::clone(&cache);
     health.add_ready("informer-sync", move || {
         if started.is_started() { Ok(()) } else { Err("the watch cache is still being filled".into()) }
@@ -118,6 +132,8 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Vec<St
         cors: Cors::new(&options.cors_allowed_origins),
         limits: Limits::new(&options, Arc::clone(&flow_control)),
         flow_control,
+        closing: Closing::default(),
+        transport_security: transport_security(&options.strict_transport_security_directives),
         draining: draining.clone(),
         options: Arc::clone(&options),
     });
@@ -128,6 +144,9 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Vec<St
     stop.cancelled().await;
     // Load balancers see `/readyz` fail first.
     tokio::time::sleep(options.shutdown_delay_duration.get()).await;
+    if options.shutdown_send_retry_after {
+        app.closing.refuse_and_wait(options.request_timeout.get()).await;
+    }
     draining.cancel();
     accepting.cancel();
     let _ = server.await;
@@ -144,16 +163,47 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Vec<St
     Ok(())
 }
 
-async fn probe(storage: Arc<Storage>, healthy: Arc<AtomicBool>, stop: CancellationToken) {
+/// The value of Strict-Transport-Security; the directives have been checked.
+fn transport_security(directives: &[String]) -> Option<HeaderValue> {
+    if directives.is_empty() {
+        return None;
+    }
+    HeaderValue::from_str(&directives.join("; ")).ok()
+}
+
+/// Whether the store answered when it was last asked, as soon as health and as readiness demand.
+#[derive(Default)]
+struct Responsive {
+    healthy: AtomicBool,
+    ready: AtomicBool,
+}
+
+async fn probe(
+    storage: Arc<Storage>,
+    [healthy, ready]: [Duration; 2],
+    store: Arc<Responsive>,
+    stop: CancellationToken,
+) {
+    let mut told = false;
     loop {
-        let answered = storage.current_revision().await;
-        if let Err(error) = &answered {
-            tracing::warn!(%error, "etcd does not answer");
+        let asked = Instant::now();
+        let answered = tokio::time::timeout(healthy.max(ready), storage.current_revision()).await;
+        let took = asked.elapsed();
+        let failure = match &answered {
+            Ok(Ok(_)) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some(format!("no answer within {took:?}")),
+        };
+        if let Some(error) = failure.as_ref().filter(|_| !told) {
+            tracing::warn!(error, "etcd does not answer");
         }
-        healthy.store(answered.is_ok(), Ordering::Relaxed);
+        told = failure.is_some();
+        store.healthy.store(!told && took <= healthy, Ordering::Relaxed);
+        store.ready.store(!told && took <= ready, Ordering::Relaxed);
+        let pause = if store.healthy.load(Ordering::Relaxed) { PROBE_INTERVAL } else { PROBE_AGAIN };
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(PROBE_INTERVAL) => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }

@@ -3,15 +3,14 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
 
-use parking_lot::Mutex;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 
+use crate::followed::Followed;
 use crate::tls_protocols::TlsProtocols;
 
 /// Why TLS could not be set up. `Display` names the file.
@@ -225,66 +224,36 @@ pub fn subject(cert: &CertificateDer<'_>) -> Result<Subject, TlsError> {
     Ok(subject)
 }
 
-/// Serves the certificate that is in the files now, looking at most once a second whether they changed.
-struct FileCertificate {
+/// The certificate that is in the files now.
+#[derive(Debug)]
+pub(crate) struct FileCertificate {
     cert: PathBuf,
     key: PathBuf,
-    state: Mutex<Loaded>,
-}
-
-struct Loaded {
-    certified: Arc<CertifiedKey>,
-    modified: [Option<SystemTime>; 2],
-    checked: Instant,
+    files: Followed<CertifiedKey>,
 }
 
 impl FileCertificate {
-    const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-
-    fn open(cert: &Path, key: &Path) -> Result<Self, TlsError> {
-        let modified = Self::modified(cert, key);
-        let state = Loaded { certified: Self::load(cert, key)?, modified, checked: Instant::now() };
-        Ok(Self { cert: cert.to_owned(), key: key.to_owned(), state: Mutex::new(state) })
+    pub(crate) fn open(cert: &Path, key: &Path) -> Result<Self, TlsError> {
+        let files = Followed::open(&[cert, key], || Self::load(cert, key))?;
+        Ok(Self { cert: cert.to_owned(), key: key.to_owned(), files })
     }
 
-    fn load(cert: &Path, key: &Path) -> Result<Arc<CertifiedKey>, TlsError> {
+    fn load(cert: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
         let chain = load_certs(cert)?;
         let provider = rustls::crypto::ring::default_provider();
         CertifiedKey::from_der(chain, load_key(key)?, &provider)
-            .map(Arc::new)
             .map_err(|source| TlsError::Rustls { path: cert.to_owned(), source })
     }
 
-    fn modified(cert: &Path, key: &Path) -> [Option<SystemTime>; 2] {
-        [cert, key].map(|path| std::fs::metadata(path).and_then(|meta| meta.modified()).ok())
-    }
-}
-
-impl fmt::Debug for FileCertificate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FileCertificate").field("cert", &self.cert).finish_non_exhaustive()
+    /// What is to be served now.
+    pub(crate) fn current(&self) -> Arc<CertifiedKey> {
+        self.files.current(|| Self::load(&self.cert, &self.key)).1
     }
 }
 
 impl ResolvesServerCert for FileCertificate {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let mut state = self.state.lock();
-        if state.checked.elapsed() >= Self::CHECK_INTERVAL {
-            state.checked = Instant::now();
-            let modified = Self::modified(&self.cert, &self.key);
-            if modified != state.modified {
-                match Self::load(&self.cert, &self.key) {
-                    Ok(certified) => {
-                        tracing::info!(cert = %self.cert.display(), "serving the renewed certificate");
-                        state.certified = certified;
-                        state.modified = modified;
-                    }
-                    // Half-written files: keep the old pair and look again.
-                    Err(error) => tracing::warn!(%error, "keeping the previous certificate"),
-                }
-            }
-        }
-        Some(Arc::clone(&state.certified))
+        Some(self.current())
     }
 }
 

@@ -1,11 +1,17 @@
 //! What is served at one moment: the built-in resources and those that CustomResourceDefinitions add.
 
+use std::sync::Arc;
+
 use super::{Resource, lookup, table};
+
+/// Groups and versions of built-in resources that are left out.
+pub type Hidden = Arc<[(&'static str, &'static str)]>;
 
 /// The resources that are served at one moment.
 #[derive(Debug, Default)]
 pub struct Served {
     custom: Vec<&'static Resource>,
+    hidden: Hidden,
 }
 
 impl Served {
@@ -21,12 +27,21 @@ impl Served {
                 .then_with(|| crate::custom::version_order(one.version, other.version))
                 .then_with(|| one.plural.cmp(other.plural))
         });
-        Self { custom }
+        Self { custom, hidden: Hidden::default() }
+    }
+
+    /// The same without some of the built-in ones.
+    pub fn hiding(self, hidden: &Hidden) -> Self {
+        Self { hidden: Arc::clone(hidden), ..self }
+    }
+
+    fn is_hidden(&self, row: &Resource) -> bool {
+        self.hidden.iter().any(|(group, version)| *group == row.group && *version == row.version)
     }
 
     /// Every resource, grouped by API group and version, in discovery's order.
     pub fn rows(&self) -> impl Iterator<Item = &'static Resource> {
-        table().chain(self.custom.iter().copied())
+        table().filter(|row| !self.is_hidden(row)).chain(self.custom.iter().copied())
     }
 
     /// The custom ones alone.
@@ -38,7 +53,8 @@ impl Served {
     pub fn lookup(&self, group: &str, version: &str, plural: &str) -> Option<&'static Resource> {
         let fits =
             |row: &&&'static Resource| row.plural == plural && row.group == group && row.version == version;
-        lookup(group, version, plural).or_else(|| self.custom.iter().find(fits).copied())
+        let built_in = lookup(group, version, plural).filter(|row| !self.is_hidden(row));
+        built_in.or_else(|| self.custom.iter().find(fits).copied())
     }
 
     /// Every group with its versions, preferred one first; the core group (empty name) first.

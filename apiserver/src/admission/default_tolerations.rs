@@ -1,17 +1,31 @@
-//! DefaultTolerationSeconds: pods stay five minutes on a node that is not ready or cannot be reached, unless they say otherwise.
+//! DefaultTolerationSeconds: pods stay a while (five minutes, unless the flags say otherwise) on a node that is not ready or cannot be reached, unless they
+//! say otherwise.
 
 use coracle_api::status::ApiError;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
 use super::{Plugin, creates_pod};
+use crate::options::Options;
 use crate::registry::Registry;
 use crate::server::request_info::RequestInfo;
 
-const SECONDS: i64 = 300;
 const TAINTS: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
 
-pub(super) struct DefaultTolerationSeconds;
+pub(super) struct DefaultTolerationSeconds {
+    not_ready: i64,
+    unreachable: i64,
+}
+
+impl DefaultTolerationSeconds {
+    /// By the flags.
+    pub(super) fn new(options: &Options) -> Self {
+        Self {
+            not_ready: options.default_not_ready_toleration_seconds,
+            unreachable: options.default_unreachable_toleration_seconds,
+        }
+    }
+}
 
 impl Plugin for DefaultTolerationSeconds {
     fn name(&self) -> &'static str {
@@ -26,13 +40,13 @@ impl Plugin for DefaultTolerationSeconds {
         old: Option<&'a Value>,
     ) -> BoxFuture<'a, Result<(), ApiError>> {
         if creates_pod(request, old) {
-            add(object);
+            add(object, [self.not_ready, self.unreachable]);
         }
         Box::pin(std::future::ready(Ok(())))
     }
 }
 
-fn add(pod: &mut Value) {
+fn add(pod: &mut Value, seconds: [i64; 2]) {
     let tolerations = pod["spec"]["tolerations"].as_array().cloned().unwrap_or_default();
     let tolerates = |taint: &str| {
         tolerations.iter().any(|toleration| {
@@ -43,8 +57,9 @@ fn add(pod: &mut Value) {
     };
     let missing: Vec<Value> = TAINTS
         .into_iter()
-        .filter(|taint| !tolerates(taint))
-        .map(|taint| json!({"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SECONDS}))
+        .zip(seconds)
+        .filter(|(taint, _)| !tolerates(taint))
+        .map(|(taint, seconds)| json!({"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds}))
         .collect();
     if !missing.is_empty() {
         pod["spec"]["tolerations"] = tolerations.into_iter().chain(missing).collect();
@@ -56,16 +71,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_taints_are_tolerated_for_five_minutes_unless_the_pod_says_otherwise() {
+    fn both_taints_are_tolerated_for_as_long_as_is_said_unless_the_pod_says_otherwise() {
         let mut pod = json!({"spec": {}});
-        add(&mut pod);
+        add(&mut pod, [300, 20]);
         assert_eq!(pod["spec"]["tolerations"].as_array().expect("list").len(), 2);
         assert_eq!(pod["spec"]["tolerations"][0]["tolerationSeconds"], 300);
+        assert_eq!(pod["spec"]["tolerations"][1]["tolerationSeconds"], 20);
         let mut pod = json!({"spec": {"tolerations": [{"key": TAINTS[0], "operator": "Exists", "effect": "NoExecute"}]}});
-        add(&mut pod);
+        add(&mut pod, [300, 300]);
         assert_eq!(pod["spec"]["tolerations"].as_array().expect("list").len(), 2);
         let mut pod = json!({"spec": {"tolerations": [{"operator": "Exists"}]}});
-        add(&mut pod);
+        add(&mut pod, [300, 300]);
         assert_eq!(pod["spec"]["tolerations"].as_array().expect("list").len(), 1);
     }
 }

@@ -62,9 +62,6 @@ trait Plugin: Send + Sync {
     }
 }
 
-/// What does nothing, here as upstream, as long as its feature gate is off, which it is by default.
-const GATED: &str = "MutatingAdmissionPolicy";
-
 /// The name of what calls webhooks that change objects. It is no [`Plugin`]: what it changes goes through all of them once more.
 const MUTATING_WEBHOOKS: &str = "MutatingAdmissionWebhook";
 
@@ -96,10 +93,10 @@ impl Plugin for ValidatingWebhooks {
 }
 
 impl Chain {
-    /// The default plugins with those of the flags added and removed.
+    /// The plugins that the flags, which have been checked, ask for.
     ///
     /// # Errors
-    /// A flag names a plugin that is not here, or the configuration file makes no sense.
+    /// The configuration file makes no sense.
     pub fn new(
         registry: Arc<Registry>,
         authorizer: &Arc<Authorizer>,
@@ -115,7 +112,7 @@ impl Chain {
             (true, Box::new(taint_nodes::TaintNodesByCondition)),
             (true, Box::new(priority::Priority)),
             (true, Box::new(limit_ranger::LimitRanger)),
-            (true, Box::new(default_tolerations::DefaultTolerationSeconds)),
+            (true, Box::new(default_tolerations::DefaultTolerationSeconds::new(options))),
             (true, Box::new(pod_security::PodSecurity::new(configuration.of("PodSecurity"))?)),
             (true, Box::new(default_class::DefaultStorageClass)),
             (true, Box::new(default_class::DefaultIngressClass)),
@@ -131,33 +128,13 @@ impl Chain {
             // Last: what another plugin refuses is not charged.
             (true, Box::new(resource_quota::ResourceQuota::new())),
         ];
-        for (flag, names) in [
-            ("--enable-admission-plugins", &options.enable_admission_plugins),
-            ("--disable-admission-plugins", &options.disable_admission_plugins),
-        ] {
-            let known = |name: &str| {
-                [MUTATING_WEBHOOKS, GATED].contains(&name)
-                    || all.iter().any(|(_, plugin)| plugin.name() == name)
-            };
-            if let Some(name) = names.iter().find(|name| !name.is_empty() && !known(name)) {
-                let mut known: Vec<&str> = all.iter().map(|(_, plugin)| plugin.name()).collect();
-                known.push(MUTATING_WEBHOOKS);
-                return Err(format!(
-                    "{flag}: {name} is not implemented by Coracle yet; there are {}",
-                    known.join(", ")
-                ));
-            }
-        }
-        let named = |list: &[String], name: &str| list.iter().any(|n| n == name);
         let plugins = all
             .into_iter()
-            .filter(|(by_default, plugin)| {
-                (*by_default || named(&options.enable_admission_plugins, plugin.name()))
-                    && !named(&options.disable_admission_plugins, plugin.name())
-            })
+            .filter(|(by_default, plugin)| options.runs_plugin(plugin.name(), *by_default))
             .map(|(_, plugin)| plugin)
             .collect();
-        let mutating = (!named(&options.disable_admission_plugins, MUTATING_WEBHOOKS))
+        let mutating = options
+            .runs_plugin(MUTATING_WEBHOOKS, true)
             .then(|| Webhooks::mutating(Arc::clone(&registry), clients, Arc::clone(authorizer)));
         Ok(Arc::new(Self { registry, plugins, mutating }))
     }

@@ -63,9 +63,8 @@ enum Action {
 }
 
 /// The versions wanted: the built-in ones, and those that definitions, established or not, say are served.
-fn wanted(definitions: &[Value]) -> Vec<(String, String)> {
-    let built_in = Served::default();
-    let mut wanted: Vec<(String, String)> = built_in
+fn wanted(served: &Served, definitions: &[Value]) -> Vec<(String, String)> {
+    let mut wanted: Vec<(String, String)> = served
         .groups()
         .into_iter()
         .flat_map(|(group, versions)| {
@@ -123,7 +122,7 @@ async fn pass(registry: &Arc<Registry>, first: bool) -> Result<(), ApiError> {
     }
     let row = resource()?;
     let definitions = definitions_resource().map(|row| registry.cache.values(row)).unwrap_or_default();
-    let planned = plan(&wanted(&definitions), &registry.cache.values(row), first);
+    let planned = plan(&wanted(&registry.cache.served(), &definitions), &registry.cache.values(row), first);
     for (name, action) in planned {
         let request = |verb| {
             let mut request = RequestInfo::internal(verb, row, None, Some(&name));
@@ -166,7 +165,7 @@ mod tests {
     fn versions_are_registered_kept_and_forgotten_but_only_ours() {
         let crd = json!({"metadata": {"name": "cats.example.com"}, "spec": {"group": "example.com",
             "versions": [{"name": "v1", "served": true}, {"name": "v2", "served": false}]}});
-        let wanted = wanted(std::slice::from_ref(&crd));
+        let wanted = wanted(&Served::default(), std::slice::from_ref(&crd));
         assert!(
             wanted.contains(&("apps".into(), "v1".into())) && !wanted.contains(&(GROUP.into(), "v1".into()))
         );

@@ -73,12 +73,7 @@ impl Pool {
     /// The flag is no range of ports.
     pub fn node_ports(options: &Options) -> Result<Self, String> {
         let text = options.service_node_port_range.clone();
-        let bad = || format!("--service-node-port-range={text}: expected FIRST-LAST, like 30000-32767");
-        let (first, last) = text.split_once('-').ok_or_else(bad)?;
-        let (first, last): (u16, u16) = (first.parse().map_err(|_| bad())?, last.parse().map_err(|_| bad())?);
-        if first == 0 || first > last {
-            return Err(bad());
-        }
+        let (first, last) = options.node_port_range()?;
         Ok(Self { kind: Kind::NodePort, first: first.into(), last: last.into(), text })
     }
 

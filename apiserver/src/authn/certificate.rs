@@ -1,9 +1,10 @@
 //! Client certificates. The handshake takes any certificate whose key the client holds; which CA vouches for it is asked here, once a
-//! connection, so that a bad certificate gets an HTTP answer instead of a broken connection.
+//! connection and content of the CA's file, so that a bad certificate gets an HTTP answer instead of a broken connection.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use component_base::followed::Followed;
 use component_base::tls;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
@@ -12,20 +13,22 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
 
-/// A CA that vouches for clients.
-#[derive(Clone, Debug)]
+/// A CA that vouches for clients, as its file has it now.
+#[derive(Debug)]
 pub struct ClientCa {
+    path: PathBuf,
+    bundle: Followed<Bundle>,
+}
+
+/// What the file of a CA held at one moment.
+#[derive(Debug)]
+pub struct Bundle {
     roots: Arc<RootCertStore>,
     verifier: Arc<dyn ClientCertVerifier>,
 }
 
-impl ClientCa {
-    /// Reads a PEM bundle.
-    ///
-    /// # Errors
-    /// A text naming the file.
-    pub fn load(path: &Path) -> Result<Self, String> {
-        tls::install_provider();
+impl Bundle {
+    fn load(path: &Path) -> Result<Self, String> {
         let roots = Arc::new(tls::load_roots(path).map_err(|error| error.to_string())?);
         let verifier = WebPkiClientVerifier::builder(Arc::clone(&roots))
             .build()
@@ -43,6 +46,23 @@ impl ClientCa {
     }
 }
 
+impl ClientCa {
+    /// Reads a PEM bundle.
+    ///
+    /// # Errors
+    /// A text naming the file.
+    pub fn load(path: &Path) -> Result<Self, String> {
+        tls::install_provider();
+        let bundle = Followed::open(&[path], || Bundle::load(path))?;
+        Ok(Self { path: path.to_owned(), bundle })
+    }
+
+    /// What the file holds, and how many contents it has had: what was found out by an earlier one no longer counts.
+    pub fn current(&self) -> (u64, Arc<Bundle>) {
+        self.bundle.current(|| Bundle::load(&self.path))
+    }
+}
+
 /// Takes any client certificate in the handshake, having checked that the client holds its key.
 #[derive(Debug)]
 pub struct AnyClient {
@@ -52,9 +72,9 @@ pub struct AnyClient {
 
 impl AnyClient {
     /// Names the CAs to clients that choose a certificate by that.
-    pub fn new(authorities: &[&ClientCa]) -> Self {
+    pub fn new(authorities: &[Arc<Bundle>]) -> Self {
         let provider = rustls::crypto::ring::default_provider();
-        let hints = authorities.iter().flat_map(|ca| ca.roots.subjects()).collect();
+        let hints = authorities.iter().flat_map(|bundle| bundle.roots.subjects()).collect();
         Self { algorithms: provider.signature_verification_algorithms, hints }
     }
 }

@@ -13,11 +13,12 @@ mod webhook;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_api::resource::{Resource, lookup};
 use http::HeaderMap;
+use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -76,8 +77,29 @@ pub struct Connection {
     pub peer: Option<std::net::SocketAddr>,
     /// The client's certificates, leaf first.
     pub chain: Vec<CertificateDer<'static>>,
-    client: OnceLock<Result<(UserInfo, i64), String>>,
-    proxy: OnceLock<bool>,
+    client: ByBundle<Result<(UserInfo, i64), String>>,
+    proxy: ByBundle<bool>,
+}
+
+/// What a CA's file, by the number of its content, says of a connection.
+#[derive(Debug)]
+struct ByBundle<T>(Mutex<Option<(u64, T)>>);
+
+impl<T> Default for ByBundle<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T: Clone> ByBundle<T> {
+    /// Finds it out once for each content.
+    fn get(&self, generation: u64, find_out: impl FnOnce() -> T) -> T {
+        let mut known = self.0.lock();
+        match &*known {
+            Some((of, found)) if *of == generation => found.clone(),
+            _ => known.insert((generation, find_out())).1.clone(),
+        }
+    }
 }
 
 impl Connection {
@@ -88,7 +110,7 @@ impl Connection {
 }
 
 struct FrontProxy {
-    ca: ClientCa,
+    ca: Arc<ClientCa>,
     allowed_names: Vec<String>,
     username_headers: Vec<String>,
     uid_headers: Vec<String>,
@@ -98,7 +120,7 @@ struct FrontProxy {
 
 /// All authenticators.
 pub struct Authenticator {
-    client_ca: Option<ClientCa>,
+    client_ca: Option<Arc<ClientCa>>,
     front_proxy: Option<FrontProxy>,
     static_tokens: StaticTokens,
     /// Keys of ServiceAccount tokens, for issuing too.
@@ -123,12 +145,15 @@ impl Authenticator {
         let client_ca = options
             .client_ca_file
             .as_deref()
-            .map(|path| ClientCa::load(path).map_err(|error| format!("--client-ca-file: {error}")))
+            .map(|path| {
+                ClientCa::load(path).map(Arc::new).map_err(|error| format!("--client-ca-file: {error}"))
+            })
             .transpose()?;
         let front_proxy = match &options.requestheader_client_ca_file {
             None => None,
             Some(path) => Some(FrontProxy {
                 ca: ClientCa::load(path)
+                    .map(Arc::new)
                     .map_err(|error| format!("--requestheader-client-ca-file: {error}"))?,
                 allowed_names: options.requestheader_allowed_names.clone(),
                 username_headers: options.requestheader_username_headers.clone(),
@@ -183,8 +208,9 @@ impl Authenticator {
     }
 
     /// The CAs whose names the handshake offers.
-    pub fn authorities(&self) -> Vec<&ClientCa> {
-        self.client_ca.iter().chain(self.front_proxy.iter().map(|proxy| &proxy.ca)).collect()
+    pub fn authorities(&self) -> Vec<Arc<ClientCa>> {
+        let all = self.client_ca.iter().chain(self.front_proxy.iter().map(|proxy| &proxy.ca));
+        all.map(Arc::clone).collect()
     }
 
     /// Who sends a request for this path with these headers on this connection.
@@ -223,8 +249,9 @@ impl Authenticator {
         if connection.chain.is_empty() {
             return None;
         }
-        let verified = connection.client.get_or_init(|| {
-            ca.vouches_for(&connection.chain)?;
+        let (generation, bundle) = ca.current();
+        let verified = connection.client.get(generation, || {
+            bundle.vouches_for(&connection.chain)?;
             let subject = component_base::tls::subject(&connection.chain[0]).map_err(|e| e.to_string())?;
             if subject.common_name.is_empty() {
                 return Err("the certificate's subject has no common name".into());
@@ -236,11 +263,11 @@ impl Authenticator {
             Ok((user, subject.not_after))
         });
         Some(match verified {
-            Ok((_, not_after)) if jiff::Timestamp::now().as_second() > *not_after => {
+            Ok((_, not_after)) if jiff::Timestamp::now().as_second() > not_after => {
                 Err("the certificate has expired".into())
             }
-            Ok((user, _)) => Ok(user.clone()),
-            Err(error) => Err(error.clone()),
+            Ok((user, _)) => Ok(user),
+            Err(error) => Err(error),
         })
     }
 
@@ -249,8 +276,9 @@ impl Authenticator {
         if connection.chain.is_empty() {
             return None;
         }
-        let trusted = connection.proxy.get_or_init(|| {
-            proxy.ca.vouches_for(&connection.chain).is_ok()
+        let (generation, bundle) = proxy.ca.current();
+        let trusted = connection.proxy.get(generation, || {
+            bundle.vouches_for(&connection.chain).is_ok()
                 && component_base::tls::subject(&connection.chain[0]).is_ok_and(|subject| {
                     proxy.allowed_names.is_empty() || proxy.allowed_names.contains(&subject.common_name)
                 })

@@ -2,12 +2,13 @@
 //! roles, what extension servers need to authenticate. Idempotent, also with several API servers starting at once.
 
 pub mod aggregation;
+mod authentication;
 mod endpoints;
 pub mod flowcontrol;
 pub mod rbac;
 mod service_cidr;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,15 +50,23 @@ pub fn start(
         let range = addresses.text().to_owned();
         let ranges = service_cidr::run(Arc::clone(&registry), range, stop.clone());
         let repair = repair::run(Arc::clone(&registry), addresses, ports, stop.clone());
-        let repair = async { tokio::join!(ranges, repair) };
-        match advertised(&registry.options) {
+        let trust = authentication::run(Arc::clone(&registry), stop.clone());
+        let repair = async { tokio::join!(ranges, repair, trust) };
+        let advertised = match registry.options.endpoint_reconciler_type.as_str() {
+            "none" => {
+                repair.await;
+                return;
+            }
+            _ => advertised(&registry.options),
+        };
+        match advertised {
             Some(address) => {
                 let port = registry.options.secure_port;
                 tokio::join!(repair, endpoints::run(Arc::clone(&registry), address, port, stop));
             }
             None => {
                 tracing::warn!(
-                    "no --advertise-address: this server does not appear behind the kubernetes Service"
+                    "no --advertise-address, and no default route that would tell one: this server does not appear behind the kubernetes Service"
                 );
                 repair.await;
             }
@@ -65,9 +74,19 @@ pub fn start(
     }))
 }
 
+/// The address given, or the one listened on, or the host's own on the way out.
 fn advertised(options: &Options) -> Option<IpAddr> {
-    let bound = options.bind_address;
-    options.advertise_address.or_else(|| (!bound.is_unspecified()).then_some(bound))
+    let given = [options.advertise_address, Some(options.bind_address)];
+    given.into_iter().flatten().find(|address| !address.is_unspecified()).or_else(outward_address)
+}
+
+/// Which address the host takes to the default route. Nothing is sent: a datagram socket that connects only looks the route up.
+fn outward_address() -> Option<IpAddr> {
+    const ELSEWHERE: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 1), 9);
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect(ELSEWHERE).ok()?;
+    let address = socket.local_addr().ok()?.ip();
+    (!address.is_unspecified()).then_some(address)
 }
 
 async fn ensure_all(
@@ -105,55 +124,12 @@ async fn ensure_all(
         },
     });
     ensure(registry, "", "v1", "services", Some("default"), service).await?;
-    let data = authentication_data(&registry.options)?;
-    let name = "extension-apiserver-authentication";
-    let config = json!({"metadata": {"name": name}, "data": data});
-    ensure(registry, "", "v1", "configmaps", Some("kube-system"), config).await?;
+    authentication::publish(registry, &authentication::data(&registry.options)?).await?;
     // Since when uses of tokens that live in Secrets are noted.
     let since = meta::now().strftime("%Y-%m-%d").to_string();
     let tracking = json!({"metadata": {"name": "kube-apiserver-legacy-service-account-token-tracking"},
         "data": {"since": since}});
-    ensure(registry, "", "v1", "configmaps", Some("kube-system"), tracking).await?;
-    // One of an earlier start may be there, with other certificates.
-    let renew = |current: &Value| {
-        let mut renewed = current.clone();
-        for (key, value) in data.as_object().into_iter().flatten() {
-            renewed["data"][key] = value.clone();
-        }
-        Ok(renewed)
-    };
-    let resource = of("", "v1", "configmaps")?;
-    registry.guaranteed_update(resource, "kube-system", name, &renew).await.map(|_| ())
-}
-
-/// What servers behind the aggregation layer need to tell real front-proxy requests.
-fn authentication_data(options: &Options) -> Result<Value, ApiError> {
-    let mut data = serde_json::Map::new();
-    for (name, file) in [
-        ("client-ca-file", &options.client_ca_file),
-        ("requestheader-client-ca-file", &options.requestheader_client_ca_file),
-    ] {
-        if let Some(path) = file {
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| ApiError::internal(format!("{}: {error}", path.display())))?;
-            data.insert(name.into(), text.into());
-        }
-    }
-    let uid_headers = &options.requestheader_uid_headers;
-    if !uid_headers.is_empty() {
-        let text = serde_json::to_string(uid_headers).map_err(ApiError::internal)?;
-        data.insert("requestheader-uid-headers".into(), text.into());
-    }
-    for (name, list) in [
-        ("requestheader-allowed-names", &options.requestheader_allowed_names),
-        ("requestheader-extra-headers-prefix", &options.requestheader_extra_headers_prefix),
-        ("requestheader-group-headers", &options.requestheader_group_headers),
-        ("requestheader-username-headers", &options.requestheader_username_headers),
-    ] {
-        let text = serde_json::to_string(list).map_err(ApiError::internal)?;
-        data.insert(name.into(), text.into());
-    }
-    Ok(data.into())
+    ensure(registry, "", "v1", "configmaps", Some("kube-system"), tracking).await
 }
 
 fn of(group: &str, version: &str, plural: &str) -> Result<&'static Resource, ApiError> {

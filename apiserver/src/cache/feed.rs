@@ -91,7 +91,7 @@ async fn snapshot(cache: &Cache, storage: &Storage) -> Result<i64, StorageError>
         })
         .await?;
     }
-    let (layout, _) = Layout::new(&cache.root, cache.events_min, definitions, Some(&before));
+    let (layout, _) = Layout::new(&cache.root, cache.events_min, definitions, &cache.hidden, Some(&before));
     let mut found: Vec<Vec<CachedObject>> = layout.caches.iter().map(|_| Vec::new()).collect();
     let prefix = format!("{}/", storage.prefix());
     let revision = pages(storage, &prefix, revision, |key, kv| {
@@ -141,7 +141,8 @@ async fn redefine(cache: &Cache, storage: &Storage, revision: i64) -> Result<(),
             (object.suffix.clone(), known)
         })
         .collect();
-    let (layout, fresh) = Layout::new(&cache.root, cache.events_min, definitions, Some(&before));
+    let (layout, fresh) =
+        Layout::new(&cache.root, cache.events_min, definitions, &cache.hidden, Some(&before));
     for made in fresh {
         let mut objects = Vec::new();
         pages(storage, &made.prefix, revision, |key, kv| {

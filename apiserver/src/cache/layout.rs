@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use coracle_api::custom;
-use coracle_api::resource::{self, Resource, Served};
+use coracle_api::resource::{self, Hidden, Resource, Served};
 
 use super::resource::ResourceCache;
 use crate::storage::keys;
@@ -41,11 +41,12 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// A layout with these definitions, and the caches in it that `before` does not have, which are still empty.
+    /// A layout with these definitions, of which some versions are kept but not served, and the caches in it that `before` does not have, which are still empty.
     pub(super) fn new(
         root: &str,
         events_min: usize,
         definitions: Definitions,
+        unserved: &Hidden,
         before: Option<&Layout>,
     ) -> (Self, Vec<Arc<ResourceCache>>) {
         let custom = || definitions.values().filter_map(|known| known.rows);
@@ -84,7 +85,8 @@ impl Layout {
                 by_resource.insert((resource.group, resource.version, resource.plural), index);
             }
         }
-        (Self { caches, by_resource, definitions, served: Arc::new(served) }, fresh)
+        let served = Arc::new(served.hiding(unserved));
+        (Self { caches, by_resource, definitions, served }, fresh)
     }
 
     /// The cache a resource is read from; `None` for virtual resources.

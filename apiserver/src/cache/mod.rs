@@ -12,7 +12,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_api::resource::{Resource, Served};
+use coracle_api::resource::{Hidden, Resource, Served};
 use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 use tokio::sync::watch;
@@ -49,6 +49,8 @@ pub struct NotFresh {
 pub struct Cache {
     root: String,
     events_min: usize,
+    /// Versions that are kept here but served to nobody.
+    hidden: Hidden,
     /// Locked for writing only while one pointer is exchanged for another.
     layout: RwLock<Arc<Layout>>,
     progress: watch::Sender<Progress>,
@@ -65,10 +67,16 @@ struct Compaction {
 impl Cache {
     /// Caches for every stored resource of the table. `root` is what all keys begin with.
     pub fn new(root: &str, events_min: usize) -> Self {
-        let (layout, _) = Layout::new(root, events_min, Definitions::new(), None);
+        Self::hiding(root, events_min, Hidden::default())
+    }
+
+    /// The same, with versions that are served to nobody.
+    pub fn hiding(root: &str, events_min: usize, hidden: Hidden) -> Self {
+        let (layout, _) = Layout::new(root, events_min, Definitions::new(), &hidden, None);
         Self {
             root: root.to_owned(),
             events_min,
+            hidden,
             layout: RwLock::new(Arc::new(layout)),
             progress: watch::Sender::new(Progress::Starting),
             compaction: Mutex::default(),
@@ -89,6 +97,11 @@ impl Cache {
     pub fn lookup(&self, group: &str, version: &str, plural: &str) -> Option<&'static Resource> {
         coracle_api::resource::lookup(group, version, plural)
             .or_else(|| self.served().lookup(group, version, plural))
+    }
+
+    /// Whether a version is there for clients.
+    pub fn serves(&self, group: &str, version: &str) -> bool {
+        !self.hidden.iter().any(|(of, name)| *of == group && *name == version)
     }
 
     /// The cache a resource is read from; `None` for virtual resources and for custom ones that are no longer defined.

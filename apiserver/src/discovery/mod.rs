@@ -62,8 +62,8 @@ fn accept_header(headers: &HeaderMap) -> Option<&str> {
 
 /// Where clients outside the cluster find this server.
 fn server_address<B>(options: &Options, request: &Request<B>) -> String {
-    match options.advertise_address {
-        Some(address) => std::net::SocketAddr::new(address, options.secure_port).to_string(),
+    match options.external_address() {
+        Some(address) => address,
         None => request
             .uri()
             .authority()

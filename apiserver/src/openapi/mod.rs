@@ -112,6 +112,12 @@ impl Made {
                 documents.retain(|(other, _)| *other != path);
                 documents.push((path, document));
             }
+            let groups = self.served.groups();
+            documents.retain(|(path, _)| {
+                let (group, version) = path.rsplit_once('/').unwrap_or_default();
+                let group = group.strip_prefix("apis/").unwrap_or_default();
+                groups.iter().any(|(name, versions)| *name == group && versions.contains(&version))
+            });
             documents
         })
     }

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use component_base::health::Health;
 use component_base::metrics::SharedRegistry;
+use http::HeaderValue;
 use tokio_util::sync::CancellationToken;
 
+use super::closing::Closing;
 use super::cors::Cors;
 use super::limits::Limits;
 use super::metrics::RequestMetrics;
@@ -49,6 +51,10 @@ pub struct App {
     pub limits: Limits,
     /// The flows of requests.
     pub flow_control: Arc<FlowControl>,
+    /// How requests are treated while the server ends.
+    pub closing: Closing,
+    /// The value of Strict-Transport-Security, if it is sent.
+    pub transport_security: Option<HeaderValue>,
     /// Fires when watches and other long requests have to end.
     pub draining: CancellationToken,
 }

@@ -80,15 +80,9 @@ async fn path(app: &App, request: &Request<Incoming>, query: &Query) -> Result<R
     let keys = &app.authenticator.token_keys;
     match request.uri().path() {
         "/.well-known/openid-configuration" => {
-            let uri = match (&app.options.service_account_jwks_uri, app.options.advertise_address) {
+            let uri = match (&app.options.service_account_jwks_uri, app.options.external_address()) {
                 (Some(uri), _) => uri.clone(),
-                (None, _) if !app.options.external_hostname.is_empty() => {
-                    format!("https://{}/openid/v1/jwks", app.options.external_hostname)
-                }
-                (None, Some(address)) => format!(
-                    "https://{}/openid/v1/jwks",
-                    std::net::SocketAddr::new(address, app.options.secure_port)
-                ),
+                (None, Some(address)) => format!("https://{address}/openid/v1/jwks"),
                 (None, None) => format!("{}/openid/v1/jwks", keys.issuer()),
             };
             Ok(respond::value(StatusCode::OK, &keys.openid_configuration(&uri), &Form::PLAIN))

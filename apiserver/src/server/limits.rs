@@ -54,7 +54,7 @@ impl Limits {
     /// By the flags.
     pub fn new(options: &Options, control: Arc<FlowControl>) -> Self {
         let (read_only, mutating) = (options.max_requests_inflight, options.max_mutating_requests_inflight);
-        if options.enable_priority_and_fairness && read_only + mutating > 0 {
+        if options.enable_priority_and_fairness {
             return Self::Fair(control);
         }
         Self::Plain { read_only: InFlight::new(read_only), mutating: InFlight::new(mutating) }

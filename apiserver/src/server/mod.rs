@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod body;
+pub mod closing;
 pub mod cors;
 pub mod handlers;
 pub mod limits;
@@ -12,6 +13,7 @@ mod recording;
 pub mod relay;
 pub mod request_info;
 pub mod respond;
+pub mod tls;
 mod understand;
 mod write_options;
 
@@ -21,57 +23,56 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use component_base::gathered_writes::GatheredWrites;
-use component_base::tls::{self, ServerTls};
-use http::Request;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustls::ServerConfig;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::authn::certificate::AnyClient;
-use crate::authn::{Authenticator, Connection};
+use crate::authn::Connection;
 use crate::options::Options;
 use app::App;
+use closing::LastOfConnection;
+use tls::ServingTls;
 
 /// Connections at a time; more wait in the system's backlog.
 const CONNECTIONS_MAX: usize = 16 * 1024;
+/// Connections that may wait there.
+const BACKLOG: u32 = 1024;
+/// Requests of one connection that may be in work at a time, unless the flag says otherwise.
+const HTTP2_STREAMS_MAX: u32 = 1000;
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// How long requests in work may go on after watches have been told to end.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 
-/// The TLS side: the serving certificate follows its files, client certificates are asked for and judged later.
+/// Listens where the flags say.
 ///
 /// # Errors
-/// A text naming the flag.
-pub fn tls_config(options: &Options, authenticator: &Authenticator) -> Result<Arc<ServerConfig>, String> {
-    let (Some(cert), Some(key)) = (&options.tls_cert_file, &options.tls_private_key_file) else {
-        return Err("--tls-cert-file and --tls-private-key-file must be specified".to_owned());
+/// A text naming the flags.
+pub fn listen(options: &Options) -> Result<TcpListener, String> {
+    let address = SocketAddr::new(options.bind_address, options.secure_port);
+    let bind = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        if options.permit_port_sharing {
+            socket.set_reuseport(true)?;
+        }
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
     };
-    let serving = tls::server_config(&ServerTls {
-        cert: cert.clone(),
-        key: key.clone(),
-        client_ca: None,
-        require_client_cert: false,
-        alpn: &["h2", "http/1.1"],
+    bind().map_err(|error: std::io::Error| {
+        format!("cannot listen on {address} (--bind-address, --secure-port): {error}")
     })
-    .map_err(|error| format!("--tls-cert-file, --tls-private-key-file: {error}"))?;
-    let verifier = Arc::new(AnyClient::new(&authenticator.authorities()));
-    let mut config = ServerConfig::builder()
-        .with_client_cert_verifier(verifier)
-        .with_cert_resolver(Arc::clone(&serving.cert_resolver));
-    config.alpn_protocols = serving.alpn_protocols.clone();
-    Ok(Arc::new(config))
 }
 
 /// Serves until `stop` fires, then drains. Watches end when the app's `draining` fires, which the caller sees to.
-pub async fn run(listener: TcpListener, config: Arc<ServerConfig>, app: Arc<App>, stop: CancellationToken) {
-    let acceptor = TlsAcceptor::from(config);
+pub async fn run(listener: TcpListener, tls: ServingTls, app: Arc<App>, stop: CancellationToken) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let connections = TaskTracker::new();
     loop {
@@ -94,7 +95,7 @@ pub async fn run(listener: TcpListener, config: Arc<ServerConfig>, app: Arc<App>
                 }
             },
         };
-        let (acceptor, app, stop) = (acceptor.clone(), Arc::clone(&app), stop.clone());
+        let (acceptor, app, stop) = (TlsAcceptor::from(tls.current()), Arc::clone(&app), stop.clone());
         connections.spawn(async move {
             let _place = place;
             connection(stream, peer, acceptor, app, stop).await;
@@ -131,16 +132,33 @@ async fn connection(
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let stream = if is_http2 { Either::Left(GatheredWrites::new(stream)) } else { Either::Right(stream) };
     let identity = Arc::new(Connection::new(Some(peer), chain));
+    let streams_max = match app.options.http2_max_streams_per_connection {
+        0 => HTTP2_STREAMS_MAX,
+        limit => limit,
+    };
+    let ending = CancellationToken::new();
+    let last = ending.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let answered = pipeline::serve(Arc::clone(&app), Arc::clone(&identity), request);
-        async move { Ok::<_, Infallible>(answered.await) }
+        let last = last.clone();
+        async move {
+            let mut response = answered.await;
+            if response.extensions_mut().remove::<LastOfConnection>().is_some() {
+                if is_http2 {
+                    last.cancel();
+                } else {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(120));
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(1000)
+        .max_concurrent_streams(streams_max)
         .max_send_buf_size(64 * 1024)
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(15));
@@ -148,7 +166,7 @@ async fn connection(
     tokio::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,
-        () = stop.cancelled() => {
+        () = async { tokio::select! { () = stop.cancelled() => {}, () = ending.cancelled() => {} } } => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

@@ -10,12 +10,15 @@ use coracle_api::resource::Resource;
 use coracle_api::status::ApiError;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, UPGRADE, WARNING, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, STRICT_TRANSPORT_SECURITY, UPGRADE, WARNING, WWW_AUTHENTICATE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version};
 use hyper::body::Incoming;
 
 use super::app::App;
 use super::body::Response;
+use super::closing::{self, LastOfConnection};
 use super::cors;
 use super::handlers;
 use super::metrics::RequestLabels;
@@ -71,9 +74,15 @@ pub async fn serve(app: Arc<App>, connection: Arc<Connection>, request: Request<
     };
     let mut noted = Noted { labels, long_running: false, foreign: false, trail: Trail::default() };
     let path = request.uri().path().to_owned();
+    if let Some(mut refusal) = app.closing.refusal(&request) {
+        secure_transport(&app, refusal.headers_mut());
+        return refusal;
+    }
+    let is_last = request.version() == Version::HTTP_2 && is_drawn(app.options.goaway_chance);
     let origin = app.cors.allowed(&request);
     if let (Some(origin), Some(mut response)) = (&origin, cors::preflight(request.method())) {
         cors::allow(response.headers_mut(), origin.clone());
+        secure_transport(&app, response.headers_mut());
         return response;
     }
     let id = audit_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default();
@@ -98,6 +107,10 @@ pub async fn serve(app: Arc<App>, connection: Arc<Connection>, request: Request<
         cors::allow(headers, origin);
     }
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
+    secure_transport(&app, headers);
+    if is_last {
+        response.extensions_mut().insert(LastOfConnection);
+    }
     let elapsed = started.elapsed();
     tracing::debug!(
         path,
@@ -108,6 +121,23 @@ pub async fn serve(app: Arc<App>, connection: Arc<Connection>, request: Request<
     );
     app.requests.observe(labels, (!long_running).then_some(elapsed));
     response
+}
+
+/// Tells browsers to come by HTTPS only, if the flag says so.
+fn secure_transport(app: &App, headers: &mut HeaderMap) {
+    if let Some(value) = &app.transport_security {
+        headers.insert(STRICT_TRANSPORT_SECURITY, value.clone());
+    }
+}
+
+/// Whether this request is one after which the connection is to end, so that clients spread over the servers again.
+fn is_drawn(chance: f64) -> bool {
+    if chance <= 0.0 {
+        return false;
+    }
+    let mut random = [0_u8; 8];
+    let _ = getrandom::fill(&mut random);
+    closing::is_drawn(chance, u64::from_ne_bytes(random))
 }
 
 fn method_label(method: &Method) -> &'static str {
@@ -186,6 +216,7 @@ async fn answer(
         }
     };
     let _counted = (!*long_running).then(|| Counted::new(app, mutating));
+    let _in_work = (!*long_running).then(|| app.closing.enter());
     let decided = authorize(app, &user, &asked.0, trail).await;
     let target = match decided.and_then(|()| target(app, &user, understood, &path, trail)) {
         Ok(target) => target,

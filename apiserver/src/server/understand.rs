@@ -64,7 +64,8 @@ pub(super) fn understand(
         name: path.name.unwrap_or_default().to_owned(),
     };
     let known = app.registry.cache.lookup(path.group, path.version, path.resource);
-    let Some(resource) = known.filter(|_| !is_remote) else {
+    let Some(resource) = known.filter(|_| !is_remote && app.registry.cache.serves(path.group, path.version))
+    else {
         return Ok(Some(unknown(verb.unwrap_or(Verb::Get))));
     };
     let Some(verb) = verb else {

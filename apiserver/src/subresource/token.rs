@@ -15,6 +15,10 @@ const TOKEN_REQUEST: GroupKind<'_> = GroupKind { group: "authentication.k8s.io",
 const EXPIRATION_SECONDS_DEFAULT: i64 = 3600;
 const EXPIRATION_SECONDS_MIN: i64 = 600;
 const EXPIRATION_SECONDS_MAX: i64 = 1 << 32;
+/// What tokens that pods are given unasked are asked for, and nothing else.
+const POD_TOKEN_SECONDS: i64 = 3607;
+/// How long these last where clients may read them just once.
+const EXTENDED_SECONDS: i64 = 365 * 24 * 60 * 60;
 
 /// Fills in the request's status with a token.
 ///
@@ -31,7 +35,12 @@ pub async fn issue(app: &App, info: &RequestInfo, mut request: Value) -> Result<
         }
     }
     app.registry.admit(info, &mut request).await?;
-    let seconds = expiration_seconds(&request)?;
+    let asked = expiration_seconds(&request)?;
+    let most = i64::try_from(app.options.service_account_max_token_expiration.get().as_secs()).unwrap_or(0);
+    let seconds = if most > 0 { asked.min(most) } else { asked };
+    if seconds < asked {
+        info.warnings.add(format!("requested expiration of {asked} seconds shortened to {seconds} seconds"));
+    }
     let mut audiences: Vec<String> = get(&request, &["spec", "audiences"])
         .and_then(Value::as_array)
         .map(|all| all.iter().filter_map(Value::as_str).map(str::to_owned).collect())
@@ -48,9 +57,18 @@ pub async fn issue(app: &App, info: &RequestInfo, mut request: Value) -> Result<
     binding.serviceaccount = bound_object(&account);
     let now = meta::now();
     let keys = &app.authenticator.token_keys;
+    let mut expires = seconds;
+    if app.options.service_account_extend_token_expiration
+        && binding.pod.is_some()
+        && seconds == POD_TOKEN_SECONDS
+        && is_for_servers(&audiences, &app.options.audiences())
+    {
+        binding.warnafter = Some(now.as_second().saturating_add(seconds));
+        expires = EXTENDED_SECONDS;
+    }
     let claims = Claims {
         aud: Audience::Many(audiences.clone()),
-        exp: now.as_second().saturating_add(seconds),
+        exp: now.as_second().saturating_add(expires),
         nbf: now.as_second(),
         iat: now.as_second(),
         iss: keys.issuer().to_owned(),
@@ -78,6 +96,11 @@ pub async fn issue(app: &App, info: &RequestInfo, mut request: Value) -> Result<
     request["spec"]["expirationSeconds"] = seconds.into();
     request["status"] = json!({"token": token, "expirationTimestamp": meta::time_after(now, seconds)});
     Ok(request)
+}
+
+/// Whether all audiences are API servers.
+fn is_for_servers(audiences: &[String], servers: &[String]) -> bool {
+    audiences.iter().all(|audience| servers.contains(audience))
 }
 
 fn expiration_seconds(request: &Value) -> Result<i64, ApiError> {

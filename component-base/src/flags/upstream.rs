@@ -28,15 +28,23 @@ const LOG: &str = "log lines are written at once, to standard error";
 const OTHER_MODE: &str = "settings of proxy modes that are not in use have no effect";
 const NO_RECYCLER: &str = "volumes are not recycled";
 const NO_AUDIT_WEBHOOK: &str = "there is no audit webhook that it could tune";
+const NO_THROTTLE: &str = "it counts only with --audit-log-batch-throttle-enable, which is off by default";
+const NO_PEERS: &str = "requests are not passed on to API servers of other versions";
+const NO_LABEL_LISTS: &str = "metrics have all their labels";
 const NO_PROFILES: &str = "profiles are not served";
 const LEVEL: &str = "the level served is always v1.35";
 
 /// By name.
 const FLAGS: &[Flag] = &[
     flag("aggregator-reject-forwarding-redirect", TRUE, "redirects of other servers are not followed"),
+    flag("allow-metric-labels", &[], NO_LABEL_LISTS),
+    flag("allow-metric-labels-manifest", &[], NO_LABEL_LISTS),
     flag("allow-untagged-cloud", FALSE, NO_CLOUD),
     flag("apiserver-count", ANY, "it is of an endpoint reconciler that upstream has deprecated"),
     flag("attach-detach-reconcile-sync-period", ANY, NO_RESYNC),
+    flag("audit-log-batch-throttle-burst", ANY, NO_THROTTLE),
+    flag("audit-log-batch-throttle-enable", FALSE, "batches are written as fast as the file takes them"),
+    flag("audit-log-batch-throttle-qps", ANY, NO_THROTTLE),
     flag("audit-webhook-batch-buffer-size", ANY, NO_AUDIT_WEBHOOK),
     flag("audit-webhook-batch-max-size", ANY, NO_AUDIT_WEBHOOK),
     flag("audit-webhook-batch-max-wait", ANY, NO_AUDIT_WEBHOOK),
@@ -121,7 +129,6 @@ const FLAGS: &[Flag] = &[
     flag("enable-leader-migration", FALSE, "there is one lease for all controllers"),
     flag("enable-logs-handler", FALSE, "the host's log files are not served"),
     flag("encryption-provider-config-automatic-reload", FALSE, "the file is read once, at start"),
-    flag("endpoint-reconciler-type", &["lease"], "the addresses of API servers are kept by leases"),
     flag("endpoint-updates-batch-period", &["0s", "0"], "changes of endpoints are written at once"),
     flag("endpointslice-updates-batch-period", &["0s", "0"], "changes of endpoints are written at once"),
     flag("etcd-count-metric-poll-period", ANY, "objects are counted as they change"),
@@ -191,6 +198,9 @@ const FLAGS: &[Flag] = &[
     ),
     flag("namespace-sync-period", ANY, NO_RESYNC),
     flag("nftables-sync-period", ANY, "the table is written anew when it is found to differ"),
+    flag("peer-advertise-ip", &[], NO_PEERS),
+    flag("peer-advertise-port", &[], NO_PEERS),
+    flag("peer-ca-file", &[], NO_PEERS),
     flag("permit-address-sharing", FALSE, "a port has one listener"),
     flag("permit-port-sharing", FALSE, "a port has one listener"),
     flag("pod-bridge-interface", &[], "local traffic is told by --cluster-cidr"),
@@ -213,14 +223,13 @@ const FLAGS: &[Flag] = &[
     flag("route-reconciliation-period", ANY, NO_CLOUD),
     flag("runonce", FALSE, "the kubelet runs until it is told to end"),
     flag("runtime-config-emulation-forward-compatible", FALSE, LEVEL),
-    flag("service-account-extend-token-expiration", FALSE, "tokens last as long as they are asked for"),
-    flag("show-hidden-metrics-for-version", &[], "no metric is hidden"),
     flag(
-        "shutdown-send-retry-after",
-        FALSE,
-        "requests that come while the server ends are refused by the closed port",
+        "service-account-signing-endpoint",
+        &[],
+        "tokens are signed by this server, with --service-account-signing-key-file",
     ),
-    flag("shutdown-watch-termination-grace-period", &["0s", "0"], "watches end at once when the server does"),
+    flag("show-hidden-metrics-for-version", &[], "no metric is hidden"),
+    flag("shutdown-watch-termination-grace-period", ANY, "watches end at once when the server does"),
     flag("storage-initialization-timeout", ANY, "the server is not ready until its store has answered"),
     flag("tracing-config-file", &[], "there are no traces"),
     flag("unsupported-kube-api-over-localhost", FALSE, "the kubeconfig says where the API server is"),
