@@ -98,8 +98,8 @@ fn pods_can_be_read(cluster: &Cluster) {
     let described = cluster.kubectl(&format!("describe pod {pod}")).ok();
     for expected in [
         "Successfully assigned",
-        "Container image \"demo:v1\" already present on machine",
-        "Started container",
+        "Container image \"demo:v1\" already present on machine and can be accessed by the pod",
+        "Container started",
     ] {
         assert!(described.contains(expected), "{expected:?} in {described}");
     }

@@ -357,7 +357,7 @@ fn pods_and_debugging(cluster: &Cluster) {
     );
     wait_for("the pod's events", SOON, || {
         let events = cluster.kubectl("events --for pod/one").result()?;
-        if events.contains("Started container one") { Ok(()) } else { Err(events) }
+        if events.contains("Container started") { Ok(()) } else { Err(events) }
     });
     all(cluster, &[("get events --sort-by=.metadata.creationTimestamp", "LAST SEEN")]);
 }

@@ -52,6 +52,8 @@ fn a_node_debugs_resizes_mounts_and_mirrors() {
     claims_are_mounted(&cluster);
     static_pods_are_mirrored(&cluster);
     pods_end_in_their_ways(&cluster);
+    containers_are_told_of_as_upstream_does(&cluster);
+    hooks_run_together(&cluster);
 }
 
 const PLAIN: &str = r#"
@@ -330,4 +332,87 @@ fn pods_end_in_their_ways(cluster: &Cluster) {
     assert!(said.starts_with(full), "{said}");
     assert!(said.contains(&format!("\t{full}\tshort")), "{said}");
     assert!(said.trim_end().ends_with('1'), "{said}");
+}
+
+/// One pod is killed again and again, the other never gets past its hook.
+const RESTARTED: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: sick}
+spec:
+  nodeName: node-a
+  terminationGracePeriodSeconds: 3
+  containers:
+  - name: main
+    image: demo:v1
+    livenessProbe: {exec: {command: [sh, -c, "echo unwell; exit 1"]}, periodSeconds: 1, failureThreshold: 1}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: hooked}
+spec:
+  nodeName: node-a
+  terminationGracePeriodSeconds: 3
+  containers:
+  - name: main
+    image: demo:v1
+    lifecycle: {postStart: {exec: {command: [sh, -c, "echo secret; exit 4"]}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: unnamed-port}
+spec:
+  nodeName: node-a
+  containers:
+  - name: main
+    image: demo:v1
+    livenessProbe: {tcpSocket: {port: web}, periodSeconds: 1, failureThreshold: 1}
+"#;
+
+fn containers_are_told_of_as_upstream_does(cluster: &Cluster) {
+    cluster.kubectl_stdin("apply -f -", RESTARTED).ok();
+    told(cluster, "sick", "Unhealthy", "Liveness probe failed: unwell");
+    told(cluster, "sick", "Killing", "Container main failed liveness probe, will be restarted");
+    told(cluster, "sick", "Created", "Container created");
+    told(cluster, "sick", "Started", "Container started");
+    told(cluster, "sick", "BackOff", "Back-off restarting failed container main in pod sick_default(");
+    told(
+        cluster,
+        "sick",
+        "Pulled",
+        "Container image \"demo:v1\" already present on machine and can be accessed by the pod",
+    );
+    told(cluster, "hooked", "FailedPostStartHook", "PostStartHook failed");
+    told(cluster, "hooked", "Killing", "FailedPostStartHook");
+    let events = cluster.kubectl("get events --field-selector=involvedObject.name=hooked").ok();
+    assert!(!events.contains("secret"), "what a hook says is not for everyone: {events}");
+    let text =
+        "Liveness probe errored and resulted in unknown state: strconv.Atoi: parsing \"web\": invalid syntax";
+    told(cluster, "unnamed-port", "Unhealthy", text);
+    shows(cluster, "pod/unnamed-port", "/status/containerStatuses/0/restartCount", 0);
+    cluster.kubectl("delete pod sick hooked unnamed-port").ok();
+}
+
+/// Every container takes eight seconds to say goodbye.
+const SLOW: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: slow}
+spec:
+  nodeName: node-a
+  terminationGracePeriodSeconds: 30
+  initContainers:
+  - {name: side, image: "demo:v1", restartPolicy: Always, lifecycle: {preStop: {sleep: {seconds: 8}}}}
+  containers:
+  - {name: one, image: "demo:v1", lifecycle: {preStop: {sleep: {seconds: 8}}}}
+  - {name: two, image: "demo:v1", lifecycle: {preStop: {sleep: {seconds: 8}}}}
+"#;
+
+fn hooks_run_together(cluster: &Cluster) {
+    cluster.kubectl_stdin("apply -f -", SLOW).ok();
+    cluster.kubectl("wait --for=condition=Ready pod/slow --timeout=60s").ok();
+    let begun = std::time::Instant::now();
+    cluster.kubectl("delete pod slow --timeout=60s").ok();
+    let took = begun.elapsed();
+    assert!((8..15).contains(&took.as_secs()), "sidecars' hooks do not wait for the others: {took:?}");
 }

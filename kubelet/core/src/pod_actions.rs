@@ -41,7 +41,9 @@ pub enum Action {
         /// Its number.
         attempt: u32,
     },
-    /// Stop one container.
+    /// Stop everything that still runs: what has to end is not to start again, and nothing else is left to run for.
+    StopContainers,
+    /// Stop one container. All of these come before what is started, and run together.
     KillContainer {
         /// The runtime's id.
         id: String,
@@ -104,7 +106,11 @@ pub fn plan(
 ) -> Plan {
     let mut round = Round { pod, runtime, probes, actuated, backoff, now, plan: Plan::default() };
     match usable_sandbox(pod, runtime) {
-        Ok(sandbox_id) => round.containers(&sandbox_id),
+        Ok(sandbox_id) => {
+            round.containers(&sandbox_id);
+            // As upstream: first all that has to end, then what takes its place.
+            round.plan.actions.sort_by_key(|action| !matches!(action, Action::KillContainer { .. }));
+        }
         Err(stop) => {
             if round.may_run_again() {
                 round.plan.actions.extend(stop.into_iter().map(|id| Action::StopSandbox { id }));
@@ -190,6 +196,33 @@ impl Round<'_> {
             let policy = pod_view::container_restart_policy(self.pod, container);
             self.one(sandbox_id, container, policy);
         }
+        if self.nothing_goes_on() {
+            self.plan = Plan { actions: vec![Action::StopContainers], ..Plan::default() };
+        }
+    }
+
+    /// Whether the last of the regular containers are to be killed for good: then sidecars and all end with them.
+    fn nothing_goes_on(&self) -> bool {
+        let regular = |name: &str| pod_view::spec(self.pod).containers.iter().any(|c| c.name == name);
+        let is_killed = |id: &str| {
+            self.plan
+                .actions
+                .iter()
+                .any(|act| matches!(act, Action::KillContainer { id: killed, .. } if killed == id))
+        };
+        let starts = self
+            .plan
+            .actions
+            .iter()
+            .any(|action| matches!(action, Action::StartContainer { name, .. } if regular(name)))
+            || self.plan.backing_off.keys().any(|name| regular(name));
+        let mut running = self
+            .runtime
+            .containers
+            .iter()
+            .filter(|seen| regular(&seen.name) && seen.state == RunState::Running)
+            .peekable();
+        !starts && running.peek().is_some() && running.all(|seen| is_killed(&seen.id))
     }
 
     /// An ephemeral container is started once, whatever the others do, and never again.
@@ -260,12 +293,19 @@ impl Round<'_> {
                 self.plan.actions.push(Action::RemoveContainer { id: seen.id });
                 self.start(container);
             }
-            RunState::Unknown => self.plan.actions.push(Action::KillContainer {
-                id: seen.id,
-                name: name.clone(),
-                reason: KillReason::UnknownState,
-                message: format!("Container {name} is in unknown state, will be restarted"),
-            }),
+            // Whether it runs is not known: two of it must never.
+            RunState::Unknown => {
+                let what = if self.is_init(name) { "Init container" } else { "Container" };
+                self.plan.actions.push(Action::KillContainer {
+                    id: seen.id,
+                    name: name.clone(),
+                    reason: KillReason::UnknownState,
+                    message: format!("{what} is in \"unknown\" state, try killing it before restart"),
+                });
+                if !(self.is_init(name) && policy == RestartPolicy::Never) {
+                    self.start(container);
+                }
+            }
             RunState::Exited if policy.restarts(seen.exit_code) => self.start(container),
             RunState::Exited => {}
         }
@@ -274,37 +314,54 @@ impl Round<'_> {
     /// A container that runs is left alone unless its spec, a probe or its resources say otherwise.
     fn running(&mut self, container: &Container, seen: ObservedContainer, policy: RestartPolicy) {
         let name = container.name.clone();
-        let again = |text: String| format!("{text}, will be restarted");
+        let init = self.is_init(&name);
+        let what = if init { "Init container" } else { "Container" };
         let change =
             self.actuated.get(&seen.id).map_or(Change::None, |actual| resize::change(container, actual));
         let fatal = self.probes.get(&seen.id).and_then(ProbeResults::fatal);
         let (reason, message) = if !seen.hash.is_empty() && seen.hash != container_hash(container) {
-            (KillReason::SpecChanged, again(format!("Container {name} definition changed")))
+            (KillReason::SpecChanged, format!("{what} {name} definition changed"))
         } else if let Some(kind) = fatal {
-            let text = format!("Container {name} failed {} probe", kind.word().to_lowercase());
-            (KillReason::Probe(kind), if policy == RestartPolicy::Never { text } else { again(text) })
+            let text = format!("{what} {name} failed {} probe", kind.word().to_lowercase());
+            (KillReason::Probe(kind), text)
         } else if change == Change::Restart {
-            (KillReason::Resize, format!("Container {name} resize requires restart"))
+            (KillReason::Resize, format!("{what} {name} resize requires restart"))
         } else {
             if change == Change::InPlace {
                 self.plan.actions.push(Action::UpdateContainer { id: seen.id, name });
             }
             return;
         };
+        let restarts = policy != RestartPolicy::Never || !matches!(reason, KillReason::Probe(_));
+        // Upstream says so only of regular containers.
+        let message = match (restarts && !init, reason) {
+            (true, KillReason::SpecChanged | KillReason::Probe(_)) => format!("{message}, will be restarted"),
+            _ => message,
+        };
         self.plan.actions.push(Action::KillContainer { id: seen.id, name: name.clone(), reason, message });
-        // Started again at once, whatever the policy: it did not end by itself.
-        if matches!(reason, KillReason::SpecChanged | KillReason::Resize) {
-            let restart_count = seen.restart_count + 1;
-            self.plan.actions.push(Action::StartContainer { name, restart_count, failed_at: None });
+        match reason {
+            // Whatever the policy: it did not end by itself.
+            KillReason::SpecChanged | KillReason::Resize => {
+                let restart_count = seen.restart_count + 1;
+                self.plan.actions.push(Action::StartContainer { name, restart_count, failed_at: None });
+            }
+            _ if restarts => self.start(container),
+            _ => {}
         }
     }
 
-    /// Starts a container unless its last failure asks to wait.
+    fn is_init(&self, name: &str) -> bool {
+        pod_view::init_containers(self.pod).iter().any(|container| container.name == name)
+    }
+
+    /// Starts a container unless its last failure asks to wait. What is killed in this round has not failed yet: the wait
+    /// counts from the end of the one before, as upstream.
     fn start(&mut self, container: &Container) {
         let name = &container.name;
         let before = self.runtime.newest(name);
-        let failed_at = before
-            .filter(|seen| seen.state == RunState::Exited)
+        let mut instances = self.runtime.containers.iter().filter(|seen| seen.name == *name);
+        let failed_at = instances
+            .find(|seen| seen.state == RunState::Exited)
             .map(|seen| seen.finished_at.unwrap_or(seen.created_at));
         if let Some(failed_at) = failed_at
             && let Some((delay, until)) =
@@ -449,6 +506,16 @@ mod tests {
                         container.state = RunState::Exited;
                         container.exit_code = 137;
                         container.finished_at = Some(at(self.now));
+                    }
+                    Action::StopContainers => {
+                        words.push("stop containers".to_owned());
+                        let now = at(self.now);
+                        let running = |seen: &&mut ObservedContainer| seen.state == RunState::Running;
+                        for container in self.runtime.containers.iter_mut().filter(running) {
+                            container.state = RunState::Exited;
+                            container.exit_code = 137;
+                            container.finished_at = Some(now);
+                        }
                     }
                     Action::UpdateContainer { id, name } => {
                         words.push(format!("update {name}"));
@@ -625,9 +692,81 @@ mod tests {
         world.step();
         world.step();
         world.probe("a", ProbeKind::Liveness, false);
-        assert_eq!(world.step(), ["kill a: Container a failed liveness probe, will be restarted"]);
-        assert_eq!(world.step(), ["start a 1"]);
+        let killed = "kill a: Container a failed liveness probe, will be restarted";
+        assert_eq!(world.step(), [killed, "start a 1"]);
         assert_eq!(world.step(), NOTHING, "the new instance has its own results");
+    }
+
+    #[test]
+    fn a_killed_container_waits_from_the_end_of_the_one_before() {
+        let mut world = World::new(json!({"containers": [{"name": "a", "livenessProbe": {}}]}));
+        world.step();
+        world.step();
+        let killed = "kill a: Container a failed liveness probe, will be restarted";
+        // It lives for five seconds each time.
+        for (count, waits) in [(1, None), (2, None), (3, Some("10s"))] {
+            world.now += 5;
+            world.probe("a", ProbeKind::Liveness, false);
+            match waits {
+                None => assert_eq!(world.step(), [killed, &format!("start a {count}")]),
+                Some(time) => assert_eq!(world.step(), [killed, &format!("wait a: back-off {time}")]),
+            }
+        }
+        // After that the wait counts from its own end.
+        world.now += 9;
+        assert_eq!(world.step(), ["wait a: back-off 10s"]);
+        world.now += 1;
+        assert_eq!(world.step(), ["start a 3"]);
+    }
+
+    #[test]
+    fn all_that_has_to_end_does_so_before_anything_starts() {
+        let mut world = World::new(json!({
+            "initContainers": [{"name": "side", "restartPolicy": "Always", "livenessProbe": {}}],
+            "containers": [{"name": "a", "livenessProbe": {}}, {"name": "b", "startupProbe": {}}, {"name": "c"}]}));
+        world.step();
+        world.step();
+        world.step();
+        world.probe("side", ProbeKind::Liveness, false);
+        world.probe("a", ProbeKind::Liveness, false);
+        world.probe("b", ProbeKind::Startup, false);
+        assert_eq!(
+            world.step(),
+            [
+                "kill side: Init container side failed liveness probe",
+                "kill a: Container a failed liveness probe, will be restarted",
+                "kill b: Container b failed startup probe, will be restarted",
+                "start side 1",
+                "start a 1",
+                "start b 1",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_killed_container_that_does_not_restart_ends_alone_or_with_the_pod() {
+        let spec = json!({"restartPolicy": "Never",
+            "initContainers": [{"name": "side", "restartPolicy": "Always"}],
+            "containers": [{"name": "a", "livenessProbe": {}}, {"name": "b"}]});
+        let mut world = World::new(spec);
+        world.step();
+        world.step();
+        world.step();
+        world.probe("a", ProbeKind::Liveness, false);
+        assert_eq!(world.step(), ["kill a: Container a failed liveness probe"]);
+        assert_eq!(world.step(), NOTHING);
+        world.probe("b", ProbeKind::Liveness, false);
+        assert_eq!(world.step(), ["stop containers"], "nothing is left that goes on");
+    }
+
+    #[test]
+    fn a_container_in_unknown_state_is_killed_before_its_successor_starts() {
+        let mut world = World::new(json!({"containers": [{"name": "a"}]}));
+        world.step();
+        world.step();
+        world.runtime.containers[0].state = RunState::Unknown;
+        let killed = "kill a: Container is in \"unknown\" state, try killing it before restart";
+        assert_eq!(world.step(), [killed, "start a 1"]);
     }
 
     #[test]

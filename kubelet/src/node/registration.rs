@@ -18,6 +18,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
+use kubelet_core::node_events;
 use kubelet_core::pod_status::seconds;
 use kubelet_core::resources;
 use serde_json::json;
@@ -67,7 +68,8 @@ pub async fn run(
 ) {
     let work = async {
         let nodes: Api<Node> = Api::all(context.client.clone());
-        let mut node = register(&context, &settings, &nodes).await;
+        let (mut node, mut told) = register(&context, &settings, &nodes).await;
+        let mut unschedulable = false;
         let regarding = ObjectReference {
             kind: Some("Node".to_owned()),
             name: Some(context.settings.node_name.clone()),
@@ -105,6 +107,13 @@ pub async fn run(
                 node = Node::clone(&current);
             }
             let status = status(&context, &settings, &node, &verdict, now).await;
+            let kept_away = (unschedulable, node_events::is_unschedulable(&node));
+            for event in node_events::events(&context.settings.node_name, &told, &status, kept_away) {
+                let kind = if event.warning { EventKind::Warning } else { EventKind::Normal };
+                context.events.record(regarding.clone(), kind, event.reason, "", event.message);
+            }
+            told = status.clone();
+            unschedulable = kept_away.1;
             let due = now.duration_since(last_report) >= REPORT_EVERY;
             if due || differs(&status, &node.status.clone().unwrap_or_default()) {
                 match patch_status(&nodes, &context.settings.node_name, &node, &status).await {
@@ -124,7 +133,7 @@ pub async fn run(
                     }
                     Err(error) if api_code(&error) == Some(404) => {
                         tracing::warn!("the Node object is gone: registering again");
-                        node = register(&context, &settings, &nodes).await;
+                        (node, told) = register(&context, &settings, &nodes).await;
                         continue;
                     }
                     Err(error) => {
@@ -148,8 +157,9 @@ fn network_message(error: &str) -> String {
     format!("container runtime network not ready: {error}")
 }
 
-/// Creates the Node, or brings the labels of an existing one up to date. Tries until it works.
-async fn register(context: &Context, settings: &NodeSettings, nodes: &Api<Node>) -> Node {
+/// Creates the Node, or brings the labels of an existing one up to date. Tries until it works. Returns the status that it
+/// had before, too.
+async fn register(context: &Context, settings: &NodeSettings, nodes: &Api<Node>) -> (Node, NodeStatus) {
     let name = &context.settings.node_name;
     let mut labels = settings.labels.clone();
     for (key, value) in [
@@ -178,12 +188,14 @@ async fn register(context: &Context, settings: &NodeSettings, nodes: &Api<Node>)
         let result = async {
             if let Some(existing) = within(CALL_DEADLINE, nodes.get_opt(name)).await? {
                 let current = existing.metadata.labels.clone().unwrap_or_default();
+                let before = existing.status.clone().unwrap_or_default();
                 if labels.iter().all(|(key, value)| current.get(key) == Some(value)) {
-                    return Ok(Some(existing));
+                    return Ok(Some((existing, before)));
                 }
                 let patch = json!({"metadata": {"labels": labels}});
                 let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
-                return within(CALL_DEADLINE, nodes.patch(name, &params, &patch)).await.map(Some);
+                let patched = within(CALL_DEADLINE, nodes.patch(name, &params, &patch)).await?;
+                return Ok(Some((patched, before)));
             }
             if !settings.register {
                 return Ok(None);
@@ -193,11 +205,11 @@ async fn register(context: &Context, settings: &NodeSettings, nodes: &Api<Node>)
             node.status = Some(status(context, settings, &node, &verdict, Timestamp::now()).await);
             let created = within(CALL_DEADLINE, nodes.create(&PostParams::default(), &node)).await?;
             tracing::info!(name, "node registered");
-            Ok::<_, kube::Error>(Some(created))
+            Ok::<_, kube::Error>(Some((created, NodeStatus::default())))
         }
         .await;
         match result {
-            Ok(Some(node)) => return node,
+            Ok(Some(found)) => return found,
             Ok(None) => tracing::warn!(name, "the Node object does not exist and --register-node=false"),
             Err(error) => tracing::warn!(name, %error, "cannot register the node yet"),
         }

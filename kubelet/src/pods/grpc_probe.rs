@@ -32,19 +32,16 @@ pub async fn check(host: &str, port: i32, service: Option<&str>, timeout: Durati
             .map_err(|error| error.to_string())?
             .connect()
             .await
-            .map_err(|error| format!("failed to connect grpc service \"{address}\": {error}"))?;
+            .map_err(|error| format!("error: failed to connect service at \"{address}\": {error}"))?;
         let mut client = tonic::client::Grpc::new(channel);
         client
             .ready()
             .await
-            .map_err(|error| format!("failed to connect grpc service \"{address}\": {error}"))?;
+            .map_err(|error| format!("error: failed to connect service at \"{address}\": {error}"))?;
         let codec = tonic_prost::ProstCodec::<HealthCheckRequest, HealthCheckResponse>::default();
         let path = http::uri::PathAndQuery::from_static("/grpc.health.v1.Health/Check");
         let request = tonic::Request::new(HealthCheckRequest { service: service.clone() });
-        let reply = client
-            .unary(request, path, codec)
-            .await
-            .map_err(|status| format!("rpc error: code = {:?} desc = {}", status.code(), status.message()))?;
+        let reply = client.unary(request, path, codec).await.map_err(|status| failure(&status, timeout))?;
         match reply.into_inner().status {
             SERVING => Ok(()),
             other => Err(format!("service unhealthy (responded with \"{}\")", name(other))),
@@ -53,8 +50,25 @@ pub async fn check(host: &str, port: i32, service: Option<&str>, timeout: Durati
     match tokio::time::timeout(timeout, call).await {
         Ok(result) => result,
         Err(_) => {
-            Err(format!("timeout: failed to connect service \"{address}\" within {}s", timeout.as_secs()))
+            let seconds = timeout.as_secs();
+            Err(format!(
+                "timeout: failed to connect service \"{address}\" within {seconds}s: context deadline exceeded"
+            ))
         }
+    }
+}
+
+/// What a call says that was not answered.
+fn failure(status: &tonic::Status, timeout: Duration) -> String {
+    match status.code() {
+        tonic::Code::Unimplemented => format!(
+            "error: this server does not implement the grpc health protocol (grpc.health.v1.Health): {}",
+            status.message()
+        ),
+        tonic::Code::DeadlineExceeded => {
+            format!("timeout: health rpc did not complete within {}s", timeout.as_secs())
+        }
+        code => format!("error: health rpc failed: rpc error: code = {code:?} desc = {}", status.message()),
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
-use k8s_openapi::api::core::v1::{Container, HTTPGetAction};
+use k8s_openapi::api::core::v1::{Container, ContainerPort, HTTPGetAction};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -23,57 +23,140 @@ const REDIRECTS_MAX: usize = 10;
 /// A port by number or by the name it has in the container.
 ///
 /// # Errors
-/// Names a port that is not there.
+/// In Go's words: upstream tries a name that no port has as a number.
 pub fn resolve_port(port: &IntOrString, container: &Container) -> Result<u16, String> {
     let number = match port {
-        IntOrString::Int(number) => Some(*number),
-        IntOrString::String(name) => container
-            .ports
-            .iter()
-            .flatten()
-            .find(|candidate| candidate.name.as_deref() == Some(name))
-            .map(|found| found.container_port)
-            .or_else(|| name.parse().ok()),
+        IntOrString::Int(number) => *number,
+        IntOrString::String(name) => {
+            let named = |port: &&ContainerPort| port.name.as_deref() == Some(name);
+            match container.ports.iter().flatten().find(named) {
+                Some(found) => found.container_port,
+                None => {
+                    name.parse().map_err(|_| format!("strconv.Atoi: parsing {name:?}: invalid syntax"))?
+                }
+            }
+        }
     };
-    match (number.and_then(|number| u16::try_from(number).ok()).filter(|number| *number > 0), port) {
-        (Some(number), _) => Ok(number),
-        (None, IntOrString::Int(number)) => Err(format!("invalid port number: {number}")),
-        (None, IntOrString::String(name)) => Err(format!("couldn't find port: {name:?}")),
+    u16::try_from(number)
+        .ok()
+        .filter(|number| *number > 0)
+        .ok_or_else(|| format!("invalid port number: {number}"))
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum GetError {
+    /// The action itself cannot be carried out: nothing was asked.
+    Action(String),
+    /// What was asked for was not given: `Get "http://10.0.0.1:80/": dial tcp ...`.
+    Request(String),
+    /// A server that was to speak TLS does not.
+    NotTls(String),
+}
+
+impl GetError {
+    /// Upstream's words.
+    pub fn text(self) -> String {
+        match self {
+            Self::Action(text) | Self::Request(text) | Self::NotTls(text) => text,
+        }
     }
 }
 
-/// Fetches; status and the beginning of the body.
+/// Fetches as a probe does; status and the beginning of the body.
 ///
 /// # Errors
-/// In the words of upstream's probe: `Get "http://10.0.0.1:80/": dial tcp ...`.
+/// See [`GetError`].
 pub async fn get(
     action: &HTTPGetAction,
     container: &Container,
     pod_ip: &str,
     timeout: Duration,
-) -> Result<(StatusCode, String), String> {
-    let port = resolve_port(&action.port, container)?;
-    let host = action.host.as_deref().filter(|host| !host.is_empty()).unwrap_or(pod_ip);
+) -> Result<(StatusCode, String), GetError> {
     let https = action.scheme.as_deref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
+    fetch(action, container, pod_ip, timeout, https, "kube-probe/1.35").await
+}
+
+/// Fetches as a lifecycle hook does: any answer will do. Of a server that speaks plain HTTP in place of HTTPS the
+/// `host:port` is returned.
+///
+/// # Errors
+/// In upstream's words.
+pub async fn get_for_hook(
+    action: &HTTPGetAction,
+    container: &Container,
+    pod_ip: &str,
+    timeout: Duration,
+) -> Result<Option<String>, String> {
+    let agent = "kube-lifecycle/1.35";
+    let https = action.scheme.as_deref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
+    match fetch(action, container, pod_ip, timeout, https, agent).await {
+        Ok(_) => Ok(None),
+        Err(GetError::NotTls(_)) => {
+            let mut plain = action.clone();
+            // What is only for the other end is not said in the open.
+            plain.http_headers.iter_mut().for_each(|headers| {
+                headers.retain(|header| !header.name.eq_ignore_ascii_case("authorization"));
+            });
+            let answer = fetch(&plain, container, pod_ip, timeout, false, agent).await;
+            answer.map_err(GetError::text)?;
+            let host = action.host.as_deref().filter(|host| !host.is_empty()).unwrap_or(pod_ip);
+            Ok(Some(format!("{host}:{}", resolve_port(&action.port, container)?)))
+        }
+        Err(error) => Err(error.text()),
+    }
+}
+
+async fn fetch(
+    action: &HTTPGetAction,
+    container: &Container,
+    pod_ip: &str,
+    timeout: Duration,
+    https: bool,
+    agent: &str,
+) -> Result<(StatusCode, String), GetError> {
+    let port = resolve_port(&action.port, container).map_err(GetError::Action)?;
+    let host = action.host.as_deref().filter(|host| !host.is_empty()).unwrap_or(pod_ip);
     let path = action.path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/");
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
     let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     let shown = format!("{}://{authority}{path}", if https { "https" } else { "http" });
     let failed = |error: String| format!("Get \"{shown}\": {error}");
-    let first = Url::parse(&shown).map_err(|error| failed(error.to_string()))?;
-    match tokio::time::timeout(timeout, follow(first, action)).await {
+    let first = Url::parse(&shown).map_err(|error| GetError::Action(failed(error.to_string())))?;
+    match tokio::time::timeout(timeout, follow(first, action, agent)).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(failed(error)),
-        Err(_) => Err(failed(
+        Ok(Err(Failure::NotTls)) => {
+            Err(GetError::NotTls(failed("http: server gave HTTP response to HTTPS client".to_owned())))
+        }
+        Ok(Err(Failure::Other(error))) => Err(GetError::Request(failed(error))),
+        Err(_) => Err(GetError::Request(failed(
             "context deadline exceeded (Client.Timeout exceeded while awaiting headers)".to_owned(),
-        )),
+        ))),
     }
 }
 
+/// Why one request failed.
+enum Failure {
+    NotTls,
+    Other(String),
+}
+
+impl From<String> for Failure {
+    fn from(text: String) -> Self {
+        Self::Other(text)
+    }
+}
+
+/// Whether what came was no TLS at all.
+fn tells_of_no_tls(error: &std::io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(inner, Some(rustls::Error::InvalidMessage(_)))
+}
+
 /// Fetches, and follows redirects within the same host. A redirect to another host is the answer itself.
-async fn follow(mut url: Url, action: &HTTPGetAction) -> Result<(StatusCode, String), String> {
+async fn follow(mut url: Url, action: &HTTPGetAction, agent: &str) -> Result<(StatusCode, String), Failure> {
     for _ in 0..REDIRECTS_MAX {
-        let Answer { status, location, body } = once(&url, action).await?;
+        let Answer { status, location, body } = once(&url, action, agent).await?;
         let next = location
             .filter(|_| matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308))
             .and_then(|location| url.join(&location).ok())
@@ -83,7 +166,7 @@ async fn follow(mut url: Url, action: &HTTPGetAction) -> Result<(StatusCode, Str
             None => return Ok((status, body)),
         }
     }
-    Err(format!("stopped after {REDIRECTS_MAX} redirects"))
+    Err(format!("stopped after {REDIRECTS_MAX} redirects").into())
 }
 
 struct Answer {
@@ -92,7 +175,7 @@ struct Answer {
     body: String,
 }
 
-async fn once(url: &Url, action: &HTTPGetAction) -> Result<Answer, String> {
+async fn once(url: &Url, action: &HTTPGetAction, agent: &str) -> Result<Answer, Failure> {
     let host = url.host_str().unwrap_or_default();
     let authority = format!("{host}:{}", url.port_or_known_default().unwrap_or_default());
     let tcp = TcpStream::connect(&authority)
@@ -108,7 +191,7 @@ async fn once(url: &Url, action: &HTTPGetAction) -> Result<Answer, String> {
         request = request.header(&header.name, &header.value);
     }
     if !named.0 {
-        request = request.header("User-Agent", "kube-probe/1.35");
+        request = request.header("User-Agent", agent);
     }
     if !named.1 {
         request = request.header("Accept", "*/*");
@@ -118,7 +201,7 @@ async fn once(url: &Url, action: &HTTPGetAction) -> Result<Answer, String> {
     }
     let request = request.body(Empty::<bytes::Bytes>::new()).map_err(|error| error.to_string())?;
     if url.scheme() != "https" {
-        return send(tcp, request).await;
+        return Ok(send(tcp, request).await?);
     }
     let config = rustls::ClientConfig::builder()
         .dangerous()
@@ -127,7 +210,11 @@ async fn once(url: &Url, action: &HTTPGetAction) -> Result<Answer, String> {
     let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let name = ServerName::try_from(name).map_err(|error| error.to_string())?;
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    send(connector.connect(name, tcp).await.map_err(|error| error.to_string())?, request).await
+    let tls = connector.connect(name, tcp).await.map_err(|error| match tells_of_no_tls(&error) {
+        true => Failure::NotTls,
+        false => Failure::Other(error.to_string()),
+    })?;
+    Ok(send(tls, request).await?)
 }
 
 /// An IO error in Go's words where they are well known.
@@ -214,8 +301,25 @@ mod tests {
         .unwrap();
         assert_eq!(resolve_port(&IntOrString::String("web".into()), &container), Ok(8080));
         assert_eq!(resolve_port(&IntOrString::Int(1), &container), Ok(1));
-        assert!(resolve_port(&IntOrString::String("no".into()), &container).is_err());
-        assert!(resolve_port(&IntOrString::Int(70_000), &container).is_err());
+        let error = resolve_port(&IntOrString::String("no".into()), &container).unwrap_err();
+        assert_eq!(error, "strconv.Atoi: parsing \"no\": invalid syntax");
+        let error = resolve_port(&IntOrString::Int(70_000), &container).unwrap_err();
+        assert_eq!(error, "invalid port number: 70000");
+    }
+
+    #[tokio::test]
+    async fn a_hook_takes_any_answer_and_tries_plain_http() {
+        component_base::tls::install_provider();
+        let limit = Duration::from_secs(5);
+        let container = Container::default();
+        let mut action = redirecting("http://0.0.0.0/").await;
+        assert_eq!(get_for_hook(&action, &container, "127.0.0.1", limit).await, Ok(None));
+        action.scheme = Some("HTTPS".to_owned());
+        let IntOrString::Int(port) = action.port else { unreachable!("it is a number") };
+        let told = get_for_hook(&action, &container, "127.0.0.1", limit).await;
+        assert_eq!(told, Ok(Some(format!("127.0.0.1:{port}"))));
+        let probed = get(&action, &container, "127.0.0.1", limit).await.unwrap_err();
+        assert!(probed.text().ends_with("http: server gave HTTP response to HTTPS client"));
     }
 
     /// A server that answers `/moved` with a redirect to `target`, all else with 200.
@@ -250,7 +354,7 @@ mod tests {
         let other = redirecting("http://0.0.0.0/").await;
         assert_eq!(get(&other, &container, "127.0.0.1", limit).await.unwrap().0, StatusCode::FOUND);
         let endless = redirecting("/moved").await;
-        let error = get(&endless, &container, "127.0.0.1", limit).await.unwrap_err();
+        let error = get(&endless, &container, "127.0.0.1", limit).await.unwrap_err().text();
         assert!(error.ends_with("stopped after 10 redirects"), "{error}");
     }
 
@@ -260,8 +364,8 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         drop(listener);
         let action = HTTPGetAction { port: IntOrString::Int(i32::from(port)), ..HTTPGetAction::default() };
-        let error =
-            get(&action, &Container::default(), "127.0.0.1", Duration::from_secs(1)).await.unwrap_err();
+        let answer = get(&action, &Container::default(), "127.0.0.1", Duration::from_secs(1)).await;
+        let error = answer.unwrap_err().text();
         assert_eq!(
             error,
             format!(

@@ -1,11 +1,13 @@
 //! Getting a container's image onto the node: pull policies, pull secrets, backoff.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use coracle_client::event_recorder::EventKind;
 use jiff::Timestamp;
 use k8s_cri::v1::{Image, PodSandboxConfig};
 use k8s_openapi::api::core::v1::{Container, Pod, Secret};
-use kubelet_core::backoff::Backoff;
+use kubelet_core::backoff::{Backoff, go_milliseconds};
 use kubelet_core::image::{self, PullPolicy};
 use kubelet_core::pod_status::Waiting;
 use kubelet_core::pod_view;
@@ -25,16 +27,20 @@ fn problem(reason: &str, message: impl Into<String>) -> ImageProblem {
     ImageProblem { waiting: Waiting { reason: reason.to_owned(), message: message.into() }, retry_at: None }
 }
 
+/// Why the last pulls failed, by key of the backoff.
+pub type PullFailures = BTreeMap<String, String>;
+
 /// Makes sure that the image is on the node.
 ///
 /// # Errors
-/// As the container's status shows it; the matching event is recorded.
+/// As the container's status shows it; the event that says why is recorded.
 pub async fn ensure(
     context: &Context,
     pod: &Pod,
     container: &Container,
     sandbox: &PodSandboxConfig,
     backoff: &mut Backoff,
+    failures: &mut PullFailures,
 ) -> Result<Image, ImageProblem> {
     let name = container.image.clone().unwrap_or_default();
     let event = |kind: EventKind, reason: &str, message: String| {
@@ -56,7 +62,9 @@ pub async fn ensure(
             event(
                 EventKind::Normal,
                 "Pulled",
-                format!("Container image \"{name}\" already present on machine"),
+                format!(
+                    "Container image \"{name}\" already present on machine and can be accessed by the pod"
+                ),
             );
             return Ok(found);
         }
@@ -70,8 +78,16 @@ pub async fn ensure(
     let key = format!("{}_{name}", pod_view::uid(pod));
     let now = Timestamp::now();
     if let Some((_, until)) = backoff.waiting(&key, last_failure(backoff, &key, now), now) {
-        event(EventKind::Normal, "BackOff", format!("Back-off pulling image \"{name}\""));
-        let mut waiting = problem("ImagePullBackOff", format!("Back-off pulling image \"{name}\""));
+        let text = format!("Back-off pulling image \"{name}\"");
+        event(EventKind::Normal, "BackOff", text.clone());
+        // The status goes on to say why.
+        let mut waiting = problem(
+            "ImagePullBackOff",
+            match failures.get(&key) {
+                Some(why) => format!("{text}: ErrImagePull: {why}"),
+                None => text,
+            },
+        );
         waiting.retry_at = Some(until);
         return Err(waiting);
     }
@@ -79,28 +95,30 @@ pub async fn ensure(
     let started = std::time::Instant::now();
     let permit =
         if context.settings.serialize_image_pulls { context.pulls.acquire().await.ok() } else { None };
+    let begun = std::time::Instant::now();
     let result = pull(context, pod, &full, sandbox).await;
+    let pulling = begun.elapsed();
     drop(permit);
     match result {
         Ok(pulled) => {
             backoff.reset(&key);
-            let took = started.elapsed().as_millis();
+            failures.remove(&key);
+            let (took, waited) = (go_milliseconds(pulling), go_milliseconds(started.elapsed()));
             let bytes = pulled.size;
             event(
                 EventKind::Normal,
                 "Pulled",
                 format!(
-                    "Successfully pulled image \"{name}\" in {took}ms ({took}ms including waiting). Image size: {bytes} bytes."
+                    "Successfully pulled image \"{name}\" in {took} ({waited} including waiting). Image size: {bytes} bytes."
                 ),
             );
             Ok(pulled)
         }
         Err(cause) => {
             backoff.advance(&key, now, Timestamp::now());
-            let message = format!("Failed to pull image \"{name}\": {cause}");
-            event(EventKind::Warning, "Failed", message);
-            event(EventKind::Warning, "Failed", "Error: ErrImagePull".to_owned());
-            Err(problem("ErrImagePull", format!("failed to pull image \"{name}\": {cause}")))
+            event(EventKind::Warning, "Failed", format!("Failed to pull image \"{name}\": {cause}"));
+            failures.insert(key, cause.clone());
+            Err(problem("ErrImagePull", cause))
         }
     }
 }

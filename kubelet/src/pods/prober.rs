@@ -17,12 +17,14 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use super::http_action;
+use super::http_action::{self, GetError};
 use crate::context::Context;
 
 /// A process needs a moment before it can answer; a probe that comes sooner costs a whole period.
 const FIRST_PROBE_DELAY: Duration = Duration::from_millis(150);
 const OUTPUT_BYTES_MAX: usize = 10 * 1024;
+/// How often an error on this side is tried.
+const TRIES_MAX: u32 = 3;
 
 /// Results by container id, shared with the probe tasks.
 pub type SharedResults = Arc<Mutex<BTreeMap<String, ProbeResults>>>;
@@ -176,17 +178,14 @@ impl ProbeTask {
                 }
                 _ => {}
             }
-            let outcome = self.once(Duration::from_secs(timing.timeout_seconds)).await;
-            let (word, name) = (self.kind.word(), &self.container.name);
-            let told = match &outcome {
-                Ok(None) => None,
-                Ok(Some(warning)) => Some(("ProbeWarning", format!("{word} probe warning: {warning}"))),
-                Err(message) => Some(("Unhealthy", format!("{word} probe failed: {message}"))),
-            };
-            if let Some((reason, text)) = told {
+            let outcome = self.outcome(Duration::from_secs(timing.timeout_seconds)).await;
+            if let Some((reason, text)) = outcome.event(self.kind.word()) {
+                let name = &self.container.name;
                 self.context.container_event(&self.pod, name, EventKind::Warning, reason, text);
             }
-            let Some(result) = state.observe(outcome.is_ok(), &timing) else { continue };
+            // What could not be asked is no answer.
+            let Some(success) = outcome.is_success() else { continue };
+            let Some(result) = state.observe(success, &timing) else { continue };
             let mut results = self.results.lock();
             let Some(entry) = results.get_mut(&self.container_id) else { return };
             let before = *entry;
@@ -203,48 +202,127 @@ impl ProbeTask {
         }
     }
 
-    /// One try. A success may come with a warning.
-    async fn once(&self, timeout: Duration) -> Result<Option<String>, String> {
+    /// What the probe says; what goes wrong on this side is tried again at once.
+    async fn outcome(&self, timeout: Duration) -> Outcome {
+        let mut outcome = self.once(timeout).await;
+        for _ in 1..TRIES_MAX {
+            if !matches!(outcome, Outcome::Errored(_)) {
+                break;
+            }
+            outcome = self.once(timeout).await;
+        }
+        outcome
+    }
+
+    async fn once(&self, timeout: Duration) -> Outcome {
         if let Some(exec) = &self.probe.exec {
             let command = exec.command.clone().unwrap_or_default();
             return match self.context.runtime.exec_sync(&self.container_id, command.clone(), timeout).await {
-                Ok(outcome) if outcome.exit_code == 0 => Ok(None),
+                Ok(outcome) if outcome.exit_code == 0 => Outcome::Success,
                 Ok(outcome) => {
                     let mut output = [outcome.stdout, outcome.stderr].concat();
                     output.truncate(OUTPUT_BYTES_MAX);
-                    Err(String::from_utf8_lossy(&output).into_owned())
+                    Outcome::Failure(String::from_utf8_lossy(&output).into_owned())
                 }
-                Err(error) if error.code == tonic::Code::DeadlineExceeded => Err(format!(
+                Err(error) if error.code == tonic::Code::DeadlineExceeded => Outcome::Failure(format!(
                     "command timed out: \"{}\" timed out after {}s",
                     command.join(" "),
                     timeout.as_secs()
                 )),
-                Err(error) => Err(error.to_string()),
+                Err(error) => Outcome::Errored(error.to_string()),
             };
         }
         if let Some(action) = &self.probe.http_get {
-            let (status, body) = http_action::get(action, &self.container, &self.ip, timeout).await?;
-            return match status.as_u16() {
-                200..300 => Ok(None),
-                300..400 => Ok(Some(format!("Probe terminated redirects, Response body: {body}"))),
-                code => Err(format!("HTTP probe failed with statuscode: {code}")),
+            return match http_action::get(action, &self.container, &self.ip, timeout).await {
+                Ok((status, body)) => match status.as_u16() {
+                    200..300 => Outcome::Success,
+                    300..400 => {
+                        Outcome::Warning(format!("Probe terminated redirects, Response body: {body}"))
+                    }
+                    code => Outcome::Failure(format!("HTTP probe failed with statuscode: {code}")),
+                },
+                Err(GetError::Action(error)) => Outcome::Errored(error),
+                Err(error) => Outcome::Failure(error.text()),
             };
         }
         if let Some(action) = &self.probe.tcp_socket {
-            let port = http_action::resolve_port(&action.port, &self.container)?;
+            let port = match http_action::resolve_port(&action.port, &self.container) {
+                Ok(port) => port,
+                Err(error) => return Outcome::Errored(error),
+            };
             let host = action.host.as_deref().filter(|host| !host.is_empty()).unwrap_or(&self.ip);
             let address =
                 if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
             return match tokio::time::timeout(timeout, TcpStream::connect(&address)).await {
-                Ok(Ok(_)) => Ok(None),
-                Ok(Err(error)) => Err(format!("dial tcp {address}: {}", http_action::plain(&error))),
-                Err(_) => Err(format!("dial tcp {address}: i/o timeout")),
+                Ok(Ok(_)) => Outcome::Success,
+                Ok(Err(error)) => {
+                    Outcome::Failure(format!("dial tcp {address}: {}", http_action::plain(&error)))
+                }
+                Err(_) => Outcome::Failure(format!("dial tcp {address}: i/o timeout")),
             };
         }
         if let Some(action) = &self.probe.grpc {
             let service = action.service.as_deref();
-            return super::grpc_probe::check(&self.ip, action.port, service, timeout).await.map(|()| None);
+            let answer = super::grpc_probe::check(&self.ip, action.port, service, timeout).await;
+            return answer.map_or_else(Outcome::Failure, |()| Outcome::Success);
         }
-        Err("the probe has no action".to_owned())
+        let pod = pod_view::describe(&self.pod);
+        Outcome::Errored(format!("missing probe handler for {pod}:{}", self.container.name))
+    }
+}
+
+/// What came of one probe.
+#[derive(Clone, Debug, PartialEq)]
+enum Outcome {
+    Success,
+    /// A success with something to say.
+    Warning(String),
+    Failure(String),
+    /// It could not be asked: nothing is known.
+    Errored(String),
+}
+
+impl Outcome {
+    fn is_success(&self) -> Option<bool> {
+        match self {
+            Self::Success | Self::Warning(_) => Some(true),
+            Self::Failure(_) => Some(false),
+            Self::Errored(_) => None,
+        }
+    }
+
+    /// Reason and text of the event.
+    fn event(&self, probe: &str) -> Option<(&'static str, String)> {
+        match self {
+            Self::Success => None,
+            Self::Warning(text) => Some(("ProbeWarning", format!("{probe} probe warning: {text}"))),
+            Self::Failure(text) => Some(("Unhealthy", format!("{probe} probe failed: {text}"))),
+            Self::Errored(text) => {
+                Some(("Unhealthy", format!("{probe} probe errored and resulted in unknown state: {text}")))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes_are_told_in_upstreams_words_and_errors_do_not_count() {
+        for (outcome, success, reason, text) in [
+            (Outcome::Warning("w".into()), Some(true), "ProbeWarning", "Liveness probe warning: w"),
+            (Outcome::Failure("f".into()), Some(false), "Unhealthy", "Liveness probe failed: f"),
+            (
+                Outcome::Errored("e".into()),
+                None,
+                "Unhealthy",
+                "Liveness probe errored and resulted in unknown state: e",
+            ),
+        ] {
+            assert_eq!(outcome.is_success(), success);
+            assert_eq!(outcome.event("Liveness"), Some((reason, text.to_owned())));
+        }
+        assert_eq!((Outcome::Success.is_success(), Outcome::Success.event("Startup")), (Some(true), None));
     }
 }

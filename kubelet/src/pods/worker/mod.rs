@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use coracle_client::event_recorder::EventKind;
+use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kubelet_core::backoff::Backoff;
@@ -22,9 +23,10 @@ use kubelet_core::pod_view;
 use kubelet_core::resize::{Actuated, Allocation, Progress, reported, reported_actuated, with_allocation};
 use tokio::sync::{Notify, watch};
 
+use super::images::PullFailures;
 use super::prober::Prober;
 use super::status_manager::OWN_CONDITIONS;
-use super::termination;
+use super::termination::{self, Ending};
 use crate::context::Context;
 use crate::runtime::observe::observe;
 
@@ -81,6 +83,7 @@ impl WorkerHandle {
             signals: Arc::clone(&signals),
             restarts: Backoff::default(),
             pulls: Backoff::default(),
+            pull_failures: PullFailures::new(),
             sandboxes: Backoff::new(SignedDuration::from_secs(2), SignedDuration::from_secs(60)),
             mounts: Backoff::new(SignedDuration::from_secs(1), SignedDuration::from_secs(60)),
             waiting: BTreeMap::new(),
@@ -145,6 +148,7 @@ struct Worker {
     prober: Prober,
     restarts: Backoff,
     pulls: Backoff,
+    pull_failures: PullFailures,
     sandboxes: Backoff,
     mounts: Backoff,
     /// Why containers are not there, by name.
@@ -332,23 +336,17 @@ impl Worker {
         }
         let mut retry_at: Option<Timestamp> = plan.wake_at;
         let mut failed = false;
-        let mut not_killed: Option<String> = None;
-        for action in plan.actions {
+        let mut actions = plan.actions;
+        if !self.kill(&mut actions, &runtime).await {
+            return retry_soon();
+        }
+        for action in actions {
             if self.deleting() {
                 return Next::Again;
             }
-            let killed = match &action {
-                Action::KillContainer { name, .. } => Some(name.clone()),
-                Action::StartContainer { name, .. } if not_killed.as_ref() == Some(name) => continue,
-                _ => None,
-            };
-            match self.execute(action, &runtime).await {
-                Ok(()) => {}
-                Err(at) => {
-                    failed = true;
-                    not_killed = killed;
-                    retry_at = [retry_at, at].into_iter().flatten().min();
-                }
+            if let Err(at) = self.execute(action, &runtime).await {
+                failed = true;
+                retry_at = [retry_at, at].into_iter().flatten().min();
             }
         }
         if !failed {
@@ -409,22 +407,8 @@ impl Worker {
                     "SandboxChanged",
                     "Pod sandbox changed, it will be killed and re-created.",
                 );
-                let alive: Vec<_> = runtime
-                    .containers
-                    .iter()
-                    .filter(|seen| {
-                        seen.sandbox_id == id && seen.state == kubelet_core::observed::RunState::Running
-                    })
-                    .collect();
-                for seen in alive {
-                    let message = format!("Stopping container {}", seen.name);
-                    let grace =
-                        Duration::from_secs(u64::try_from(pod_view::grace_period_seconds(&pod)).unwrap_or(0));
-                    let ip = self.pod_ips(runtime).first().cloned().unwrap_or_default();
-                    termination::stop_container(&context, &pod, seen, &ip, grace, &message)
-                        .await
-                        .map_err(|_| soon())?;
-                }
+                let ending = Ending { context: &context, pod: &pod, pod_ip: self.pod_ip(runtime) };
+                ending.containers(runtime, self.grace()).await.map_err(|_| soon())?;
                 context.runtime.stop_sandbox(&id).await.map_err(|error| {
                     tracing::warn!(pod = pod_view::describe(&pod), %error, "cannot stop the sandbox");
                     soon()
@@ -433,20 +417,12 @@ impl Worker {
             Action::UpdateContainer { id, name } => self.update_container(&id, &name, runtime).await,
             Action::CreateSandbox { attempt } => self.create_sandbox(attempt).await,
             Action::RemoveContainer { id } => context.runtime.remove_container(&id).await.map_err(|_| soon()),
+            Action::StopContainers => {
+                let ending = Ending { context: &context, pod: &pod, pod_ip: self.pod_ip(runtime) };
+                ending.containers(runtime, self.grace()).await.map_err(|_| soon())
+            }
             Action::KillContainer { id, name, reason, message } => {
-                let Some(seen) = runtime.containers.iter().find(|seen| seen.id == id) else { return Ok(()) };
-                let own = match reason {
-                    KillReason::Probe(kind) => pod_view::container(&pod, &name)
-                        .and_then(|container| kind.of(&container)?.termination_grace_period_seconds),
-                    _ => None,
-                };
-                let grace = own.unwrap_or_else(|| pod_view::grace_period_seconds(&pod));
-                let grace = Duration::from_secs(u64::try_from(grace).unwrap_or(0));
-                let ip = self.pod_ips(runtime).first().cloned().unwrap_or_default();
-                termination::stop_container(&context, &pod, seen, &ip, grace, &message).await.map_err(|error| {
-                    tracing::warn!(pod = pod_view::describe(&pod), name, %error, "cannot stop a container");
-                    soon()
-                })
+                self.kill_container(&id, &name, reason, &message, runtime).await.map_err(|()| soon())
             }
             Action::StartContainer { name, restart_count, failed_at } => {
                 if let Some(until) = self.held.get(&name).filter(|until| **until > Timestamp::now()) {
@@ -467,6 +443,53 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// How long containers may take to end.
+    fn grace(&self) -> Duration {
+        Duration::from_secs(u64::try_from(pod_view::grace_period_seconds(&self.pod)).unwrap_or(0))
+    }
+
+    /// Where HTTP hooks go; empty without an address.
+    fn pod_ip(&self, runtime: &RuntimePod) -> String {
+        self.pod_ips(runtime).first().cloned().unwrap_or_default()
+    }
+
+    /// Stops one container for its own sake.
+    async fn kill_container(
+        &self,
+        id: &str,
+        name: &str,
+        reason: KillReason,
+        message: &str,
+        runtime: &RuntimePod,
+    ) -> Result<(), ()> {
+        let Some(seen) = runtime.containers.iter().find(|seen| seen.id == id) else { return Ok(()) };
+        let own = match reason {
+            KillReason::Probe(kind) => pod_view::container(&self.pod, name)
+                .and_then(|container| kind.of(&container)?.termination_grace_period_seconds),
+            _ => None,
+        };
+        let grace =
+            own.map_or(self.grace(), |own| Duration::from_secs(u64::try_from(own).unwrap_or_default()));
+        let ending = Ending { context: &self.context, pod: &self.pod, pod_ip: self.pod_ip(runtime) };
+        ending.container(seen, grace, Some(message)).await.map_err(|error| {
+            tracing::warn!(pod = pod_view::describe(&self.pod), name, %error, "cannot stop a container");
+        })
+    }
+
+    /// Does the kills that a plan begins with, all at the same time. False if one of them failed: nothing may take its
+    /// place yet.
+    async fn kill(&self, actions: &mut Vec<Action>, runtime: &RuntimePod) -> bool {
+        let is_kill = |action: &Action| matches!(action, Action::KillContainer { .. });
+        let count = actions.iter().take_while(|action| is_kill(action)).count();
+        let kills = actions.drain(..count).filter_map(|action| match action {
+            Action::KillContainer { id, name, reason, message } => {
+                Some(async move { self.kill_container(&id, &name, reason, &message, runtime).await.is_ok() })
+            }
+            _ => None,
+        });
+        join_all(kills.collect::<Vec<_>>()).await.into_iter().all(|done| done)
     }
 
     /// Ends when the pod is to be deleted.
@@ -542,7 +565,9 @@ impl Worker {
     /// True when everything is stopped; false if a shorter grace period was asked for meanwhile.
     async fn stop(&mut self, runtime: &RuntimePod) -> Result<bool, crate::runtime::RuntimeError> {
         let seconds = pod_view::grace_period_seconds(&self.pod);
-        let grace = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+        // As upstream: even who is in a hurry gets a moment.
+        let grace = self.grace().max(Duration::from_secs(1));
+        let ending = Ending { context: &self.context, pod: &self.pod, pod_ip: self.pod_ip(runtime) };
         let mut incoming = self.incoming.clone();
         let shorter = async move {
             loop {
@@ -555,7 +580,7 @@ impl Worker {
             }
         };
         tokio::select! {
-            result = termination::stop_pod(&self.context, &self.pod, runtime, grace) => result.map(|()| true),
+            result = ending.all(runtime, grace) => result.map(|()| true),
             () = shorter => Ok(false),
         }
     }

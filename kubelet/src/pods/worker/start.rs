@@ -13,9 +13,11 @@ use kubelet_core::pod_status::Waiting;
 use kubelet_core::{pod_actions, pod_view};
 
 use super::super::container_config::{self, Making};
-use super::super::{images, sandbox_config, termination};
+use super::super::termination::{self, Ending};
+use super::super::{images, sandbox_config};
 use super::{Next, RETRY_CONTAINER, Worker, later, retry_soon};
 use crate::context::Context;
+use crate::runtime::observe::observe;
 use crate::volumes::MountError;
 
 const HOOK_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -129,9 +131,13 @@ impl Worker {
             .map_err(|error| failed("CreateContainerConfigError", error))?;
         let deletion = self.deletion();
         let image = tokio::select! {
-            image = images::ensure(&context, &pod, container, &sandbox_config, &mut self.pulls) => {
+            image = images::ensure(
+                &context, &pod, container, &sandbox_config, &mut self.pulls, &mut self.pull_failures,
+            ) => {
                 image.map_err(|problem| {
                     let at = problem.retry_at.unwrap_or_else(|| later(RETRY_CONTAINER));
+                    let text = format!("Error: {}", problem.waiting.reason);
+                    context.container_event(&pod, name, EventKind::Warning, "Failed", text);
                     (problem.waiting, at)
                 })?
             }
@@ -152,40 +158,35 @@ impl Worker {
             .create_container(&sandbox.id, config, sandbox_config)
             .await
             .map_err(|error| failed("CreateContainerError", error.message))?;
-        context.container_event(
-            &pod,
-            name,
-            EventKind::Normal,
-            "Created",
-            format!("Created container: {name}"),
-        );
+        context.container_event(&pod, name, EventKind::Normal, "Created", "Container created");
         context
             .runtime
             .start_container(&id)
             .await
             .map_err(|error| failed("RunContainerError", error.message))?;
         self.note_started(&id, name);
-        context.container_event(
-            &pod,
-            name,
-            EventKind::Normal,
-            "Started",
-            format!("Started container {name}"),
-        );
+        context.container_event(&pod, name, EventKind::Normal, "Started", "Container started");
         let post_start = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref());
         if let Some(hook) = post_start.filter(|_| !context.runtime.is_hollow()) {
             let ip = pod_ips.first().cloned().unwrap_or_default();
             let deletion = self.deletion();
             let result = tokio::select! {
-                result = termination::run_hook(&context, hook, container, &id, &ip, HOOK_TIMEOUT) => result,
+                result = termination::run_hook(&context, &pod, hook, container, &id, &ip, HOOK_TIMEOUT) => result,
                 () = deletion => Ok(()),
             };
-            if let Err(error) = result {
-                let text = format!("PostStartHook failed: {error}");
-                context.container_event(&pod, name, EventKind::Warning, "FailedPostStartHook", text.clone());
-                let grace =
-                    Duration::from_secs(u64::try_from(pod_view::grace_period_seconds(&pod)).unwrap_or(0));
-                if let Err(error) = context.runtime.stop_container(&id, grace).await {
+            if let Err(text) = result {
+                tracing::warn!(pod = pod_view::describe(&pod), name, text, "postStart hook failed");
+                let reason = "FailedPostStartHook";
+                context.container_event(&pod, name, EventKind::Warning, reason, "PostStartHook failed");
+                let seen = observe(context.runtime.as_ref(), pod_view::uid(&pod)).await;
+                let seen = seen.map(|now| now.containers.into_iter().find(|seen| seen.id == id));
+                let ending = Ending { context: &context, pod: &pod, pod_ip: ip };
+                let stopped = match seen {
+                    Ok(Some(seen)) => ending.container(&seen, self.grace(), Some(reason)).await,
+                    Ok(None) => Ok(()),
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = stopped {
                     tracing::warn!(%error, "cannot stop a container whose postStart hook failed");
                 }
                 return Err((
