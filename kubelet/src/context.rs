@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use coracle_client::event_recorder::{EventKind, EventRecorder};
 use coracle_client::informer::Informer;
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod, Service};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::{Client, Resource};
@@ -48,8 +49,8 @@ pub struct Settings {
     pub log_rotation: (u64, usize),
     /// Whether to set CPU quotas.
     pub cpu_cfs_quota: bool,
-    /// Whether pulls of several images run at the same time.
-    pub serialize_image_pulls: bool,
+    /// The longest wait before a container that keeps failing is started again.
+    pub restart_backoff_max: SignedDuration,
     /// `--allowed-unsafe-sysctls`: names, or prefixes that end in `*`.
     pub allowed_unsafe_sysctls: Vec<String>,
     /// Seccomp profile for pods that name none: `RuntimeDefault` instead of `Unconfined`.
@@ -90,7 +91,7 @@ pub struct Context {
     pub network_ready: RwLock<Result<(), String>>,
     /// How many sandboxes are made at the same time.
     pub starts: tokio::sync::Semaphore,
-    /// One pull at a time, if so configured.
+    /// How many images are pulled at the same time.
     pub pulls: tokio::sync::Semaphore,
 }
 

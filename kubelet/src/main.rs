@@ -21,18 +21,19 @@ use component_base::{flags, logging, shutdown, tls};
 use coracle_client::config::{ClientConfig, connect};
 use coracle_client::event_recorder::{EventRecorder, EventStyle};
 use coracle_client::informer::Informer;
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret, Service};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::Api;
 use kubelet_core::admission::Allocatable;
-use kubelet_core::dns;
+use kubelet_core::{allocatable, dns};
 use parking_lot::RwLock;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Flags};
 use crate::context::{Context, Settings};
-use crate::node::{cni, facts, lease, registration};
+use crate::node::{bootstrap, cni, facts, lease, registration};
 use crate::objects::ObjectCache;
 use crate::pods::allocated::Allocated;
 use crate::pods::manager::Manager;
@@ -49,11 +50,11 @@ const RUNTIME_PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
     let flags: Flags = flags::parse(config::NOT_IMPLEMENTED);
-    logging::init(&flags.log, "kubelet");
     tls::install_provider();
     let latency = flags.hollow_start_latency.get();
     let config = match config::load(flags) {
         Ok((config, warnings)) => {
+            logging::init(&config.log, "kubelet");
             warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
             config
         }
@@ -97,7 +98,28 @@ async fn run(config: Config, hollow_latency: Duration) -> anyhow::Result<()> {
         None => Arc::new(CriRuntime::new(&config.endpoint).map_err(|error| anyhow!(error))?),
     };
     let version = wait_for_runtime(runtime.as_ref(), &config.endpoint, &stop).await?;
-    let client = connect(&ClientConfig::new("kubelet").kubeconfig(&config.kubeconfig)).await?;
+    check_cgroup_driver(runtime.as_ref(), &config.cgroup_driver).await?;
+    if let Some(score) = config.oom_score
+        && let Err(error) = std::fs::write("/proc/self/oom_score_adj", score.to_string())
+    {
+        // As upstream: it goes on, and is only sooner ended when memory runs out.
+        tracing::warn!(score, %error, "cannot set --oom-score-adj");
+    }
+    if let Some(bootstrap) = &config.bootstrap {
+        let places = bootstrap::Places {
+            bootstrap,
+            kubeconfig: &config.kubeconfig,
+            cert_dir: &config.cert_dir,
+            node_name: &config.node_name,
+        };
+        tokio::select! {
+            done = bootstrap::run(&places) => done?,
+            () = stop.cancelled() => return Ok(()),
+        }
+    }
+    let (rate, burst) = config.api_rate;
+    let client =
+        connect(&ClientConfig::new("kubelet").kubeconfig(&config.kubeconfig).rate_limit(rate, burst)).await?;
     let node_ips = node_ips(&config)?;
     let name = config.node_name.clone();
     let events = EventRecorder::start_on_host(client.clone(), "kubelet", &name, EventStyle::Core, &stop);
@@ -140,14 +162,18 @@ async fn run(config: Config, hollow_latency: Duration) -> anyhow::Result<()> {
             ),
             memory_bytes,
             allocatable: Allocatable {
-                milli_cpu: facts::cpus() * 1000,
-                memory: memory_bytes,
+                milli_cpu: config.reserved.milli_cpu_left(facts::cpus() * 1000),
+                memory: config.reserved.bytes_left(
+                    "memory",
+                    memory_bytes,
+                    allocatable::threshold(&config.eviction_hard, "memory.available", memory_bytes),
+                ),
                 pods: config.max_pods,
             },
             pod_pids_limit: config.pod_pids_limit,
             log_rotation: config.log_rotation,
             cpu_cfs_quota: config.cpu_cfs_quota,
-            serialize_image_pulls: config.serialize_image_pulls,
+            restart_backoff_max: signed(config.restart_backoff_max),
             allowed_unsafe_sysctls: config.allowed_unsafe_sysctls.clone(),
             seccomp_default: config.seccomp_default,
         },
@@ -165,7 +191,7 @@ async fn run(config: Config, hollow_latency: Duration) -> anyhow::Result<()> {
         statuses: StatusManager::start(client.clone(), stop.clone()),
         network_ready: RwLock::new(Err("the runtime has not been asked yet".to_owned())),
         starts: Semaphore::new(SANDBOXES_AT_ONCE_MAX),
-        pulls: Semaphore::new(1),
+        pulls: Semaphore::new(config.pulls_at_once.unwrap_or(Semaphore::MAX_PERMITS)),
         client: client.clone(),
     });
     watch_node(&config, &nodes, hollow);
@@ -179,6 +205,9 @@ async fn run(config: Config, hollow_latency: Duration) -> anyhow::Result<()> {
         port: listener.port(),
         runtime_version: format!("{}://{}", version.0, version.1),
         eviction_hard: config.eviction_hard.clone(),
+        reserved: config.reserved.clone(),
+        images_max: config.images_max,
+        report_every: signed(config.report_every),
         period: Duration::from_secs(config.status_seconds),
         register: config.register_node,
     };
@@ -190,7 +219,7 @@ async fn run(config: Config, hollow_latency: Duration) -> anyhow::Result<()> {
             move || waking.network_ready(),
             stop.clone(),
         )),
-        tokio::spawn(lease::run(client, name, stop.clone())),
+        tokio::spawn(lease::run(client, name, config.lease_seconds, stop.clone())),
         tokio::spawn({
             let (all, stop) = (Arc::clone(&all), stop.clone());
             async move { all.run(stop).await }
@@ -202,6 +231,36 @@ async fn run(config: Config, hollow_latency: Duration) -> anyhow::Result<()> {
         let _ = task.await;
     }
     served
+}
+
+fn signed(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
+}
+
+/// Pods get cgroups by path. What the runtime says of itself counts; where it says nothing, the configuration does.
+async fn check_cgroup_driver(runtime: &dyn Runtime, configured: &str) -> anyhow::Result<()> {
+    let said = match runtime.cgroup_driver().await {
+        Ok(said) => said,
+        Err(error) => {
+            tracing::debug!(%error, "the runtime does not say how it names cgroups");
+            None
+        }
+    };
+    match (said, configured) {
+        (Some("cgroupfs"), "systemd") => {
+            tracing::info!(
+                "the runtime uses the cgroup driver cgroupfs; cgroupDriver: systemd has no effect"
+            );
+            Ok(())
+        }
+        (Some("systemd"), _) => Err(anyhow!(
+            "the runtime uses the cgroup driver systemd, which is not implemented by Coracle yet; set SystemdCgroup = false in the runtime"
+        )),
+        (None, "systemd") => Err(anyhow!(
+            "cgroup driver \"systemd\" is not implemented by Coracle yet; set cgroupDriver: cgroupfs here and SystemdCgroup = false in the runtime"
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Name and version of the runtime, once it answers.

@@ -19,6 +19,8 @@ const fn flag(name: &'static str, accepted: &'static [&'static str], why: &'stat
 const ANY: &[&str] = &["*"];
 const FALSE: &[&str] = &["false"];
 const TRUE: &[&str] = &["true"];
+/// Any value of a switch.
+const EITHER: &[&str] = &["true", "false"];
 const NO_CLOUD: &str = "clouds are other programs' business";
 const NO_COLLECTOR: &str =
     "collections are worked off as fast as the API server takes the calls, 64 at a time";
@@ -32,6 +34,14 @@ const NO_THROTTLE: &str = "it counts only with --audit-log-batch-throttle-enable
 const NO_PEERS: &str = "requests are not passed on to API servers of other versions";
 const NO_LABEL_LISTS: &str = "metrics have all their labels";
 const NO_PROFILES: &str = "profiles are not served";
+const NO_CADVISOR: &str = "there is no cAdvisor in the kubelet";
+const NO_EVENT_RATE: &str = "events are gathered by object, as upstream does besides";
+const NO_EVICTION: &str = "pods are not evicted by the node";
+const NO_FILTER: &str = "the node's packet filter is kube-proxy's business, as upstream by now";
+const NO_IMAGE_GC: &str = "images are not removed";
+const NO_MANAGER: &str = "CPUs and memory are not pinned to containers";
+const NO_PULL_RATE: &str = "the runtime takes pulls as they come";
+const NO_STATIC_URL: &str = "static pods come from a directory";
 const LEVEL: &str = "the level served is always v1.35";
 
 /// By name.
@@ -41,6 +51,7 @@ const FLAGS: &[Flag] = &[
     flag("allow-metric-labels-manifest", &[], NO_LABEL_LISTS),
     flag("allow-untagged-cloud", FALSE, NO_CLOUD),
     flag("apiserver-count", ANY, "it is of an endpoint reconciler that upstream has deprecated"),
+    flag("application-metrics-count-limit", ANY, NO_CADVISOR),
     flag("attach-detach-reconcile-sync-period", ANY, NO_RESYNC),
     flag("audit-log-batch-throttle-burst", ANY, NO_THROTTLE),
     flag("audit-log-batch-throttle-enable", FALSE, "batches are written as fast as the file takes them"),
@@ -65,6 +76,8 @@ const FLAGS: &[Flag] = &[
     flag("authorization-webhook-cache-authorized-ttl", ANY, OPEN),
     flag("authorization-webhook-cache-unauthorized-ttl", ANY, OPEN),
     flag("bind-address-hard-fail", TRUE, "an address in use always ends the start"),
+    flag("boot-id-file", ANY, NO_CADVISOR),
+    flag("cgroups-per-qos", TRUE, "every pod has its cgroup below that of its class"),
     flag("cidr-allocator-type", &["RangeAllocator"], "ranges come out of --cluster-cidr"),
     flag("cloud-config", &[], NO_CLOUD),
     flag("cloud-provider", &["external"], NO_CLOUD),
@@ -87,7 +100,6 @@ const FLAGS: &[Flag] = &[
     flag("concurrent-statefulset-syncs", ANY, NO_COLLECTOR),
     flag("concurrent-ttl-after-finished-syncs", ANY, NO_COLLECTOR),
     flag("concurrent-validating-admission-policy-status-syncs", ANY, NO_COLLECTOR),
-    flag("config-dir", &[], "the KubeletConfiguration is one file"),
     flag("config-sync-period", ANY, NO_RESYNC),
     flag("configure-cloud-routes", ANY, NO_CLOUD),
     flag("conntrack-max-per-core", &["0"], "the node's connection tracking is left as it is"),
@@ -101,6 +113,9 @@ const FLAGS: &[Flag] = &[
     ),
     flag("conntrack-udp-timeout", &["0s", "0"], "the node's connection tracking is left as it is"),
     flag("conntrack-udp-timeout-stream", &["0s", "0"], "the node's connection tracking is left as it is"),
+    flag("container-hints", ANY, NO_CADVISOR),
+    flag("containerd", ANY, NO_CADVISOR),
+    flag("containerd-namespace", ANY, NO_CADVISOR),
     flag("contention-profiling", FALSE, NO_PROFILES),
     flag("controller-shutdown-timeout", ANY, "controllers end at once when they are told to"),
     flag("controller-start-interval", &["0s", "0"], "all controllers start at once"),
@@ -115,6 +130,10 @@ const FLAGS: &[Flag] = &[
         "leaders elect themselves, as upstream's do by default",
     ),
     flag("coordinated-leadership-retry-period", ANY, "leaders elect themselves, as upstream's do by default"),
+    flag("cpu-cfs-quota-period", &["100ms"], "upstream needs the gate CustomCPUCFSQuotaPeriod for others"),
+    flag("cpu-manager-policy", &["none"], NO_MANAGER),
+    flag("cpu-manager-policy-options", &[], NO_MANAGER),
+    flag("cpu-manager-reconcile-period", ANY, NO_MANAGER),
     flag("debug-socket-path", &[], NO_PROFILES),
     flag("delete-collection-workers", ANY, "the objects of a collection are deleted in one pass"),
     flag("disable-attach-detach-reconcile-sync", ANY, NO_RESYNC),
@@ -123,26 +142,51 @@ const FLAGS: &[Flag] = &[
     flag("disabled-metrics", &[], "all metrics are served"),
     flag("emulated-version", &["1.35", "v1.35", "kube=1.35", "kube=v1.35"], LEVEL),
     flag("emulation-forward-compatible", FALSE, LEVEL),
+    flag("enable-controller-attach-detach", EITHER, "volumes are not attached"),
     flag("enable-dynamic-provisioning", ANY, "volumes are not provisioned"),
     flag("enable-garbage-collector", TRUE, "garbage is collected"),
     flag("enable-hostpath-provisioner", FALSE, "volumes are not provisioned"),
     flag("enable-leader-migration", FALSE, "there is one lease for all controllers"),
+    flag("enable-load-reader", EITHER, NO_CADVISOR),
     flag("enable-logs-handler", FALSE, "the host's log files are not served"),
     flag("encryption-provider-config-automatic-reload", FALSE, "the file is read once, at start"),
     flag("endpoint-updates-batch-period", &["0s", "0"], "changes of endpoints are written at once"),
     flag("endpointslice-updates-batch-period", &["0s", "0"], "changes of endpoints are written at once"),
+    flag(
+        "enforce-node-allocatable",
+        &["pods", "none"],
+        "what a node can give is kept to when pods are admitted",
+    ),
     flag("etcd-count-metric-poll-period", ANY, "objects are counted as they change"),
     flag("etcd-db-metric-poll-interval", ANY, "the store's own metrics have its size"),
     flag("etcd-servers-overrides", &[], "all resources are in one store"),
+    flag("event-burst", ANY, NO_EVENT_RATE),
+    flag("event-qps", ANY, NO_EVENT_RATE),
+    flag("event-storage-age-limit", ANY, NO_CADVISOR),
+    flag("event-storage-event-limit", ANY, NO_CADVISOR),
+    flag("eviction-max-pod-grace-period", ANY, NO_EVICTION),
+    flag("eviction-minimum-reclaim", &[], NO_EVICTION),
+    flag("eviction-pressure-transition-period", ANY, "the node says at once that it is short of something"),
+    flag("eviction-soft", &[], NO_EVICTION),
+    flag("eviction-soft-grace-period", &[], NO_EVICTION),
     flag("exit-on-lock-contention", FALSE, "nothing is locked"),
+    flag("experimental-allocatable-ignore-eviction", FALSE, "what must stay free is not given to pods"),
     flag("experimental-mounter-path", ANY, "upstream itself does not use it any more"),
     flag("external-cloud-volume-plugin", &[], NO_CLOUD),
+    flag("file-check-frequency", ANY, "manifests are looked at every second"),
     flag("flex-volume-plugin-dir", ANY, "there are no FlexVolumes; a pod that has one is told so"),
+    flag("global-housekeeping-interval", ANY, NO_CADVISOR),
+    flag("hairpin-mode", ANY, "the network's own configuration says so"),
+    flag("housekeeping-interval", ANY, NO_CADVISOR),
+    flag("http-check-frequency", ANY, NO_STATIC_URL),
     flag("identity-lease-duration-seconds", ANY, "API servers do not announce themselves"),
     flag("identity-lease-renew-interval-seconds", ANY, "API servers do not announce themselves"),
     flag("image-credential-provider-bin-dir", &[], "registries are asked with pull secrets only"),
     flag("image-credential-provider-config", &[], "registries are asked with pull secrets only"),
+    flag("image-gc-high-threshold", ANY, NO_IMAGE_GC),
+    flag("image-gc-low-threshold", ANY, NO_IMAGE_GC),
     flag("init-only", FALSE, "nothing needs more privileges at first than later"),
+    flag("iptables-drop-bit", ANY, NO_FILTER),
     flag(
         "iptables-localhost-nodeports",
         FALSE,
@@ -160,7 +204,9 @@ const FLAGS: &[Flag] = &[
     flag("ipvs-tcpfin-timeout", ANY, OTHER_MODE),
     flag("ipvs-udp-timeout", ANY, OTHER_MODE),
     flag("keep-terminated-pod-volumes", FALSE, "volumes of pods that have ended are removed"),
+    flag("kernel-memcg-notification", EITHER, "memory is looked at by time"),
     flag("kube-api-content-type", ANY, "the API server takes and gives every content type"),
+    flag("kube-reserved-cgroup", &[], "what is reserved is not enforced on a cgroup"),
     flag("kubelet-port", ANY, "nodes say themselves which port their kubelet has"),
     flag("kubelet-read-only-port", ANY, "nodes say themselves which port their kubelet has"),
     flag("kubernetes-service-node-port", &["0"], "the Service kubernetes has no node port"),
@@ -172,24 +218,33 @@ const FLAGS: &[Flag] = &[
     ),
     flag("legacy-service-account-token-clean-up-period", ANY, "unused token Secrets are not cleaned up"),
     flag("livez-grace-period", ANY, "/livez never waits for what is done once at start"),
+    flag("local-storage-capacity-isolation", EITHER, "the storage that pods use is not limited"),
     flag("lock-file", &[], "nothing is locked"),
+    flag("log-cadvisor-usage", EITHER, NO_CADVISOR),
     flag("log-flush-frequency", ANY, LOG),
     flag("log-json-info-buffer-size", ANY, LOG),
     flag("log-json-split-stream", FALSE, LOG),
     flag("log-text-info-buffer-size", ANY, LOG),
     flag("log-text-split-stream", FALSE, LOG),
     flag("logtostderr", TRUE, LOG),
+    flag("machine-id-file", ANY, NO_CADVISOR),
+    flag("make-iptables-util-chains", EITHER, NO_FILTER),
+    flag("manifest-url", &[], NO_STATIC_URL),
+    flag("manifest-url-header", &[], NO_STATIC_URL),
     flag("max-connection-bytes-per-sec", &["0"], "connections of users are not slowed down"),
     flag("max-endpoints-per-slice", &["100"], "a slice has up to 100 endpoints"),
+    flag("max-open-files", ANY, "the limit is that of whoever starts the kubelet"),
     flag("maximum-dead-containers", &["-1"], "ended containers go with their pods"),
     flag(
         "maximum-dead-containers-per-container",
         &["1"],
         "the last container before the running one is kept",
     ),
+    flag("memory-manager-policy", &["None"], NO_MANAGER),
     flag("min-compatibility-version", &["1.34", "v1.34", "kube=1.34", "kube=v1.34"], LEVEL),
     flag("min-resync-period", ANY, NO_RESYNC),
     flag("minimum-container-ttl-duration", &["0s", "0"], "ended containers do not wait to be removed"),
+    flag("minimum-image-ttl-duration", ANY, NO_IMAGE_GC),
     flag("mirroring-concurrent-service-endpoint-syncs", ANY, NO_COLLECTOR),
     flag(
         "mirroring-endpointslice-updates-batch-period",
@@ -204,8 +259,10 @@ const FLAGS: &[Flag] = &[
     flag("permit-address-sharing", FALSE, "a port has one listener"),
     flag("permit-port-sharing", FALSE, "a port has one listener"),
     flag("pod-bridge-interface", &[], "local traffic is told by --cluster-cidr"),
+    flag("pod-cidr", ANY, "it is of kubelets without an API server"),
     flag("pod-interface-name-prefix", &[], "local traffic is told by --cluster-cidr"),
     flag("profiling", FALSE, NO_PROFILES),
+    flag("protect-kernel-defaults", FALSE, "the kernel's settings are left as they are"),
     flag("proxy-port-range", ANY, "it is of a proxy mode that upstream has removed"),
     flag("pv-recycler-increment-timeout-nfs", ANY, NO_RECYCLER),
     flag("pv-recycler-minimum-timeout-hostpath", ANY, NO_RECYCLER),
@@ -214,15 +271,28 @@ const FLAGS: &[Flag] = &[
     flag("pv-recycler-pod-template-filepath-nfs", ANY, NO_RECYCLER),
     flag("pv-recycler-timeout-increment-hostpath", ANY, NO_RECYCLER),
     flag("pvclaimbinder-sync-period", ANY, NO_RESYNC),
+    flag("qos-reserved", &[], "upstream needs the gate QOSReserved for it"),
+    flag("read-only-port", &["0"], "there is no port that asks nobody who they are"),
     flag("register-schedulable", TRUE, "taints say where pods may not go"),
+    flag("registry-burst", ANY, NO_PULL_RATE),
+    flag("registry-qps", ANY, NO_PULL_RATE),
     flag("requestheader-allowed-names", ANY, OPEN),
     flag("requestheader-extra-headers-prefix", ANY, OPEN),
     flag("requestheader-group-headers", ANY, OPEN),
     flag("requestheader-uid-headers", ANY, OPEN),
     flag("requestheader-username-headers", ANY, OPEN),
+    flag("reserved-cpus", &[], NO_MANAGER),
+    flag("reserved-memory", &[], NO_MANAGER),
+    flag("rotate-certificates", EITHER, "client certificates are renewed by those who issue them"),
+    flag(
+        "rotate-server-certificates",
+        EITHER,
+        "the serving certificate is given by file, or made by the kubelet itself",
+    ),
     flag("route-reconciliation-period", ANY, NO_CLOUD),
     flag("runonce", FALSE, "the kubelet runs until it is told to end"),
     flag("runtime-config-emulation-forward-compatible", FALSE, LEVEL),
+    flag("runtime-request-timeout", ANY, "calls of the runtime have deadlines of their own, by what they do"),
     flag(
         "service-account-signing-endpoint",
         &[],
@@ -230,12 +300,28 @@ const FLAGS: &[Flag] = &[
     ),
     flag("show-hidden-metrics-for-version", &[], "no metric is hidden"),
     flag("shutdown-watch-termination-grace-period", ANY, "watches end at once when the server does"),
+    flag("storage-driver-buffer-duration", ANY, NO_CADVISOR),
+    flag("storage-driver-db", ANY, NO_CADVISOR),
+    flag("storage-driver-host", ANY, NO_CADVISOR),
+    flag("storage-driver-password", ANY, NO_CADVISOR),
+    flag("storage-driver-secure", EITHER, NO_CADVISOR),
+    flag("storage-driver-table", ANY, NO_CADVISOR),
+    flag("storage-driver-user", ANY, NO_CADVISOR),
     flag("storage-initialization-timeout", ANY, "the server is not ready until its store has answered"),
+    flag("streaming-connection-idle-timeout", ANY, "streams end with their connections"),
+    flag("sync-frequency", ANY, "pods are looked at when something happens to them"),
+    flag("system-cgroups", &[], "other processes stay in their cgroups"),
+    flag("system-reserved-cgroup", &[], "what is reserved is not enforced on a cgroup"),
+    flag("topology-manager-policy", &["none"], NO_MANAGER),
+    flag("topology-manager-policy-options", &[], NO_MANAGER),
+    flag("topology-manager-scope", ANY, NO_MANAGER),
     flag("tracing-config-file", &[], "there are no traces"),
     flag("unsupported-kube-api-over-localhost", FALSE, "the kubeconfig says where the API server is"),
     flag("vmodule", ANY, "verbosity is set for the whole program, by --v or RUST_LOG"),
     flag("volume-host-allow-local-loopback", ANY, "volumes are not provisioned"),
     flag("volume-host-cidr-denylist", ANY, "volumes are not provisioned"),
+    flag("volume-plugin-dir", ANY, "there are no FlexVolumes; a pod that has one is told so"),
+    flag("volume-stats-agg-period", ANY, "the use of volumes is not gathered"),
 ];
 
 fn find(name: &str) -> Option<&'static Flag> {
@@ -250,7 +336,7 @@ pub(super) fn is_accepted(name: &str, value: &str) -> bool {
 
 /// Whether a flag stands alone rather than before its value.
 pub(super) fn is_switch(name: &str) -> bool {
-    find(name).is_some_and(|flag| flag.accepted == TRUE || flag.accepted == FALSE)
+    find(name).is_some_and(|flag| [TRUE, FALSE, EITHER].contains(&flag.accepted))
 }
 
 /// The reason in brackets, if there is one.
@@ -267,7 +353,7 @@ pub(super) fn row(name: &str) -> String {
     match find(name) {
         None => "refused | not implemented yet".to_owned(),
         Some(Flag { accepted: [], why, .. }) => format!("refused | {why}"),
-        Some(Flag { accepted: ["*"], why, .. }) => format!("accepted | {why}"),
+        Some(Flag { accepted: ["*"] | ["true", "false"], why, .. }) => format!("accepted | {why}"),
         Some(Flag { accepted, why, .. }) => format!("accepted as `{}` | {why}", accepted[0]),
     }
 }
@@ -279,7 +365,7 @@ pub(super) fn help(names: &[&str]) -> String {
     let (accepted, refused): (Vec<&str>, Vec<&str>) =
         names.into_iter().partition(|name| find(name).is_some_and(|flag| !flag.accepted.is_empty()));
     let accepted = accepted.into_iter().filter_map(find).map(|flag| match flag.accepted {
-        ["*"] => format!("      --{}: {}\n", flag.name, flag.why),
+        ["*"] | ["true", "false"] => format!("      --{}: {}\n", flag.name, flag.why),
         values => format!("      --{}={}: {}\n", flag.name, values[0], flag.why),
     });
     let refused = refused.into_iter().map(|name| {

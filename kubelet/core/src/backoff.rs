@@ -22,6 +22,8 @@ struct Entry {
 pub struct Backoff {
     initial: SignedDuration,
     max: SignedDuration,
+    /// After so long without a failure all is forgotten.
+    stable_after: SignedDuration,
     entries: BTreeMap<String, Entry>,
 }
 
@@ -32,13 +34,18 @@ impl Default for Backoff {
 }
 
 impl Backoff {
+    /// The usual one with another longest wait; who waits less at most also begins with less.
+    pub fn up_to(max: SignedDuration) -> Self {
+        Self { stable_after: MAX * 2, ..Self::new(INITIAL.min(max), max) }
+    }
+
     /// A backoff with its own limits.
     pub fn new(initial: SignedDuration, max: SignedDuration) -> Self {
-        Self { initial, max, entries: BTreeMap::new() }
+        Self { initial, max, stable_after: max * 2, entries: BTreeMap::new() }
     }
 
     fn expired(&self, entry: &Entry, event: Timestamp) -> bool {
-        event.duration_since(entry.last_update) > self.max * 2
+        event.duration_since(entry.last_update) > self.stable_after
     }
 
     /// If a failure at `event` still asks to wait at `now`: the whole delay and the time when it ends.
@@ -134,6 +141,22 @@ mod tests {
         {
             assert_eq!(go_milliseconds(std::time::Duration::from_millis(millis)), text);
         }
+    }
+
+    #[test]
+    fn a_lower_maximum_is_kept_to_and_forgets_no_sooner() {
+        let mut backoff = Backoff::up_to(SignedDuration::from_secs(5));
+        backoff.advance("c", at(0), at(0));
+        assert_eq!(backoff.waiting("c", at(1), at(1)).unwrap().0, SignedDuration::from_secs(5));
+        backoff.advance("c", at(1), at(6));
+        assert_eq!(backoff.waiting("c", at(600), at(600)).unwrap().0, SignedDuration::from_secs(5));
+        assert!(backoff.waiting("c", at(607), at(607)).is_none());
+        let mut backoff = Backoff::up_to(SignedDuration::from_secs(30));
+        let waits = [1, 2, 3].map(|n| {
+            backoff.advance("c", at(n), at(n));
+            backoff.waiting("c", at(n), at(n)).unwrap().0.as_secs()
+        });
+        assert_eq!(waits, [10, 20, 30]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! Never here: IO, clocks, randomness, tokio. `now` and everything observed are arguments.
 
 pub mod admission;
+pub mod allocatable;
 pub mod backoff;
 pub mod container_log;
 pub mod deadline;

@@ -14,21 +14,21 @@ use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
 
 const NAMESPACE: &str = "kube-node-lease";
-const DURATION_SECONDS: i32 = 40;
-const PERIOD: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(1);
 const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Renews until shutdown.
-pub async fn run(client: Client, node_name: String, shutdown: CancellationToken) {
+pub async fn run(client: Client, node_name: String, seconds: i32, shutdown: CancellationToken) {
     let leases: Api<Lease> = Api::namespaced(client.clone(), NAMESPACE);
     let nodes: Api<Node> = Api::all(client);
     let mut held: Option<Lease> = None;
+    // As upstream: four tries before it runs out.
+    let period = Duration::from_secs(u64::try_from(seconds).unwrap_or(40)) / 4;
     loop {
-        let pause = match renew(&leases, &nodes, &node_name, held.take()).await {
+        let pause = match renew(&leases, &nodes, &node_name, held.take(), seconds).await {
             Ok(lease) => {
                 held = Some(lease);
-                PERIOD
+                period
             }
             Err(error) => {
                 tracing::warn!(error, "cannot renew the node's lease");
@@ -53,6 +53,7 @@ async fn renew(
     nodes: &Api<Node>,
     name: &str,
     held: Option<Lease>,
+    seconds: i32,
 ) -> Result<Lease, String> {
     let text = |error: kube::Error| error.to_string();
     let current = match held {
@@ -63,7 +64,7 @@ async fn renew(
         let spec = lease.spec.get_or_insert_default();
         spec.renew_time = Some(now());
         spec.holder_identity = Some(name.to_owned());
-        spec.lease_duration_seconds = Some(DURATION_SECONDS);
+        spec.lease_duration_seconds = Some(seconds);
         return match within(DEADLINE, leases.replace(name, &PostParams::default(), &lease)).await {
             Ok(lease) => Ok(lease),
             // Someone else wrote it or it was removed: the next try reads it again.
@@ -86,7 +87,7 @@ async fn renew(
         },
         spec: Some(LeaseSpec {
             holder_identity: Some(name.to_owned()),
-            lease_duration_seconds: Some(DURATION_SECONDS),
+            lease_duration_seconds: Some(seconds),
             renew_time: Some(now()),
             ..LeaseSpec::default()
         }),

@@ -18,9 +18,9 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
+use kubelet_core::allocatable::{Reserved, threshold};
 use kubelet_core::node_events;
 use kubelet_core::pod_status::seconds;
-use kubelet_core::resources;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -29,10 +29,8 @@ use crate::context::Context;
 
 const RETRY: Duration = Duration::from_secs(1);
 const RETRY_STATUS: Duration = Duration::from_secs(2);
-const REPORT_EVERY: SignedDuration = SignedDuration::from_mins(5);
 /// While the network is not ready the runtime is asked more often.
 const NOT_READY_PERIOD: Duration = Duration::from_millis(500);
-const IMAGES_MAX: usize = 50;
 const IMAGE_NAMES_MAX: usize = 5;
 
 /// What the Node says that does not come from the machine.
@@ -52,6 +50,12 @@ pub struct NodeSettings {
     pub runtime_version: String,
     /// Thresholds such as `memory.available: 100Mi`.
     pub eviction_hard: BTreeMap<String, String>,
+    /// What is kept from pods.
+    pub reserved: Reserved,
+    /// Images that the status names; `None` for all.
+    pub images_max: Option<usize>,
+    /// Between reports of a status that is the same.
+    pub report_every: SignedDuration,
     /// Between looks at the status.
     pub period: Duration,
     /// Whether to create the Node.
@@ -114,7 +118,7 @@ pub async fn run(
             }
             told = status.clone();
             unschedulable = kept_away.1;
-            let due = now.duration_since(last_report) >= REPORT_EVERY;
+            let due = now.duration_since(last_report) >= settings.report_every;
             if due || differs(&status, &node.status.clone().unwrap_or_default()) {
                 match patch_status(&nodes, &context.settings.node_name, &node, &status).await {
                     Ok(updated) => {
@@ -227,18 +231,21 @@ async fn status(
     let (memory_total, memory_available) = facts::memory();
     let (disk_total, disk_available) = facts::disk(&context.settings.root_dir);
     let kibibytes = |bytes: i64| Quantity(format!("{}Ki", bytes / 1024));
-    let capacity = |memory: i64| {
+    let milli_cpu = facts::cpus() * 1000;
+    let resources = |milli_cpu: i64, memory: i64, disk: i64| {
+        let cpu =
+            if milli_cpu % 1000 == 0 { (milli_cpu / 1000).to_string() } else { format!("{milli_cpu}m") };
         BTreeMap::from([
-            ("cpu".to_owned(), Quantity(facts::cpus().to_string())),
+            ("cpu".to_owned(), Quantity(cpu)),
             ("memory".to_owned(), kibibytes(memory)),
-            ("ephemeral-storage".to_owned(), kibibytes(disk_total)),
+            ("ephemeral-storage".to_owned(), kibibytes(disk)),
             ("pods".to_owned(), Quantity(settings.max_pods.to_string())),
             ("hugepages-1Gi".to_owned(), Quantity("0".to_owned())),
             ("hugepages-2Mi".to_owned(), Quantity("0".to_owned())),
         ])
     };
-    let memory_floor = threshold(&settings.eviction_hard, "memory.available", memory_total, "100Mi");
-    let disk_floor = threshold(&settings.eviction_hard, "nodefs.available", disk_total, "10%");
+    let memory_floor = threshold(&settings.eviction_hard, "memory.available", memory_total);
+    let disk_floor = threshold(&settings.eviction_hard, "nodefs.available", disk_total);
     let old = node.status.clone().unwrap_or_default();
     let condition = |kind: &str, holds: bool, reason: &str, message: String| {
         let value = if holds { "True" } else { "False" };
@@ -289,16 +296,21 @@ async fn status(
         .map(|ip| NodeAddress { type_: "InternalIP".to_owned(), address: ip.clone() })
         .collect();
     addresses.push(NodeAddress { type_: "Hostname".to_owned(), address: context.settings.node_name.clone() });
-    let total = with_foreign(capacity(memory_total), old.capacity.as_ref());
+    let total = with_foreign(resources(milli_cpu, memory_total, disk_total), old.capacity.as_ref());
+    let left = resources(
+        settings.reserved.milli_cpu_left(milli_cpu),
+        settings.reserved.bytes_left("memory", memory_total, memory_floor),
+        settings.reserved.bytes_left("ephemeral-storage", disk_total, disk_floor),
+    );
     NodeStatus {
         addresses: Some(addresses),
-        allocatable: Some(with_foreign(capacity((memory_total - memory_floor).max(0)), Some(&total))),
+        allocatable: Some(with_foreign(left, Some(&total))),
         capacity: Some(total),
         conditions: Some(conditions),
         daemon_endpoints: Some(NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(settings.port) }),
         }),
-        images: Some(images(context).await),
+        images: Some(images(context, settings.images_max).await),
         node_info: Some(NodeSystemInfo {
             architecture: facts::architecture().to_owned(),
             boot_id: facts::first_line("/proc/sys/kernel/random/boot_id"),
@@ -327,17 +339,7 @@ fn with_foreign(
     own
 }
 
-/// A threshold in bytes: a quantity, or a share of the total.
-fn threshold(set: &BTreeMap<String, String>, name: &str, total: i64, default: &str) -> i64 {
-    let text = set.get(name).map_or(default, String::as_str);
-    match text.strip_suffix('%').and_then(|share| share.parse::<f64>().ok()) {
-        #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
-        Some(share) => (total as f64 * share / 100.0) as i64,
-        None => resources::value(&Quantity(text.to_owned())).unwrap_or(0),
-    }
-}
-
-async fn images(context: &Context) -> Vec<ContainerImage> {
+async fn images(context: &Context, most: Option<usize>) -> Vec<ContainerImage> {
     let mut list = context.runtime.list_images().await.unwrap_or_default();
     list.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.id.cmp(&b.id)));
     list.into_iter()
@@ -347,7 +349,7 @@ async fn images(context: &Context) -> Vec<ContainerImage> {
             ContainerImage { names: Some(names), size_bytes: i64::try_from(image.size).ok() }
         })
         .filter(|image| image.names.as_ref().is_some_and(|names| !names.is_empty()))
-        .take(IMAGES_MAX)
+        .take(most.unwrap_or(usize::MAX))
         .collect()
 }
 
@@ -408,13 +410,6 @@ async fn patch_status(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn thresholds_are_quantities_or_shares() {
-        let set = BTreeMap::from([("memory.available".to_owned(), "1Gi".to_owned())]);
-        assert_eq!(threshold(&set, "memory.available", 0, "100Mi"), 1 << 30);
-        assert_eq!(threshold(&set, "nodefs.available", 1000, "10%"), 100);
-    }
 
     #[test]
     fn resources_of_others_are_kept_and_can_be_used() {

@@ -93,8 +93,7 @@ pub async fn ensure(
     }
     event(EventKind::Normal, "Pulling", format!("Pulling image \"{name}\""));
     let started = std::time::Instant::now();
-    let permit =
-        if context.settings.serialize_image_pulls { context.pulls.acquire().await.ok() } else { None };
+    let permit = context.pulls.acquire().await.ok();
     let begun = std::time::Instant::now();
     let result = pull(context, pod, &full, sandbox).await;
     let pulling = begun.elapsed();

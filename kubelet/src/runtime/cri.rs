@@ -98,6 +98,21 @@ impl Runtime for CriRuntime {
         })
     }
 
+    fn cgroup_driver(&self) -> Call<'_, Option<&'static str>> {
+        Box::pin(async move {
+            let request = within(SHORT, cri::RuntimeConfigRequest {});
+            match self.runtime.clone().runtime_config(request).await {
+                Ok(answer) => Ok(answer.into_inner().linux.map(|linux| match linux.cgroup_driver() {
+                    cri::CgroupDriver::Systemd => "systemd",
+                    cri::CgroupDriver::Cgroupfs => "cgroupfs",
+                })),
+                // Before containerd 2.
+                Err(status) if status.code() == Code::Unimplemented => Ok(None),
+                Err(status) => Err(status.into()),
+            }
+        })
+    }
+
     fn health(&self) -> Call<'_, RuntimeHealth> {
         Box::pin(async move {
             let reply =

@@ -145,6 +145,11 @@ impl Runtime for HollowRuntime {
         true
     }
 
+    fn cgroup_driver(&self) -> Call<'_, Option<&'static str>> {
+        // There are no cgroups.
+        Box::pin(async { Ok(Some("cgroupfs")) })
+    }
+
     fn version(&self) -> Call<'_, RuntimeVersion> {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         Box::pin(async move { Ok(RuntimeVersion { name: "hollow".to_owned(), version }) })

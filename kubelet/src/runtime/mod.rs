@@ -95,6 +95,10 @@ pub trait Runtime: Send + Sync {
     fn version(&self) -> Call<'_, RuntimeVersion>;
     /// Health.
     fn health(&self) -> Call<'_, RuntimeHealth>;
+    /// How the runtime names cgroups, `cgroupfs` or `systemd`; `None` if it does not say.
+    fn cgroup_driver(&self) -> Call<'_, Option<&'static str>> {
+        Box::pin(async { Ok(None) })
+    }
     /// All sandboxes, or those of one pod.
     fn list_sandboxes<'a>(&'a self, pod_uid: Option<&'a str>) -> Call<'a, Vec<PodSandbox>>;
     /// One sandbox; `None` if there is none.

@@ -3,6 +3,7 @@
 //! Never here: what is asked.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::time::{Duration, Instant};
 
 use component_base::tls;
@@ -15,13 +16,12 @@ use kube::{Api, Client};
 use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 
-use crate::config::Config;
+use crate::config::{Config, Trust};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 /// The API server's own certificate, which reaches kubelets; and the group that may do everything.
 const API_SERVER: &str = "kube-apiserver-kubelet-client";
 const MASTERS: &str = "system:masters";
-const ALLOWED_FOR: Duration = Duration::from_secs(60);
 const CACHE_MAX: usize = 1024;
 
 /// A user.
@@ -43,6 +43,9 @@ impl Peer {
     }
 }
 
+/// Who wants to do what with which subresource.
+type Question = (Peer, String, String);
+
 /// Decides about requests.
 pub struct Access {
     client: Client,
@@ -50,8 +53,11 @@ pub struct Access {
     anonymous: bool,
     tokens: bool,
     review: bool,
-    /// Recent permissions: user and attributes to when they were given.
-    allowed: Mutex<HashMap<(Peer, String, String), Instant>>,
+    trust: Trust,
+    /// Recent reviews of tokens.
+    known: Mutex<HashMap<String, (Peer, Instant)>>,
+    /// Recent decisions: user and attributes to whether they may, and when that was said.
+    decided: Mutex<HashMap<Question, (bool, Instant)>>,
 }
 
 /// A refusal: status and text.
@@ -66,7 +72,9 @@ impl Access {
             anonymous: config.anonymous,
             tokens: config.webhook_authentication,
             review: config.webhook_authorization,
-            allowed: Mutex::default(),
+            trust: config.trust,
+            known: Mutex::default(),
+            decided: Mutex::default(),
         }
     }
 
@@ -126,6 +134,16 @@ impl Access {
     }
 
     async fn review_token(&self, token: &str) -> Option<Peer> {
+        let known = self.known.lock().get(token).cloned();
+        if let Some((peer, _)) = known.filter(|(_, since)| since.elapsed() < self.trust.token) {
+            return Some(peer);
+        }
+        let peer = self.ask_about_token(token).await?;
+        remember(&mut self.known.lock(), token.to_owned(), (peer.clone(), Instant::now()));
+        Some(peer)
+    }
+
+    async fn ask_about_token(&self, token: &str) -> Option<Peer> {
         let api: Api<TokenReview> = Api::all(self.client.clone());
         let review = TokenReview {
             spec: TokenReviewSpec { token: Some(token.to_owned()), audiences: None },
@@ -145,8 +163,12 @@ impl Access {
 
     async fn review_access(&self, peer: &Peer, verb: &str, subresource: &str) -> Result<bool, String> {
         let key = (peer.clone(), verb.to_owned(), subresource.to_owned());
-        if self.allowed.lock().get(&key).is_some_and(|since| since.elapsed() < ALLOWED_FOR) {
-            return Ok(true);
+        let decided = self.decided.lock().get(&key).copied();
+        if let Some((allowed, since)) = decided {
+            let holds = if allowed { self.trust.permission } else { self.trust.refusal };
+            if since.elapsed() < holds {
+                return Ok(allowed);
+            }
         }
         let api: Api<SubjectAccessReview> = Api::all(self.client.clone());
         let review = SubjectAccessReview {
@@ -169,15 +191,17 @@ impl Access {
             .await
             .map_err(|error| error.to_string())?;
         let allowed = answer.status.is_some_and(|status| status.allowed);
-        if allowed {
-            let mut cache = self.allowed.lock();
-            if cache.len() >= CACHE_MAX {
-                cache.clear();
-            }
-            cache.insert(key, Instant::now());
-        }
+        remember(&mut self.decided.lock(), key, (allowed, Instant::now()));
         Ok(allowed)
     }
+}
+
+/// Keeps a cache bounded by forgetting all of it: it fills again soon.
+fn remember<K: Eq + Hash, V>(cache: &mut HashMap<K, V>, key: K, value: V) {
+    if cache.len() >= CACHE_MAX {
+        cache.clear();
+    }
+    cache.insert(key, value);
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -191,6 +215,7 @@ fn subresources(path: &str) -> Vec<&'static str> {
         "stats" => vec!["stats"],
         "metrics" => vec!["metrics"],
         "logs" => vec!["log"],
+        "checkpoint" => vec!["checkpoint"],
         "healthz" => vec!["healthz", "proxy"],
         "pods" | "runningpods" => vec!["pods", "proxy"],
         "configz" => vec!["configz", "proxy"],
@@ -207,6 +232,10 @@ mod tests {
         assert_eq!(subresources("/stats/summary"), ["stats"]);
         assert_eq!(subresources("/metrics"), ["metrics"]);
         assert_eq!(subresources("/pods"), ["pods", "proxy"]);
+        assert_eq!(subresources("/runningpods/"), ["pods", "proxy"]);
+        assert_eq!(subresources("/configz"), ["configz", "proxy"]);
+        assert_eq!(subresources("/healthz/ping"), ["healthz", "proxy"]);
+        assert_eq!(subresources("/checkpoint/n/p/c"), ["checkpoint"]);
         assert_eq!(subresources("/exec/a/b/c"), ["proxy"]);
     }
 

@@ -6,6 +6,7 @@ mod access;
 mod log_stream;
 mod pod_logs;
 mod routes;
+mod running;
 mod stats;
 mod streaming;
 
@@ -16,7 +17,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use bytes::Bytes;
 use component_base::metrics::{self, SharedRegistry};
-use component_base::tls::{ServerTls, server_config};
+use component_base::tls::{ServerTls, server_config_with};
 use http::{Request, Response};
 use http_body_util::combinators::BoxBody;
 use hyper::body::Incoming;
@@ -76,6 +77,10 @@ pub struct Shared {
     access: Access,
     registry: SharedRegistry,
     running_pods: Gauge,
+    /// The configuration as `/configz` shows it.
+    shown: serde_json::Value,
+    /// Whether logs, exec and the like are served.
+    debugging: bool,
 }
 
 /// Serves until shutdown.
@@ -93,13 +98,14 @@ pub async fn serve(
         Some(pair) => pair.clone(),
         None => self_made(config, &context)?,
     };
-    let tls = server_config(&ServerTls {
+    let files = ServerTls {
         cert,
         key,
         client_ca: config.client_ca.clone(),
         require_client_cert: false,
         alpn: &["http/1.1"],
-    })?;
+    };
+    let tls = server_config_with(&files, &config.tls)?;
     let registry = metrics::registry();
     let running_pods = Gauge::default();
     registry.lock().register(
@@ -107,15 +113,30 @@ pub async fn serve(
         "Number of pods that have a running pod sandbox",
         running_pods.clone(),
     );
+    config.gates.register(&mut registry.lock());
     let access = Access::new(context.client.clone(), context.settings.node_name.clone(), config);
-    let shared = Arc::new(Shared { context, manager, access, registry, running_pods });
+    let shared = Arc::new(Shared {
+        context,
+        manager,
+        access,
+        registry,
+        running_pods,
+        shown: config.shown.clone(),
+        debugging: config.debugging,
+    });
     if let Some((address, port)) = &config.healthz {
         let healthz = TcpListener::bind((address.as_str(), *port)).await.with_context(|| {
             format!("cannot listen on {address}:{port} for health checks; set --healthz-port")
         })?;
         tokio::spawn(accept(healthz, None, Arc::clone(&shared), stop.clone()));
     }
-    accept(listener.listener, Some(TlsAcceptor::from(tls)), shared, stop).await;
+    if config.enable_server {
+        accept(listener.listener, Some(TlsAcceptor::from(tls)), shared, stop).await;
+    } else {
+        // The port is closed; the node goes on.
+        drop(listener);
+        stop.cancelled().await;
+    }
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use kubelet_core::pod_view;
 use serde_json::json;
 
 use super::access::Peer;
-use super::{Body, Shared, pod_logs, stats, streaming};
+use super::{Body, Shared, pod_logs, running, stats, streaming};
 
 /// A response with a text.
 pub fn text(status: StatusCode, text: impl Into<String>) -> Response<Body> {
@@ -102,6 +102,16 @@ pub async fn answer(shared: &Arc<Shared>, peer: Option<&Peer>, request: Request<
             let pods: Vec<Pod> = shared.manager.list().iter().map(|pod| (**pod).clone()).collect();
             json_response(&json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": pods}))
         }
+        (&Method::GET, ["configz"]) => json_response(&json!({ "kubeletconfig": shared.shown })),
+        (
+            _,
+            [
+                "containerLogs" | "exec" | "attach" | "portForward" | "run" | "runningpods" | "logs"
+                | "debug",
+                ..,
+            ],
+        ) if !shared.debugging => text(StatusCode::METHOD_NOT_ALLOWED, "Debug endpoints are disabled.\n"),
+        (&Method::GET, ["runningpods"]) => running_pods(shared).await,
         (&Method::GET, ["containerLogs", namespace, pod, container]) => {
             match find(shared, namespace, pod, None) {
                 Ok(found) => pod_logs::answer(shared, &found, container, &query).await,
@@ -124,10 +134,20 @@ pub async fn answer(shared: &Arc<Shared>, peer: Option<&Peer>, request: Request<
                 Err(response) => *response,
             }
         }
-        (_, ["run" | "logs" | "debug" | "checkpoint" | "configz" | "runningpods", ..]) => {
+        (_, ["run" | "logs" | "debug" | "checkpoint", ..]) => {
             text(StatusCode::NOT_IMPLEMENTED, format!("{path} is not implemented by Coracle yet"))
         }
         _ => text(StatusCode::NOT_FOUND, "404 page not found\n"),
+    }
+}
+
+/// What runs, as the runtime has it, whatever the API server says.
+async fn running_pods(shared: &Shared) -> Response<Body> {
+    let runtime = &shared.context.runtime;
+    let listed = tokio::try_join!(runtime.list_sandboxes(None), runtime.list_containers(None));
+    match listed {
+        Ok((sandboxes, containers)) => json_response(&running::pod_list(&sandboxes, &containers)),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     }
 }
 

@@ -69,6 +69,7 @@ impl WorkerHandle {
         let (sender, receiver) = watch::channel(Arc::clone(&desired));
         let wake = Arc::new(Notify::new());
         let signals = Arc::new(Signals::default());
+        let restarts = Backoff::up_to(context.settings.restart_backoff_max);
         let worker = Worker {
             prober: Prober::new(Arc::clone(&wake)),
             released: context.allocated.released(),
@@ -81,7 +82,7 @@ impl WorkerHandle {
             incoming: receiver,
             wake: Arc::clone(&wake),
             signals: Arc::clone(&signals),
-            restarts: Backoff::default(),
+            restarts,
             pulls: Backoff::default(),
             pull_failures: PullFailures::new(),
             sandboxes: Backoff::new(SignedDuration::from_secs(2), SignedDuration::from_secs(60)),
