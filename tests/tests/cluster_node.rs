@@ -402,10 +402,10 @@ spec:
   nodeName: node-a
   terminationGracePeriodSeconds: 30
   initContainers:
-  - {name: side, image: "demo:v1", restartPolicy: Always, lifecycle: {preStop: {sleep: {seconds: 8}}}}
+  - {name: side, image: "demo:v1", args: [pause], restartPolicy: Always, lifecycle: {preStop: {sleep: {seconds: 8}}}}
   containers:
-  - {name: one, image: "demo:v1", lifecycle: {preStop: {sleep: {seconds: 8}}}}
-  - {name: two, image: "demo:v1", lifecycle: {preStop: {sleep: {seconds: 8}}}}
+  - {name: one, image: "demo:v1", args: [pause], lifecycle: {preStop: {sleep: {seconds: 8}}}}
+  - {name: two, image: "demo:v1", args: [pause], lifecycle: {preStop: {sleep: {seconds: 8}}}}
 "#;
 
 fn hooks_run_together(cluster: &Cluster) {
