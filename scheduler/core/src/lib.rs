@@ -10,6 +10,7 @@
 //! ```
 
 pub mod disruption_budgets;
+pub mod domain_counts;
 pub mod filtering;
 pub mod fit_error;
 pub mod framework;
@@ -32,5 +33,6 @@ pub mod spread_defaults;
 pub mod term_index;
 #[cfg(test)]
 mod testing;
+pub mod topology;
 pub mod volumes;
 pub mod why;

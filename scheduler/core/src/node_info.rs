@@ -27,6 +27,8 @@ pub struct NodeInfo {
     pub pods: Vec<Arc<PodInfo>>,
     /// Ports its pods take.
     pub used_ports: Vec<HostPort>,
+    /// Whether it is cordoned or has taints: few are, and the others need no closer look.
+    pub(crate) is_special: bool,
 }
 
 impl NodeInfo {
@@ -34,6 +36,8 @@ impl NodeInfo {
     pub fn set_node(&mut self, node: Arc<Node>) {
         self.allocatable = Resources::of(node.status.as_ref().and_then(|status| status.allocatable.as_ref()));
         self.node = Some(node);
+        self.is_special = true;
+        self.is_special = self.is_unschedulable() || !self.taints().is_empty();
     }
 
     /// Puts a pod on it.
@@ -65,13 +69,16 @@ impl NodeInfo {
 
     /// The node's taints.
     pub fn taints(&self) -> &[Taint] {
+        if !self.is_special {
+            return &[];
+        }
         let spec = self.node.as_ref().and_then(|node| node.spec.as_ref());
         spec.and_then(|spec| spec.taints.as_deref()).unwrap_or_default()
     }
 
     /// Whether the node is cordoned.
     pub fn is_unschedulable(&self) -> bool {
-        let spec = self.node.as_ref().and_then(|node| node.spec.as_ref());
+        let spec = self.node.as_ref().filter(|_| self.is_special).and_then(|node| node.spec.as_ref());
         spec.and_then(|spec| spec.unschedulable).unwrap_or(false)
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::label_selector::{Labels, Selector};
+use crate::label_selector::Labels;
 use crate::pod_info::PodInfo;
 
 #[derive(Debug, Default)]
@@ -53,27 +53,20 @@ impl PodIndex {
         }
     }
 
-    /// Visits the node slots of all pods of the selected namespaces and label sets, with how many there are, terminating ones
-    /// included.
-    pub fn visit(&self, select: impl Fn(&str, &Labels) -> bool, mut visit: impl FnMut(usize, i64)) {
-        for (namespace, sets) in &self.namespaces {
+    /// Visits the node slots of all pods of the selected label sets, of one namespace or of all, with how many there are and how many of
+    /// these are terminating.
+    pub fn visit(
+        &self,
+        only: Option<&str>,
+        select: impl Fn(&str, &Labels) -> bool,
+        mut visit: impl FnMut(usize, u32, u32),
+    ) {
+        let one = only.map(|name| self.namespaces.get_key_value(name));
+        let all = self.namespaces.iter().filter(|_| only.is_none());
+        for (namespace, sets) in one.flatten().into_iter().chain(all) {
             for (_, nodes) in sets.iter().filter(|(labels, _)| select(namespace, labels)) {
-                nodes.iter().for_each(|(slot, count)| visit(*slot, i64::from(count.all)));
+                nodes.iter().for_each(|(slot, count)| visit(*slot, count.all, count.terminating));
             }
         }
-    }
-
-    /// How many pods of a namespace that the selector matches run in each node slot; as long as `slots`. Without terminating
-    /// ones.
-    pub fn count_by_slot(&self, namespace: &str, selector: &Selector, slots: usize) -> Vec<u32> {
-        let mut counts = vec![0; slots];
-        for (labels, nodes) in self.namespaces.get(namespace).into_iter().flatten() {
-            if selector.matches(labels) {
-                for (slot, count) in nodes {
-                    counts[*slot] += count.all - count.terminating;
-                }
-            }
-        }
-        counts
     }
 }

@@ -1,13 +1,15 @@
 //! The picture of the cluster that decisions are made from: nodes, what is placed on them, and how Services and owners select
 //! pods. Owns that picture and changes it in place, one small step a change. A pod is placed as soon as its node is decided
-//! (assumed), before the API confirms it.
+//! (assumed), before the API confirms it. What decisions ask for is remembered and kept up to date; that is not seen from outside.
 
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Node;
 
 use crate::disruption_budgets::DisruptionBudgets;
+use crate::domain_counts::{Answers, Counted, Facts, NamespaceLabels, Question, labels_of};
 use crate::label_selector::Labels;
 use crate::node_info::NodeInfo;
 use crate::nominations::Nominations;
@@ -15,6 +17,7 @@ use crate::pod_index::PodIndex;
 use crate::pod_info::PodInfo;
 use crate::spread_defaults::OwnerSelectors;
 use crate::term_index::TermIndex;
+use crate::topology::Column;
 use crate::volumes::Volumes;
 
 struct Placed {
@@ -37,12 +40,14 @@ pub struct Snapshot {
     slots: Vec<NodeInfo>,
     free: Vec<usize>,
     by_name: HashMap<Arc<str>, usize>,
-    /// Slots of existing nodes, taken from the zones in turn.
-    order: Vec<usize>,
+    /// Slots of existing nodes, taken from the zones in turn; worked out when it is first asked for after a change.
+    order: OnceCell<Vec<usize>>,
+    node_count: usize,
     pods: HashMap<Arc<str>, Placed>,
     index: PodIndex,
     terms: TermIndex,
-    namespaces: HashMap<String, Labels>,
+    answers: RefCell<Answers>,
+    namespaces: NamespaceLabels,
     images: HashMap<String, ImageState>,
     /// How Services and owners select pods, for spreading pods that say nothing themselves.
     pub selectors: OwnerSelectors,
@@ -57,17 +62,17 @@ pub struct Snapshot {
 impl Snapshot {
     /// The nodes in the order in which they are to be tried.
     pub fn nodes(&self) -> impl ExactSizeIterator<Item = &NodeInfo> {
-        self.order.iter().map(|slot| &self.slots[*slot])
+        self.order().iter().map(|slot| &self.slots[*slot])
     }
 
     /// The node at a position of that order.
     pub fn node_at(&self, position: usize) -> &NodeInfo {
-        &self.slots[self.order[position]]
+        &self.slots[self.order()[position]]
     }
 
     /// How many nodes exist.
     pub fn node_count(&self) -> usize {
-        self.order.len()
+        self.node_count
     }
 
     /// The node of this name, if it exists.
@@ -75,40 +80,47 @@ impl Snapshot {
         self.by_name.get(name).map(|slot| &self.slots[*slot]).filter(|info| info.node.is_some())
     }
 
-    /// How many slots there are; every `NodeInfo::slot` is below.
-    pub fn slot_count(&self) -> usize {
-        self.slots.len()
-    }
-
-    /// Pods by label set and node.
-    pub fn pod_index(&self) -> &PodIndex {
-        &self.index
-    }
-
     /// Affinity terms of the pods on nodes.
     pub fn terms(&self) -> &TermIndex {
         &self.terms
     }
 
-    /// The node in a slot; one without an object if only pods name it.
-    pub fn node_in(&self, slot: usize) -> &NodeInfo {
-        &self.slots[slot]
+    /// How many pods run in each domain. Asked for the first time it costs a look at all nodes, later it is known.
+    pub fn count(&self, question: Question) -> Counted {
+        let facts = Facts { slots: &self.slots, index: &self.index, namespaces: &self.namespaces };
+        self.answers.borrow_mut().ask(question, facts)
+    }
+
+    /// The domains of a node label. Known for what [`Snapshot::count`] and [`Snapshot::terms`] count by, else worked out.
+    pub fn column(&self, key: &str) -> Arc<Column> {
+        let known = self.answers.borrow().topology.column(key).cloned();
+        known.unwrap_or_else(|| Arc::new(Column::of(key, self.slots.iter())))
+    }
+
+    /// How many answers are kept up to date.
+    #[cfg(test)]
+    pub(crate) fn remembered(&self) -> usize {
+        self.answers.borrow().len()
     }
 
     /// The labels of a namespace.
     pub fn namespace_labels(&self, name: &str) -> &Labels {
-        static NONE: Labels = Labels::new();
-        self.namespaces.get(name).unwrap_or(&NONE)
+        labels_of(&self.namespaces, name)
     }
 
     /// Takes over a namespace's labels.
     pub fn set_namespace(&mut self, name: &str, labels: Labels) {
+        if *self.namespace_labels(name) != labels {
+            self.answers.get_mut().forget_near();
+        }
         self.namespaces.insert(name.to_owned(), labels);
     }
 
     /// Forgets a namespace.
     pub fn remove_namespace(&mut self, name: &str) {
-        self.namespaces.remove(name);
+        if self.namespaces.remove(name).is_some_and(|labels| !labels.is_empty()) {
+            self.answers.get_mut().forget_near();
+        }
     }
 
     /// How many pods are placed.
@@ -128,27 +140,32 @@ impl Snapshot {
 
     /// Adds a node or takes over its new version.
     pub fn set_node(&mut self, node: Arc<Node>) {
-        let name = node.metadata.name.clone().unwrap_or_default();
-        let slot = self.slot_of(&name);
-        let info = &mut self.slots[slot];
-        let zone_before = info.node.is_some().then(|| (info.zone().0.to_owned(), info.zone().1.to_owned()));
-        let old = info.node.clone();
-        info.set_node(Arc::clone(&node));
-        let zone = (info.zone().0.to_owned(), info.zone().1.to_owned());
+        let name = node.metadata.name.as_deref().unwrap_or_default();
+        let slot = self.slot_of(name);
+        let old = self.slots[slot].node.clone();
         if old.as_deref().map(image_names) != Some(image_names(&node)) {
             self.count_images(old.as_deref(), Some(&node));
         }
-        if zone_before != Some(zone) {
-            self.reorder();
+        if old.as_deref().is_some_and(|old| same_to_counts(old, &node)) {
+            // A heartbeat, most often.
+            return self.slots[slot].set_node(node);
         }
+        self.node_count += usize::from(old.is_none());
+        self.count_node(slot, -1);
+        self.slots[slot].set_node(node);
+        self.count_node(slot, 1);
+        self.order.take();
     }
 
     /// Removes a node. Pods placed on it stay until they are removed.
     pub fn remove_node(&mut self, name: &str) {
         let Some(slot) = self.by_name.get(name).copied() else { return };
-        let old = self.slots[slot].node.take();
-        self.count_images(old.as_deref(), None);
-        self.reorder();
+        self.count_node(slot, -1);
+        let Some(old) = self.slots[slot].node.take() else { return };
+        self.count_node(slot, 1);
+        self.count_images(Some(&old), None);
+        self.node_count -= 1;
+        self.order.take();
         self.free_if_unused(slot);
     }
 
@@ -159,7 +176,7 @@ impl Snapshot {
         let slot = self.slot_of(node_name);
         self.slots[slot].add_pod(Arc::clone(&info));
         self.index.add(&info, slot);
-        self.terms.add(&info, slot);
+        self.count_pod(&info, slot, 1);
         self.volumes.add_user(&info);
         self.pods.insert(Arc::clone(&info.uid), Placed { info, slot });
     }
@@ -169,10 +186,26 @@ impl Snapshot {
         let Some(placed) = self.pods.remove(uid) else { return false };
         self.slots[placed.slot].remove_pod(uid);
         self.index.remove(&placed.info, placed.slot);
-        self.terms.remove(&placed.info, placed.slot);
+        self.count_pod(&placed.info, placed.slot, -1);
         self.volumes.remove_user(&placed.info);
         self.free_if_unused(placed.slot);
         true
+    }
+
+    fn count_pod(&mut self, pod: &PodInfo, slot: usize, change: i64) {
+        let answers = self.answers.get_mut();
+        self.terms.count_pod(pod, slot, change, &mut answers.topology, &self.slots);
+        answers.count_pod(pod, &self.slots[slot], change, &self.namespaces);
+    }
+
+    /// Counts a node with its pods in (1) or out (-1) wherever its labels and taints matter.
+    fn count_node(&mut self, slot: usize, change: i64) {
+        let answers = self.answers.get_mut();
+        if change > 0 {
+            answers.topology.set_node(&self.slots[slot]);
+        }
+        self.terms.count_node(slot, change, &answers.topology);
+        answers.count_node(&self.slots[slot], change, &self.namespaces);
     }
 
     fn slot_of(&mut self, name: &str) -> usize {
@@ -198,16 +231,20 @@ impl Snapshot {
         }
     }
 
-    /// Lists the nodes zone by zone in turn, so that a search that stops early still sees all zones.
-    fn reorder(&mut self) {
-        let mut zones: BTreeMap<(&str, &str), Vec<usize>> = BTreeMap::new();
-        for info in self.slots.iter().filter(|info| info.node.is_some()) {
-            zones.entry(info.zone()).or_default().push(info.slot);
-        }
-        let longest = zones.values().map(Vec::len).max().unwrap_or(0);
-        self.order = (0..longest)
-            .flat_map(|at| zones.values().filter_map(move |slots| slots.get(at).copied()).collect::<Vec<_>>())
-            .collect();
+    /// The nodes zone by zone in turn, so that a search that stops early still sees all zones.
+    fn order(&self) -> &[usize] {
+        self.order.get_or_init(|| {
+            let mut zones: BTreeMap<(&str, &str), Vec<usize>> = BTreeMap::new();
+            for info in self.slots.iter().filter(|info| info.node.is_some()) {
+                zones.entry(info.zone()).or_default().push(info.slot);
+            }
+            let longest = zones.values().map(Vec::len).max().unwrap_or(0);
+            let mut order = Vec::with_capacity(self.node_count);
+            for at in 0..longest {
+                order.extend(zones.values().filter_map(|slots| slots.get(at)));
+            }
+            order
+        })
     }
 
     fn count_images(&mut self, old: Option<&Node>, new: Option<&Node>) {
@@ -225,6 +262,12 @@ impl Snapshot {
             state.size_bytes = size_bytes;
         }
     }
+}
+
+/// Whether both versions of a node are in the same domains, for the same pods.
+fn same_to_counts(old: &Node, new: &Node) -> bool {
+    let taints = |node: &Node| node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
+    old.metadata.labels == new.metadata.labels && taints(old) == taints(new)
 }
 
 fn image_names(node: &Node) -> HashSet<(&str, i64)> {
@@ -270,7 +313,7 @@ mod tests {
         assert!(snapshot.node("late").is_none());
         assert!(snapshot.remove_pod(&info.uid));
         snapshot.set_node(node("other", "4", "z"));
-        assert_eq!(snapshot.slot_count(), 1, "the slot is used again");
+        assert_eq!(snapshot.slots.len(), 1, "the slot is used again");
     }
 
     #[test]

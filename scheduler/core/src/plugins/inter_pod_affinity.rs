@@ -1,9 +1,10 @@
 //! InterPodAffinity: a pod runs near to or apart from other pods, where near means in one domain of a node label. Required terms, the
 //! pod's own and those of pods that are there already, rule nodes out; preferred ones score them.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 use std::sync::Arc;
 
+use crate::domain_counts::{Counted, NodeRule, Question, Selected};
 use crate::framework::{
     Cycle, FilterPlugin, MAX_NODE_SCORE, NodeFilter, NodeScore, Prepared, Rejection, ScorePlugin,
 };
@@ -11,6 +12,9 @@ use crate::label_selector::Labels;
 use crate::node_info::NodeInfo;
 use crate::pod_affinity::{AffinityTerm, PodAffinity};
 use crate::pod_info::PodInfo;
+use crate::snapshot::Snapshot;
+use crate::term_index::Held;
+use crate::topology::{Column, Domain};
 
 /// The plugin's name.
 pub const NAME: &str = "InterPodAffinity";
@@ -33,31 +37,60 @@ impl Default for InterPodAffinity {
     }
 }
 
-/// Amounts by topology key and value.
-#[derive(Default)]
-struct Tally<'a> {
-    keys: HashMap<String, HashMap<&'a str, i64>>,
+/// Terms of pods that are there, of one topology key.
+struct Terms<'a> {
+    topology_key: Cow<'a, str>,
+    column: Arc<Column>,
+    /// With what a pod that has the term counts for.
+    held: Vec<(i64, &'a Held)>,
+    supposed: Vec<(Domain, i64)>,
 }
 
-impl<'a> Tally<'a> {
-    fn add(&mut self, key: &str, node: &'a NodeInfo, amount: i64) {
-        let Some(value) = node.labels().get(key) else { return };
-        let values = match self.keys.get_mut(key) {
-            Some(values) => values,
-            None => self.keys.entry(key.to_owned()).or_default(),
-        };
-        *values.entry(value).or_insert(0) += amount;
+impl Terms<'_> {
+    /// The sum for the node's domain; 0 if it is in none.
+    fn at(&self, node: &NodeInfo) -> i64 {
+        let Some(domain) = self.column.at(node.slot) else { return 0 };
+        let there: i64 = self.held.iter().map(|(weight, held)| weight * held.at(domain)).sum();
+        let supposed = self.supposed.iter().filter(|(at, _)| *at == domain);
+        there + supposed.map(|(_, change)| change).sum::<i64>()
     }
+}
 
-    /// The amount of the node's domain; `None` if the node is in none.
-    fn at(&self, key: &str, node: &NodeInfo) -> Option<i64> {
-        let value = node.labels().get(key)?;
-        Some(self.keys.get(key).and_then(|values| values.get(value.as_str())).copied().unwrap_or(0))
+/// The terms that select the pod, by topology key; without those that no node's label makes matter.
+fn that_select<'a>(cycle: Cycle<'a>, terms: impl Iterator<Item = (i64, &'a Held)>) -> Vec<Terms<'a>> {
+    let Cycle { pod, snapshot } = cycle;
+    let namespace = pod.info.namespace();
+    let namespace_labels = snapshot.namespace_labels(namespace);
+    let mut keys: Vec<Terms<'a>> = Vec::new();
+    for (weight, held) in terms {
+        if weight == 0
+            || held.is_nowhere()
+            || !held.term.matches(namespace, namespace_labels, pod.info.labels())
+        {
+            continue;
+        }
+        let topology_key = held.term.topology_key.as_str();
+        match keys.iter_mut().find(|known| known.topology_key == topology_key) {
+            Some(known) => known.held.push((weight, held)),
+            None => keys.push(Terms {
+                topology_key: Cow::Borrowed(topology_key),
+                column: snapshot.column(topology_key),
+                held: vec![(weight, held)],
+                supposed: Vec::new(),
+            }),
+        }
     }
+    keys
+}
 
-    fn is_empty(&self) -> bool {
-        self.keys.values().flat_map(HashMap::values).all(|amount| *amount == 0)
-    }
+/// The pods that all these terms select, by the domains of a topology key.
+fn count(snapshot: &Snapshot, terms: &[Arc<AffinityTerm>], topology_key: &str) -> Counted {
+    snapshot.count(Question {
+        selected: Selected::Near(terms.to_vec()),
+        rule: NodeRule::default(),
+        topology_key: topology_key.to_owned(),
+        by_node: false,
+    })
 }
 
 struct Filter<'a> {
@@ -65,11 +98,11 @@ struct Filter<'a> {
     required: &'a [Arc<AffinityTerm>],
     required_apart: &'a [Arc<AffinityTerm>],
     /// Pods that all required terms select together, by the domains of each.
-    near: Tally<'a>,
-    /// Pods that a term of required anti-affinity selects.
-    apart: Tally<'a>,
+    near: Vec<Counted>,
+    /// Pods that each term of required anti-affinity selects.
+    apart: Vec<Counted>,
     /// Pods that have this pod in a term of their required anti-affinity.
-    unwelcoming: Tally<'a>,
+    unwelcoming: Vec<Terms<'a>>,
 }
 
 fn all_match(
@@ -86,20 +119,44 @@ impl Filter<'_> {
     fn suppose(&mut self, pod: &PodInfo, node: &NodeInfo, change: i64) {
         let Cycle { pod: mine, snapshot } = self.cycle;
         let Some(node) = snapshot.node(&node.name) else { return };
+        let add = |counted: &mut Counted| {
+            if let Some(domain) = counted.domain(node) {
+                counted.suppose(domain, change);
+            }
+        };
         let its_namespace = snapshot.namespace_labels(pod.namespace());
         if all_match(self.required, pod.namespace(), its_namespace, pod.labels()) {
-            self.required.iter().for_each(|term| self.near.add(&term.topology_key, node, change));
+            self.near.iter_mut().for_each(add);
         }
-        for term in self.required_apart {
+        for (term, counted) in self.required_apart.iter().zip(&mut self.apart) {
             if term.matches(pod.namespace(), its_namespace, pod.labels()) {
-                self.apart.add(&term.topology_key, node, change);
+                add(counted);
             }
         }
         let my_namespace = snapshot.namespace_labels(mine.info.namespace());
         for term in pod.affinity.iter().flat_map(|affinity| &affinity.required_apart) {
             if term.matches(mine.info.namespace(), my_namespace, mine.info.labels()) {
-                self.unwelcoming.add(&term.topology_key, node, change);
+                self.suppose_unwelcoming(&term.topology_key, node, change);
             }
+        }
+    }
+
+    fn suppose_unwelcoming(&mut self, topology_key: &str, node: &NodeInfo, change: i64) {
+        let known = self.unwelcoming.iter().position(|terms| terms.topology_key == topology_key);
+        let at = known.unwrap_or_else(|| {
+            self.unwelcoming.push(Terms {
+                topology_key: Cow::Owned(topology_key.to_owned()),
+                column: self.cycle.snapshot.column(topology_key),
+                held: Vec::new(),
+                supposed: Vec::new(),
+            });
+            self.unwelcoming.len() - 1
+        });
+        let terms = &mut self.unwelcoming[at];
+        let Some(domain) = terms.column.at(node.slot) else { return };
+        match terms.supposed.iter_mut().find(|(there, _)| *there == domain) {
+            Some((_, sum)) => *sum += change,
+            None => terms.supposed.push((domain, change)),
         }
     }
 }
@@ -111,41 +168,17 @@ impl FilterPlugin for InterPodAffinity {
 
     fn prepare<'a>(&self, cycle: Cycle<'a>) -> Prepared<'a> {
         let Cycle { pod, snapshot } = cycle;
-        let info = &pod.info;
-        let mut unwelcoming = Tally::default();
-        let namespace_labels = snapshot.namespace_labels(info.namespace());
-        for held in snapshot.terms().required_apart() {
-            if held.term.matches(info.namespace(), namespace_labels, info.labels()) {
-                for (slot, pods) in &held.slots {
-                    unwelcoming.add(&held.term.topology_key, snapshot.node_in(*slot), *pods);
-                }
-            }
-        }
-        let (required, required_apart): (&'a [_], &'a [_]) = match &info.affinity {
+        let (required, required_apart): (&'a [_], &'a [_]) = match &pod.info.affinity {
             Some(affinity) => (&affinity.required, &affinity.required_apart),
             None => (&[], &[]),
         };
+        let unwelcoming = that_select(cycle, snapshot.terms().required_apart().map(|held| (1, held)));
         if unwelcoming.is_empty() && required.is_empty() && required_apart.is_empty() {
             return Prepared::Skip;
         }
-        let (mut near, mut apart) = (Tally::default(), Tally::default());
-        if !required.is_empty() {
-            snapshot.pod_index().visit(
-                |namespace, labels| {
-                    all_match(required, namespace, snapshot.namespace_labels(namespace), labels)
-                },
-                |slot, pods| {
-                    let node = snapshot.node_in(slot);
-                    required.iter().for_each(|term| near.add(&term.topology_key, node, pods));
-                },
-            );
-        }
-        for term in required_apart {
-            snapshot.pod_index().visit(
-                |namespace, labels| term.matches(namespace, snapshot.namespace_labels(namespace), labels),
-                |slot, pods| apart.add(&term.topology_key, snapshot.node_in(slot), pods),
-            );
-        }
+        let near = required.iter().map(|term| count(snapshot, required, &term.topology_key)).collect();
+        let one = |term: &Arc<AffinityTerm>| count(snapshot, std::slice::from_ref(term), &term.topology_key);
+        let apart = required_apart.iter().map(one).collect();
         Prepared::Check(Box::new(Filter { cycle, required, required_apart, near, apart, unwelcoming }))
     }
 }
@@ -153,17 +186,17 @@ impl FilterPlugin for InterPodAffinity {
 impl NodeFilter for Filter<'_> {
     fn filter(&self, node: &NodeInfo) -> Result<(), Rejection> {
         let mut all_near = true;
-        for term in self.required {
-            match self.near.at(&term.topology_key, node) {
+        for counted in &self.near {
+            match counted.domain(node) {
                 None => return Err(Rejection::unresolvable(NAME, NOT_NEAR)),
-                Some(pods) => all_near &= pods > 0,
+                Some(domain) => all_near &= counted.pods(domain) > 0,
             }
         }
         if !all_near {
             // The first of a group that wants to be near itself may start anywhere.
             let Cycle { pod, snapshot } = self.cycle;
             let namespace = pod.info.namespace();
-            let first = self.near.is_empty()
+            let first = self.near.iter().all(|counted| counted.total() == 0)
                 && all_match(
                     self.required,
                     namespace,
@@ -174,15 +207,11 @@ impl NodeFilter for Filter<'_> {
                 return Err(Rejection::unresolvable(NAME, NOT_NEAR));
             }
         }
-        if self
-            .required_apart
-            .iter()
-            .any(|term| self.apart.at(&term.topology_key, node).is_some_and(|pods| pods > 0))
-        {
+        let taken = |counted: &Counted| counted.domain(node).is_some_and(|domain| counted.pods(domain) > 0);
+        if self.apart.iter().any(taken) {
             return Err(Rejection::resolvable(NAME, NOT_APART));
         }
-        if self.unwelcoming.keys.keys().any(|key| self.unwelcoming.at(key, node).is_some_and(|pods| pods > 0))
-        {
+        if self.unwelcoming.iter().any(|terms| terms.at(node) > 0) {
             return Err(Rejection::resolvable(NAME, NOT_WELCOME));
         }
         Ok(())
@@ -198,7 +227,10 @@ impl NodeFilter for Filter<'_> {
 }
 
 struct Score<'a> {
-    tally: Tally<'a>,
+    /// What the pod wishes, with weights.
+    wishes: Vec<(i64, Counted)>,
+    /// What pods that are there wish.
+    theirs: Vec<Terms<'a>>,
 }
 
 impl ScorePlugin for InterPodAffinity {
@@ -208,35 +240,26 @@ impl ScorePlugin for InterPodAffinity {
 
     fn prepare<'a>(&self, cycle: Cycle<'a>, _nodes: &[&'a NodeInfo]) -> Option<Box<dyn NodeScore + 'a>> {
         let Cycle { pod, snapshot } = cycle;
-        let info = &pod.info;
         let wishes: &'a [_] =
-            info.affinity.as_deref().map_or(&[], |affinity: &PodAffinity| &affinity.preferred);
+            pod.info.affinity.as_deref().map_or(&[], |affinity: &PodAffinity| &affinity.preferred);
         if wishes.is_empty() && self.ignore_preferred_terms_of_existing_pods {
             return None;
         }
-        let mut tally = Tally::default();
-        for (weight, term) in wishes {
-            snapshot.pod_index().visit(
-                |namespace, labels| term.matches(namespace, snapshot.namespace_labels(namespace), labels),
-                |slot, pods| tally.add(&term.topology_key, snapshot.node_in(slot), pods * weight),
-            );
-        }
+        let wishes = wishes
+            .iter()
+            .map(|(weight, term)| (*weight, count(snapshot, std::slice::from_ref(term), &term.topology_key)));
+        let wishes: Vec<_> = wishes.filter(|(_, counted)| counted.total() > 0).collect();
         let hard = snapshot.terms().required().map(|held| (self.hard_pod_affinity_weight, held));
-        let namespace_labels = snapshot.namespace_labels(info.namespace());
-        for (weight, held) in snapshot.terms().preferred().chain(hard) {
-            if weight != 0 && held.term.matches(info.namespace(), namespace_labels, info.labels()) {
-                for (slot, pods) in &held.slots {
-                    tally.add(&held.term.topology_key, snapshot.node_in(*slot), pods * weight);
-                }
-            }
-        }
-        if tally.keys.is_empty() { None } else { Some(Box::new(Score { tally })) }
+        let theirs = that_select(cycle, snapshot.terms().preferred().chain(hard));
+        if wishes.is_empty() && theirs.is_empty() { None } else { Some(Box::new(Score { wishes, theirs })) }
     }
 }
 
 impl NodeScore for Score<'_> {
     fn score(&self, node: &NodeInfo) -> i64 {
-        self.tally.keys.keys().filter_map(|key| self.tally.at(key, node)).sum()
+        let there = |counted: &Counted| counted.domain(node).map_or(0, |domain| counted.pods(domain));
+        let own: i64 = self.wishes.iter().map(|(weight, counted)| weight * there(counted)).sum();
+        own + self.theirs.iter().map(|terms| terms.at(node)).sum::<i64>()
     }
 
     fn normalize(&self, scores: &mut [i64]) {

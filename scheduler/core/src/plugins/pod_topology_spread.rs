@@ -1,13 +1,14 @@
 //! PodTopologySpread: keeps the pods a constraint selects even over zones, hosts or any other node label. Hard constraints rule
 //! nodes out, soft ones score them; pods that say nothing are spread by upstream's defaults.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::HashSet;
 
+use crate::domain_counts::{Counted, NodeRule, Question, Selected};
 use crate::framework::{
     Cycle, FilterPlugin, MAX_NODE_SCORE, NodeFilter, NodeScore, Prepared, Rejection, ScorePlugin,
 };
 use crate::node_info::NodeInfo;
-use crate::plugins::taint_toleration::untolerated;
 use crate::pod_info::{PodInfo, SpreadConstraint};
 use crate::spread_defaults::system_defaults;
 
@@ -39,18 +40,19 @@ pub struct DefaultConstraint {
 
 impl PodTopologySpread {
     /// The constraints that hold for a pod, and whether nodes that lack one of the labels are left out.
-    fn constraints(&self, cycle: Cycle<'_>, hard: bool) -> (Vec<SpreadConstraint>, bool) {
+    fn constraints<'a>(&self, cycle: Cycle<'a>, hard: bool) -> (Cow<'a, [SpreadConstraint]>, bool) {
         let pod = cycle.pod;
         if !pod.spread_hard.is_empty() || !pod.spread_soft.is_empty() {
-            return (if hard { pod.spread_hard.clone() } else { pod.spread_soft.clone() }, true);
+            return (Cow::Borrowed(if hard { &pod.spread_hard } else { &pod.spread_soft }), true);
         }
+        let none = (Cow::Borrowed(&[] as &[_]), false);
         if self.defaults.as_ref().map_or(hard, |defaults| defaults.iter().all(|default| default.hard != hard))
         {
-            return (Vec::new(), false);
+            return none;
         }
-        let Some(selector) = cycle.snapshot.selectors.siblings(&pod.info) else { return (Vec::new(), false) };
+        let Some(selector) = cycle.snapshot.selectors.siblings(&pod.info) else { return none };
         match &self.defaults {
-            None => (system_defaults(&selector), false),
+            None => (Cow::Owned(system_defaults(&selector)), false),
             Some(defaults) => {
                 let chosen = defaults.iter().filter(|default| default.hard == hard);
                 let made = chosen.map(|default| {
@@ -62,54 +64,77 @@ impl PodTopologySpread {
     }
 }
 
-/// Whether a node's domain counts for a constraint, under its node inclusion policies.
-fn counts(cycle: Cycle<'_>, constraint: &SpreadConstraint, node: &NodeInfo) -> bool {
-    let affinity = !constraint.honor_affinity
-        || node.node.as_ref().is_some_and(|node| cycle.pod.required_affinity.matches(node));
-    let tolerations = cycle.pod.spec().tolerations.as_deref().unwrap_or_default();
-    affinity && (!constraint.honor_taints || untolerated(node, tolerations).is_none())
+/// The pods that a constraint is about, by domain. Only nodes that have all the labels count, and those that the constraint's node
+/// inclusion policies admit.
+fn count(cycle: Cycle<'_>, constraint: &SpreadConstraint, keys: Vec<String>) -> Counted {
+    let affinity =
+        if constraint.honor_affinity { cycle.pod.required_affinity.clone() } else { Default::default() };
+    let tolerations = || cycle.pod.spec().tolerations.clone().unwrap_or_default();
+    cycle.snapshot.count(Question {
+        selected: selected(cycle, constraint),
+        rule: NodeRule { keys, affinity, tolerations: constraint.honor_taints.then(tolerations) },
+        topology_key: constraint.topology_key.clone(),
+        by_node: false,
+    })
 }
 
-fn has_all_keys(node: &NodeInfo, constraints: &[SpreadConstraint]) -> bool {
-    constraints.iter().all(|constraint| node.labels().contains_key(&constraint.topology_key))
+/// The same by node, whatever the node.
+fn count_by_node(cycle: Cycle<'_>, constraint: &SpreadConstraint) -> Counted {
+    cycle.snapshot.count(Question {
+        selected: selected(cycle, constraint),
+        rule: NodeRule::default(),
+        topology_key: constraint.topology_key.clone(),
+        by_node: true,
+    })
 }
 
-struct Domains<'a> {
-    constraint: SpreadConstraint,
-    /// Matching pods by topology value.
-    pods: HashMap<&'a str, i64>,
+fn selected(cycle: Cycle<'_>, constraint: &SpreadConstraint) -> Selected {
+    let namespace = cycle.pod.info.namespace().to_owned();
+    Selected::Spread { namespace, selector: constraint.selector.clone() }
+}
+
+fn keys(constraints: &[SpreadConstraint]) -> Vec<String> {
+    constraints.iter().map(|constraint| constraint.topology_key.clone()).collect()
+}
+
+struct Domains {
+    max_skew: i64,
+    min_domains: i64,
+    counted: Counted,
     fewest: i64,
     /// 1 if the pod itself is selected.
     own: i64,
 }
 
-impl Domains<'_> {
+impl Domains {
     fn count_fewest(&mut self) {
-        let enough = self.pods.len() as i64 >= self.constraint.min_domains;
-        self.fewest = if enough { self.pods.values().copied().min().unwrap_or(0) } else { 0 };
+        let enough = self.counted.counts().domains() as i64 >= self.min_domains;
+        self.fewest = if enough { self.counted.fewest() } else { 0 };
     }
 }
 
-struct Filter<'a> {
-    cycle: Cycle<'a>,
-    domains: Vec<Domains<'a>>,
+struct Filter {
+    namespace: String,
+    domains: Vec<Domains>,
 }
 
-impl Filter<'_> {
+impl Filter {
     /// Counts a pod that is supposed to come to a node or to leave it.
     fn suppose(&mut self, pod: &PodInfo, node: &NodeInfo, change: i64) {
-        let all_keys =
-            self.domains.iter().all(|domains| node.labels().contains_key(&domains.constraint.topology_key));
-        if pod.is_terminating() || pod.namespace() != self.cycle.pod.info.namespace() || !all_keys {
+        if pod.is_terminating() || pod.namespace() != self.namespace {
             return;
         }
         for domains in &mut self.domains {
-            let constraint = &domains.constraint;
-            if !constraint.selector.matches(pod.labels()) || !counts(self.cycle, constraint, node) {
+            let Question { selected: Selected::Spread { selector, .. }, rule, .. } =
+                domains.counted.question()
+            else {
+                continue;
+            };
+            if !selector.matches(pod.labels()) || !rule.admits(node) {
                 continue;
             }
-            if let Some(there) = domains.pods.get_mut(node.labels()[&constraint.topology_key].as_str()) {
-                *there += change;
+            if let Some(domain) = domains.counted.domain(node) {
+                domains.counted.suppose(domain, change);
                 domains.count_fewest();
             }
         }
@@ -126,37 +151,29 @@ impl FilterPlugin for PodTopologySpread {
         if constraints.is_empty() {
             return Prepared::Skip;
         }
-        let info = &cycle.pod.info;
         let domains = constraints.iter().map(|constraint| {
-            let by_slot = cycle.snapshot.pod_index().count_by_slot(
-                info.namespace(),
-                &constraint.selector,
-                cycle.snapshot.slot_count(),
-            );
-            let mut pods = HashMap::new();
-            for node in cycle.snapshot.nodes() {
-                if has_all_keys(node, &constraints) && counts(cycle, constraint, node) {
-                    let value = node.labels()[&constraint.topology_key].as_str();
-                    *pods.entry(value).or_insert(0) += i64::from(by_slot[node.slot]);
-                }
-            }
-            let own = i64::from(constraint.selector.matches(info.labels()));
-            let mut domains = Domains { constraint: constraint.clone(), pods, fewest: 0, own };
+            let mut domains = Domains {
+                max_skew: constraint.max_skew,
+                min_domains: constraint.min_domains,
+                counted: count(cycle, constraint, keys(&constraints)),
+                fewest: 0,
+                own: i64::from(constraint.selector.matches(cycle.pod.info.labels())),
+            };
             domains.count_fewest();
             domains
         });
-        Prepared::Check(Box::new(Filter { cycle, domains: domains.collect() }))
+        let namespace = cycle.pod.info.namespace().to_owned();
+        Prepared::Check(Box::new(Filter { namespace, domains: domains.collect() }))
     }
 }
 
-impl NodeFilter for Filter<'_> {
+impl NodeFilter for Filter {
     fn filter(&self, node: &NodeInfo) -> Result<(), Rejection> {
         for domains in &self.domains {
-            let Some(value) = node.labels().get(&domains.constraint.topology_key) else {
+            let Some(domain) = domains.counted.domain(node) else {
                 return Err(Rejection::unresolvable(NAME, NO_LABEL));
             };
-            let there = domains.pods.get(value.as_str()).copied().unwrap_or(0);
-            if there + domains.own - domains.fewest > domains.constraint.max_skew {
+            if domains.counted.pods(domain) + domains.own - domains.fewest > domains.max_skew {
                 return Err(Rejection::resolvable(NAME, TOO_MANY));
             }
         }
@@ -172,18 +189,22 @@ impl NodeFilter for Filter<'_> {
     }
 }
 
-struct Soft<'a> {
-    constraint: SpreadConstraint,
+struct Soft {
     weight: f64,
-    /// Matching pods by topology value; for the host name, which is as good as one value a node, by slot.
-    by_value: HashMap<&'a str, i64>,
-    by_slot: Vec<u32>,
+    max_skew: i64,
+    /// Matching pods by domain; for the host name, which is as good as one value a node, by node.
+    counted: Counted,
 }
 
-struct Score<'a> {
-    soft: Vec<Soft<'a>>,
+struct Score {
+    soft: Vec<Soft>,
     /// Whether a node without one of the labels is left out (not with the defaults).
     demand_labels: bool,
+}
+
+/// In how many domains these nodes are.
+fn different<'a>(counted: &Counted, nodes: impl Iterator<Item = &'a NodeInfo>) -> usize {
+    nodes.filter_map(|node| counted.domain(node)).collect::<HashSet<_>>().len()
 }
 
 impl ScorePlugin for PodTopologySpread {
@@ -196,56 +217,46 @@ impl ScorePlugin for PodTopologySpread {
         if constraints.is_empty() {
             return None;
         }
-        let compared: Vec<_> =
-            nodes.iter().copied().filter(|node| !explicit || has_all_keys(node, &constraints)).collect();
-        let soft = constraints.iter().map(|constraint| {
-            let by_slot = cycle.snapshot.pod_index().count_by_slot(
-                cycle.pod.info.namespace(),
-                &constraint.selector,
-                cycle.snapshot.slot_count(),
-            );
-            let mut by_value: HashMap<&'a str, i64> = HashMap::new();
-            let mut size = compared.len();
-            if constraint.topology_key != HOSTNAME {
-                let value =
-                    |node: &'a NodeInfo| node.labels().get(&constraint.topology_key).map(String::as_str);
-                for node in &compared {
-                    if let Some(value) = value(node) {
-                        by_value.insert(value, 0);
-                    }
-                }
-                for node in cycle.snapshot.nodes() {
-                    if (explicit && !has_all_keys(node, &constraints)) || !counts(cycle, constraint, node) {
-                        continue;
-                    }
-                    if let Some(total) = value(node).and_then(|value| by_value.get_mut(value)) {
-                        *total += i64::from(by_slot[node.slot]);
-                    }
-                }
-                size = by_value.len();
-            }
-            Soft { constraint: constraint.clone(), weight: ((size + 2) as f64).ln(), by_value, by_slot }
+        let demanded = if explicit { keys(&constraints) } else { Vec::new() };
+        let counted = constraints.iter().map(|constraint| match constraint.topology_key.as_str() {
+            HOSTNAME => count_by_node(cycle, constraint),
+            _ => count(cycle, constraint, demanded.clone()),
+        });
+        let counted: Vec<_> = counted.collect();
+        let compared = || {
+            nodes
+                .iter()
+                .copied()
+                .filter(|node| !explicit || counted.iter().all(|one| one.domain(node).is_some()))
+        };
+        let sizes: Vec<_> = constraints
+            .iter()
+            .zip(&counted)
+            .map(|(constraint, counted)| match constraint.topology_key.as_str() {
+                HOSTNAME => compared().count(),
+                _ => different(counted, compared()),
+            })
+            .collect();
+        let soft = constraints.iter().zip(counted).zip(sizes).map(|((constraint, counted), size)| Soft {
+            weight: ((size + 2) as f64).ln(),
+            max_skew: constraint.max_skew,
+            counted,
         });
         Some(Box::new(Score { soft: soft.collect(), demand_labels: explicit }))
     }
 }
 
-impl NodeScore for Score<'_> {
+impl NodeScore for Score {
     fn score(&self, node: &NodeInfo) -> i64 {
         let mut score = 0.0;
         for soft in &self.soft {
-            let Some(value) = node.labels().get(&soft.constraint.topology_key) else {
+            let Some(domain) = soft.counted.domain(node) else {
                 if self.demand_labels {
                     return IGNORED;
                 }
                 continue;
             };
-            let there = if soft.constraint.topology_key == HOSTNAME {
-                i64::from(soft.by_slot[node.slot])
-            } else {
-                soft.by_value.get(value.as_str()).copied().unwrap_or(0)
-            };
-            score += there as f64 * soft.weight + (soft.constraint.max_skew - 1) as f64;
+            score += soft.counted.pods(domain) as f64 * soft.weight + (soft.max_skew - 1) as f64;
         }
         score.round() as i64
     }
