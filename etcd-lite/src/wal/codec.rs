@@ -217,8 +217,7 @@ pub fn decode_file(bytes: &[u8], mut each: impl FnMut(WalRecord)) -> FileEnd {
             return FileEnd::Clean;
         }
         let Some((record, length)) = WalRecord::decode(&bytes[offset..]) else {
-            let was_synced = is_whole(bytes, offset) || has_later_write(bytes, offset + 1);
-            return if was_synced && !mutant!(DamageTakenAsTorn) {
+            return if was_synced(bytes, offset) && !mutant!(DamageTakenAsTorn) {
                 FileEnd::Damaged { offset }
             } else {
                 FileEnd::Torn { offset }
@@ -228,6 +227,12 @@ pub fn decode_file(bytes: &[u8], mut each: impl FnMut(WalRecord)) -> FileEnd {
         offset += length;
     }
     FileEnd::Clean
+}
+
+/// Whether a bad record shows that it was once whole: a later write follows it, or all its sectors were written. Nobody can tell of the last write if a
+/// sector of it holds nothing but zeros, as a sector that never reached the disk does; upstream's log has the same limit.
+pub fn was_synced(bytes: &[u8], offset: usize) -> bool {
+    is_whole(bytes, offset) || has_later_write(bytes, offset + 1)
 }
 
 fn has_later_write(bytes: &[u8], from: usize) -> bool {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use etcd_lite::checkpoint::snapshot_file::superseded;
 use etcd_lite::raft::core::Disk;
 use etcd_lite::raft::wal_disk::{Log, records};
+use etcd_lite::wal::codec::was_synced;
 use etcd_lite::wal::{Replay, SegmentPlace, WalError, WalHardState, WalRecord, segment_head};
 use etcd_lite_core::{Record, RecordChange, RecordKey, Store};
 use parking_lot::Mutex;
@@ -22,6 +23,8 @@ pub const CLUSTER_ID: u64 = 77;
 /// A segment larger than this is followed by a new one: small, so that there are several.
 const SEGMENT_BYTES: usize = 6_000;
 const SECTOR_BYTES: usize = 512;
+/// Bytes of a record's length and kind.
+const AFTER_KIND: usize = 5;
 /// Bytes by which a file is longer than what is written, at most.
 const RESERVED_BYTES: u64 = 2_000;
 
@@ -98,20 +101,27 @@ impl SimDisk {
         self.segments = returned;
     }
 
-    /// Flips a bit in what was synced, but not in a record's length or kind, without which a torn write cannot be told from a damaged one.
+    /// Flips a bit in what was synced, but not where a torn write cannot be told from a damaged one: in a record's length or kind, or in a last write of
+    /// which a sector is blank.
     pub fn flip_bit(&mut self, random: &mut Random) {
         let chosen = random.below(self.segments.len() as u64) as usize;
         let Some(segment) = self.segments.get_mut(chosen) else { return };
         let mut places = Vec::new();
         let mut at = 0;
         while let Some((_, length)) = WalRecord::decode(&segment.bytes[at..]) {
-            // After length and kind: checksum and payload.
-            places.push((at + 5, length - 5));
+            // Checksum and payload.
+            places.push((at + AFTER_KIND, length - AFTER_KIND));
             at += length;
         }
         let Some((start, length)) = random.pick(&places) else { return };
-        segment.bytes[start + random.below(length as u64) as usize] ^= 1 << random.below(8);
-        self.is_damaged = true;
+        let (flipped, bit) = (start + random.below(length as u64) as usize, 1 << random.below(8));
+        segment.bytes[flipped] ^= bit;
+        let record = start - AFTER_KIND;
+        if was_synced(&segment.bytes, record) {
+            self.is_damaged = true;
+        } else {
+            segment.bytes[flipped] ^= bit;
+        }
     }
 
     /// Reads the log as a member does when it starts, cuts off what was never finished.
