@@ -1,7 +1,9 @@
 //! Host and port as URLs and error texts have them.
 
+use std::fmt::Display;
+
 /// `host:port`, an IPv6 address in brackets.
-pub fn join_host_port(host: &str, port: u16) -> String {
+pub fn join_host_port(host: &str, port: impl Display) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 

@@ -1,5 +1,6 @@
 //! The tables of the smaller kinds.
 
+use component_base::host_port::join_host_port;
 use coracle_api::meta;
 use serde_json::Value;
 
@@ -124,15 +125,11 @@ pub(super) fn endpoints(object: &Value, context: &Context) -> Vec<Value> {
         }
         for port in ports {
             for address in addresses {
-                all.push(joined(text(address, &["ip"]), number(port, &["port"])));
+                all.push(join_host_port(text(address, &["ip"]), number(port, &["port"])));
             }
         }
     }
     vec![name(object), shortened(&all).into(), age(object, context)]
-}
-
-fn joined(ip: &str, port: i64) -> String {
-    if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") }
 }
 
 pub(super) const ENDPOINT_SLICE: &[Column] = &[

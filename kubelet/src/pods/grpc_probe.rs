@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use component_base::host_port::join_host_port;
 use tonic::transport::Endpoint;
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -25,7 +26,7 @@ const SERVING: i32 = 1;
 /// # Errors
 /// In the words of upstream's probe.
 pub async fn check(host: &str, port: i32, service: Option<&str>, timeout: Duration) -> Result<(), String> {
-    let address = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    let address = join_host_port(host, port);
     let service = service.unwrap_or_default().to_owned();
     let call = async {
         let channel = Endpoint::from_shared(format!("http://{address}"))

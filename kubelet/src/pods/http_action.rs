@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use component_base::host_port::join_host_port;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
@@ -119,7 +120,7 @@ async fn fetch(
     let host = action.host.as_deref().filter(|host| !host.is_empty()).unwrap_or(pod_ip);
     let path = action.path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/");
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-    let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    let authority = join_host_port(host, port);
     let shown = format!("{}://{authority}{path}", if https { "https" } else { "http" });
     let failed = |error: String| format!("Get \"{shown}\": {error}");
     let first = Url::parse(&shown).map_err(|error| GetError::Action(failed(error.to_string())))?;

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use component_base::host_port::join_host_port;
 use coracle_client::event_recorder::EventKind;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, Probe};
@@ -251,8 +252,7 @@ impl ProbeTask {
                 Err(error) => return Outcome::Errored(error),
             };
             let host = action.host.as_deref().filter(|host| !host.is_empty()).unwrap_or(&self.ip);
-            let address =
-                if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+            let address = join_host_port(host, port);
             return match tokio::time::timeout(timeout, TcpStream::connect(&address)).await {
                 Ok(Ok(_)) => Outcome::Success,
                 Ok(Err(error)) => {
