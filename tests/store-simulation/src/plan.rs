@@ -9,8 +9,10 @@ pub const FAULTS_UNTIL: u64 = 9_000;
 pub const CLIENTS_UNTIL: u64 = 11_500;
 /// When the last leases end, so that all members have applied that by the end.
 pub const LEASES_UNTIL: u64 = 17_000;
-/// When all has come to rest.
+/// When all has come to rest, but for a lease that a late leader has prolonged.
 pub const END: u64 = 18_000;
+/// When that is over too.
+pub const END_AT_LATEST: u64 = 20_000;
 
 /// A run.
 #[derive(Clone, Debug)]

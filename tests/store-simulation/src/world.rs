@@ -12,7 +12,7 @@ use store_clients::{Client, Keys, Watcher};
 
 use crate::disk::SimDisk;
 use crate::member::{Running, TICK_MS};
-use crate::plan::{CLIENTS_UNTIL, CrashPoint, END, FAULTS_UNTIL, Plan};
+use crate::plan::{CLIENTS_UNTIL, CrashPoint, END, END_AT_LATEST, FAULTS_UNTIL, Plan};
 
 /// Says what happens, if asked to.
 macro_rules! told {
@@ -156,7 +156,7 @@ impl World {
         self.at(FAULTS_UNTIL, Happening::Calm);
         self.at(CLIENTS_UNTIL + 500, Happening::LastWrite { attempt: 0 });
         while let Some(Scheduled { at, happening, .. }) = self.queue.pop() {
-            if at > END {
+            if at > END && (at > END_AT_LATEST || self.is_at_rest()) {
                 break;
             }
             self.now = at;
@@ -177,6 +177,14 @@ impl World {
             self.happen(happening)?;
         }
         self.finish()
+    }
+
+    /// Whether all members have applied the same.
+    fn is_at_rest(&self) -> bool {
+        let mut applied =
+            self.slots.iter().map(|slot| Some(slot.running.as_ref()?.store.read().applied_index()));
+        let first = applied.next().flatten();
+        applied.all(|index| index == first)
     }
 
     fn at(&mut self, at: u64, happening: Happening) {
@@ -290,7 +298,7 @@ impl World {
     }
 
     fn finish(&mut self) -> Checked {
-        self.now = END;
+        self.now = self.now.max(END);
         if !self.has_recovered {
             return Err(Violation::new(Rule::Recovers, "no write succeeds although all faults are over"));
         }
