@@ -227,3 +227,56 @@ async fn a_client_of_two_servers_notices_nothing_when_one_is_killed() {
     }
     balancer.abort();
 }
+
+/// The objects of a watch of so many seconds, with the type of each event.
+async fn events_of(client: &Client, version: u64, seconds: u64) -> Vec<(String, String, String)> {
+    let path = format!("{MAPS}?watch=1&resourceVersion={version}&timeoutSeconds={seconds}");
+    let answer = client.send("GET", &path, "", bytes::Bytes::new()).await.expect("an answer");
+    let body = http_body_util::BodyExt::collect(answer.into_body()).await.expect("a body").to_bytes();
+    let events = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(|line| {
+        let event: Value = serde_json::from_slice(line).expect("a line of JSON");
+        let (object, kind) = (&event["object"], event["type"].as_str().unwrap_or_default());
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        (kind.to_owned(), name.to_owned(), number(object))
+    });
+    events.filter(|(_, name, _)| name.starts_with("own-")).collect()
+}
+
+#[tokio::test]
+async fn a_server_knows_what_happened_shortly_before_its_start() {
+    let cluster = Cluster::new();
+    let ready = async |server: &Process| {
+        let client = cluster.client_of_port(server.port, Some("admin"));
+        wait_for("the server", || async {
+            client.get("/readyz").await.is_ok_and(|answer| answer.status == StatusCode::OK)
+        })
+        .await;
+        client
+    };
+    let map = |name: &str, n: &str| json!({"metadata": {"name": name}, "data": {"n": n}});
+    let first = Process::start(&cluster, free_port());
+    let client = ready(&first).await;
+    let (_, list) = until_answered(&client, "GET", MAPS, &Value::Null).await;
+    for (method, path, object) in [
+        ("POST", MAPS.to_owned(), map("own-a", "1")),
+        ("POST", MAPS.to_owned(), map("own-b", "1")),
+        ("PUT", format!("{MAPS}/own-a"), map("own-a", "2")),
+        ("DELETE", format!("{MAPS}/own-b"), Value::Null),
+    ] {
+        let (status, answer) = until_answered(&client, method, &path, &object).await;
+        assert!(status.is_success(), "{answer}");
+    }
+    let second = Process::start(&cluster, free_port());
+    let other = ready(&second).await;
+    until_answered(&client, "PUT", &format!("{MAPS}/own-a"), &map("own-a", "3")).await;
+    let seen = events_of(&other, revision(&list), 2).await;
+    let seen: Vec<(&str, &str, &str)> = seen.iter().map(|(k, n, v)| (&**k, &**n, &**v)).collect();
+    let expected = [
+        ("ADDED", "own-a", "1"),
+        ("ADDED", "own-b", "1"),
+        ("MODIFIED", "own-a", "2"),
+        ("DELETED", "own-b", "1"),
+        ("MODIFIED", "own-a", "3"),
+    ];
+    assert_eq!(seen, expected);
+}

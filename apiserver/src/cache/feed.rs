@@ -7,27 +7,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use coracle_api::custom;
-use coracle_proto::etcdserverpb::watch_request::RequestUnion;
-use coracle_proto::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};
+use coracle_proto::etcdserverpb::WatchResponse;
 use coracle_proto::mvccpb::KeyValue;
 use coracle_proto::mvccpb::event::EventType as StoreEventType;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::metadata::MetadataValue;
 
-use super::Cache;
 use super::layout::{Definitions, Known, Layout, definitions_resource};
 use super::object::{CachedObject, EventType};
 use super::resource::{CacheEvent, ResourceCache};
+use super::{Cache, history, store_watch};
 use crate::storage::{Storage, StorageError, compaction, keys};
 
 /// Objects a page of the snapshot asks for; less where objects are large.
 const PAGE_KEYS: i64 = 2000;
 /// Pause after a failure, doubling up to the second.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
-/// Opening a watch must not take longer.
-const OPEN_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Why a watch ended.
 enum Ended {
@@ -42,7 +36,17 @@ pub async fn run(cache: Arc<Cache>, storage: Arc<Storage>, shutdown: Cancellatio
     tokio::select! {
         () = shutdown.cancelled() => {}
         () = feed(&cache, &storage) => {}
+        () = recall(&cache, &storage) => {}
     }
+}
+
+/// Once; never ends.
+async fn recall(cache: &Cache, storage: &Storage) {
+    if let Err(reason) = history::recall(cache, storage).await {
+        tracing::info!(reason, "what happened before the start stays unknown; some watches begin anew");
+    }
+    cache.recall_ended();
+    std::future::pending::<()>().await;
 }
 
 async fn feed(cache: &Cache, storage: &Storage) {
@@ -202,53 +206,17 @@ async fn pages(
     }
 }
 
-/// The keys watched: all of ours and the compaction key, whose writes move the store's revision too.
-fn watched_range(prefix: &str) -> (Vec<u8>, Vec<u8>) {
-    let start = format!("{prefix}/").into_bytes();
-    let end = keys::prefix_end(&start);
-    let key = compaction::KEY.as_bytes().to_vec();
-    let mut behind_key = key.clone();
-    behind_key.push(0);
-    (start.min(key), end.max(behind_key))
-}
-
 /// Watches from behind `revision`, which moves along.
 async fn follow(cache: &Cache, storage: &Storage, revision: &mut i64) -> Ended {
-    let (mut client, member) = storage.watch_client();
-    let (sender, receiver) = mpsc::channel(4);
-    let (key, range_end) = watched_range(storage.prefix());
-    let create = WatchCreateRequest {
-        key: key.into(),
-        range_end: range_end.into(),
-        start_revision: *revision + 1,
-        progress_notify: true,
-        fragment: true,
-        ..WatchCreateRequest::default()
-    };
-    let message = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
-    if sender.send(message).await.is_err() {
-        return Ended::Broken("the request stream closed".into());
-    }
-    let mut request = tonic::Request::new(ReceiverStream::new(receiver));
-    // A member cut off from the others ends the watch instead of staying silent.
-    request.metadata_mut().insert("hasleader", MetadataValue::from_static("true"));
-    let opened = tokio::time::timeout(OPEN_DEADLINE, client.watch(request)).await;
-    let mut stream = match opened {
-        Ok(Ok(response)) => response.into_inner(),
-        Ok(Err(status)) => {
-            storage.give_up_on(member);
-            return Ended::Broken(status.message().to_owned());
-        }
-        Err(_) => {
-            storage.give_up_on(member);
-            return Ended::Broken("no answer".into());
-        }
+    let mut watch = match store_watch::open(storage, *revision + 1, false).await {
+        Ok(watch) => watch,
+        Err(reason) => return Ended::Broken(reason),
     };
     loop {
-        match stream.message().await {
+        match watch.responses.message().await {
             Ok(Some(response)) if response.compact_revision > 0 => return Ended::Outdated,
             Ok(Some(response)) if response.canceled => {
-                storage.give_up_on(member);
+                storage.give_up_on(watch.member);
                 return if response.cancel_reason.contains("compacted") {
                     Ended::Outdated
                 } else {
@@ -270,11 +238,11 @@ async fn follow(cache: &Cache, storage: &Storage, revision: &mut i64) -> Ended {
                 }
             }
             Ok(None) => {
-                storage.give_up_on(member);
+                storage.give_up_on(watch.member);
                 return Ended::Broken("the member ended the stream".into());
             }
             Err(status) => {
-                storage.give_up_on(member);
+                storage.give_up_on(watch.member);
                 return Ended::Broken(status.message().to_owned());
             }
         }
@@ -341,19 +309,4 @@ async fn apply(
         cache.wake(&events);
     }
     redefined.map(|()| reached)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_watched_range_covers_our_keys_and_the_compaction_key() {
-        for prefix in ["/registry", "zoo"] {
-            let (start, end) = watched_range(prefix);
-            for key in [format!("{prefix}/pods/a/b"), compaction::KEY.to_owned()] {
-                assert!(start.as_slice() <= key.as_bytes() && key.as_bytes() < end.as_slice(), "{key}");
-            }
-        }
-    }
 }

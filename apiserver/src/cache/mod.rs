@@ -4,9 +4,11 @@
 pub mod changes;
 pub mod derived;
 pub mod feed;
+mod history;
 pub mod layout;
 pub mod object;
 pub mod resource;
+mod store_watch;
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -25,6 +27,8 @@ use resource::ResourceCache;
 
 /// How long a read waits for the cache to reach the revision it needs.
 pub const FRESHNESS_DEADLINE: Duration = Duration::from_secs(3);
+/// How long a watch from before the start waits until its events have been read back.
+const RECALL_PATIENCE: Duration = Duration::from_secs(1);
 /// A feed that has said nothing for this long while the store is ahead will not say anything: the store was written to outside of
 /// the keys watched.
 const SILENCE: Duration = Duration::from_millis(200);
@@ -54,6 +58,8 @@ pub struct Cache {
     /// Locked for writing only while one pointer is exchanged for another.
     layout: RwLock<Arc<Layout>>,
     progress: watch::Sender<Progress>,
+    /// Whether what was before the start has been read back, as far as it can be.
+    recalled: watch::Sender<bool>,
     compaction: Mutex<Compaction>,
 }
 
@@ -79,6 +85,7 @@ impl Cache {
             hidden,
             layout: RwLock::new(Arc::new(layout)),
             progress: watch::Sender::new(Progress::Starting),
+            recalled: watch::Sender::new(false),
             compaction: Mutex::default(),
         }
     }
@@ -130,6 +137,23 @@ impl Cache {
     /// Whether the first snapshot has been taken.
     pub fn is_started(&self) -> bool {
         self.revision().is_some()
+    }
+
+    /// Waits for the first snapshot.
+    async fn started(&self) {
+        let mut progress = self.progress.subscribe();
+        // Cannot fail: the sender is this cache's own.
+        let _ = progress.wait_for(|progress| matches!(progress, Progress::At(_))).await;
+    }
+
+    fn recall_ended(&self) {
+        self.recalled.send_replace(true);
+    }
+
+    /// Waits a moment until what was before the start has been read back.
+    pub async fn recalled(&self) {
+        let mut recalled = self.recalled.subscribe();
+        let _ = tokio::time::timeout(RECALL_PATIENCE, recalled.wait_for(|ended| *ended)).await;
     }
 
     /// Waits until everything up to `revision` is in (0: until started). Gives the revision reached.

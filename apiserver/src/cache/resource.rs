@@ -23,6 +23,9 @@ const RING_BYTES_MAX: usize = 8 << 20;
 /// And up to this many events.
 const RING_EVENTS_MAX: usize = 64 * 1024;
 
+/// And so many that happened before the snapshot.
+const RECALLED_MAX: u64 = 64 * 1024;
+
 /// A change of one object.
 pub struct CacheEvent {
     /// Store revision of the change.
@@ -168,11 +171,12 @@ impl ResourceCache {
     pub fn replace(&self, objects: Vec<CachedObject>, revision: i64) {
         let objects = objects.into_iter().map(|object| Entry(Arc::new(object))).collect();
         let mut state = self.state.write();
-        let (first, epoch) = (state.first + state.ring.len() as u64, state.epoch + 1);
+        let epoch = state.epoch + 1;
         *state = State {
             objects,
             ring: VecDeque::new(),
-            first,
+            // With room in front of it for what is recalled.
+            first: RECALLED_MAX,
             ring_bytes: 0,
             horizon: revision,
             last_change: revision,
@@ -236,6 +240,27 @@ impl ResourceCache {
             }
         }
         event
+    }
+
+    /// Puts events in front of the ring: all there were after `from` and up to `through`. Those that the ring has are left out; if it no longer joins
+    /// them, nothing happens.
+    pub(super) fn recall(&self, events: Vec<Arc<CacheEvent>>, from: i64, through: i64) {
+        let mut state = self.state.write();
+        let horizon = state.horizon;
+        if through < horizon || horizon <= from {
+            return;
+        }
+        state.horizon = from;
+        for event in events.into_iter().rev().filter(|event| (from + 1..=horizon).contains(&event.revision)) {
+            let is_full = state.ring_bytes > RING_BYTES_MAX || state.ring.len() > RING_EVENTS_MAX;
+            if is_full && state.ring.len() >= self.events_min || state.first == 0 {
+                state.horizon = event.revision;
+                break;
+            }
+            state.first -= 1;
+            state.ring_bytes += event.object.size();
+            state.ring.push_front(event);
+        }
     }
 
     /// Wakes the watchers that these events may concern.
@@ -480,6 +505,26 @@ mod tests {
         assert_eq!(read(&cache, &mut early), Ok(vec![13]));
         assert_eq!(cache.list("a/", Bound::Unbounded).objects.len(), 1);
         assert_eq!(cache.list("b/", Bound::Unbounded).objects.len(), 0);
+    }
+
+    #[test]
+    fn what_is_recalled_joins_the_ring_without_gap_or_repeat() {
+        let earlier = cache();
+        let events: Vec<_> = (11..=15).map(|revision| put(&earlier, "a/x", revision, 0)).collect();
+        let cache = cache();
+        cache.replace(vec![cache.decode("a/x", &stored(0), 14, EventType::Modified).expect("JSON")], 14);
+        let mut current = cache.end();
+        put(&cache, "a/x", 15, 0);
+        cache.recall(events.clone(), 11, 13);
+        assert_eq!(cache.cursor_after(13), Err(TooOld { horizon: 14 }), "14 would be missing");
+        cache.recall(events.clone(), 11, 15);
+        cache.recall(events[..1].to_vec(), 10, 11);
+        assert_eq!(cache.cursor_after(9), Err(TooOld { horizon: 10 }));
+        let mut cursor = cache.cursor_after(10).expect("recalled");
+        assert_eq!(read(&cache, &mut cursor), Ok(vec![11, 12, 13, 14, 15]));
+        assert_eq!(read(&cache, &mut current), Ok(vec![15]), "readers stay where they were");
+        let before = cache.list_at("", Bound::Unbounded, 12).expect("recalled");
+        assert_eq!(before.iter().map(|object| object.revision).collect::<Vec<_>>(), [12]);
     }
 
     #[test]

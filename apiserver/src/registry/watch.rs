@@ -87,7 +87,12 @@ impl Registry {
             if !self.cache.is_started() && self.cache.wait_for(0).await.is_err() {
                 return Err(ApiError::service_unavailable("the watch cache is still being filled"));
             }
-            let cursor = cache.cursor_after(after).map_err(|TooOld { horizon }| too_old(after, horizon))?;
+            let mut cursor = cache.cursor_after(after);
+            if cursor.is_err() {
+                self.cache.recalled().await;
+                cursor = cache.cursor_after(after);
+            }
+            let cursor = cursor.map_err(|TooOld { horizon }| too_old(after, horizon))?;
             (Vec::new(), after, cursor)
         };
         let bookmarks = options.allow_bookmarks.then(|| {

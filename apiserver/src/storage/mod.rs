@@ -262,7 +262,9 @@ impl Storage {
 
     /// Puts plain values in place of what a watch gave.
     pub(crate) fn open_events(&self, response: &mut WatchResponse) {
-        self.encryption.open_all(response.events.iter_mut().filter_map(|event| event.kv.as_mut()));
+        let versions =
+            response.events.iter_mut().flat_map(|event| event.kv.iter_mut().chain(&mut event.prev_kv));
+        self.encryption.open_all(versions);
     }
 
     /// Whether writing again what is under a key already may change how it is stored.
