@@ -127,7 +127,9 @@ fn edit_and_patch(cluster: &Cluster) {
         &[
             ("get deployment web -o jsonpath={.spec.replicas}", "3"),
             ("patch deployment web -p '{\"spec\":{\"replicas\":1}}'", "patched"),
-            ("patch deployment web -p '{\"spec\":{\"replicas\":1}}'", "patched (no change)"),
+            // Of an object that no controller writes: another write between kubectl's read and its patch is a change.
+            ("patch namespace default -p '{\"metadata\":{\"labels\":{\"a\":\"b\"}}}'", "patched"),
+            ("patch namespace default -p '{\"metadata\":{\"labels\":{\"a\":\"b\"}}}'", "patched (no change)"),
             (
                 "patch deployment web --type=json -p '[{\"op\":\"replace\",\"path\":\"/spec/replicas\",\"value\":2}]'",
                 "patched",
