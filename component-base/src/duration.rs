@@ -21,6 +21,11 @@ impl GoDuration {
         Self(Duration::from_millis(milliseconds))
     }
 
+    /// The same without what is shorter than a millisecond.
+    pub const fn whole_milliseconds(self) -> Self {
+        Self::from_millis(self.0.as_millis() as u64)
+    }
+
     /// The duration as the standard library has it.
     pub const fn get(self) -> Duration {
         self.0
@@ -113,6 +118,16 @@ impl<'de> Deserialize<'de> for GoDuration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whole_milliseconds_are_printed_as_go_does() {
+        for (millis, text) in
+            [(0, "0s"), (393, "393ms"), (1200, "1.2s"), (62_003, "1m2.003s"), (7_260_000, "2h1m0s")]
+        {
+            let duration = Duration::from_millis(millis) + Duration::from_nanos(999_999);
+            assert_eq!(GoDuration::from(duration).whole_milliseconds().to_string(), text);
+        }
+    }
 
     #[test]
     fn reads_and_prints_go_notation() {

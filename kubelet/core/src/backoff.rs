@@ -92,22 +92,6 @@ pub fn go_duration(duration: SignedDuration) -> String {
     }
 }
 
-/// A duration as Go prints it, cut off after milliseconds: `0s`, `393ms`, `1.2s`, `1m2.003s`.
-pub fn go_milliseconds(duration: std::time::Duration) -> String {
-    let (seconds, millis) = (duration.as_secs(), duration.subsec_millis());
-    if seconds == 0 {
-        return if millis == 0 { "0s".to_owned() } else { format!("{millis}ms") };
-    }
-    let part = format!("{millis:03}");
-    let part = part.trim_end_matches('0');
-    let point = if part.is_empty() { "" } else { "." };
-    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
-        (0, 0, s) => format!("{s}{point}{part}s"),
-        (0, m, s) => format!("{m}m{s}{point}{part}s"),
-        (h, m, s) => format!("{h}h{m}m{s}{point}{part}s"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,15 +116,6 @@ mod tests {
             now += delay.as_secs();
         }
         assert_eq!(seen, ["10s", "20s", "40s", "1m20s", "2m40s", "5m0s", "5m0s"]);
-    }
-
-    #[test]
-    fn milliseconds_are_written_as_go_does() {
-        for (millis, text) in
-            [(0, "0s"), (393, "393ms"), (1200, "1.2s"), (62_003, "1m2.003s"), (7_260_000, "2h1m0s")]
-        {
-            assert_eq!(go_milliseconds(std::time::Duration::from_millis(millis)), text);
-        }
     }
 
     #[test]

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
+use component_base::duration::GoDuration;
 use coracle_client::event_recorder::EventKind;
 use jiff::Timestamp;
 use k8s_cri::v1::{Image, PodSandboxConfig};
 use k8s_openapi::api::core::v1::{Container, Pod, Secret};
-use kubelet_core::backoff::{Backoff, go_milliseconds};
+use kubelet_core::backoff::Backoff;
 use kubelet_core::image::{self, PullPolicy};
 use kubelet_core::pod_status::Waiting;
 use kubelet_core::pod_view;
@@ -102,7 +103,8 @@ pub async fn ensure(
         Ok(pulled) => {
             backoff.reset(&key);
             failures.remove(&key);
-            let (took, waited) = (go_milliseconds(pulling), go_milliseconds(started.elapsed()));
+            let [took, waited] =
+                [pulling, started.elapsed()].map(|time| GoDuration::from(time).whole_milliseconds());
             let bytes = pulled.size;
             event(
                 EventKind::Normal,
