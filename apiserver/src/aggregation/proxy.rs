@@ -1,9 +1,8 @@
 //! Passes a request on to the server that answers for its group: as the same user, whom the headers name and the client certificate vouches for.
 //! Bodies and watches are streamed, upgraded connections copied.
 
-use bytes::Bytes;
 use coracle_api::status::ApiError;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::header::{AUTHORIZATION, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Version};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -80,11 +79,7 @@ fn escaped(key: &str) -> String {
 
 /// Upstream's plain text, which its clients turn into their own words.
 fn unavailable(text: &str) -> Response {
-    let mut response = Response::new(body::full(Bytes::from(format!("{text}\n"))));
-    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-    let text = HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(CONTENT_TYPE, text);
-    response
+    body::plain(StatusCode::SERVICE_UNAVAILABLE, format!("{text}\n"))
 }
 
 impl Aggregator {

@@ -9,6 +9,8 @@ use coracle_api::status::ApiError;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures::{Stream, StreamExt, stream};
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, StatusCode};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, LengthLimitError, Limited, StreamBody};
@@ -41,6 +43,14 @@ pub fn empty() -> Body {
 /// These bytes.
 pub fn full(bytes: Bytes) -> Body {
     Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A whole answer of plain text.
+pub fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response {
+    let mut response = Response::new(full(text.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
 }
 
 /// These pieces, as they come.

@@ -3,8 +3,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
+use http::header::{RETRY_AFTER, USER_AGENT};
 use http::{HeaderValue, Request, StatusCode};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -56,12 +55,9 @@ fn is_answered_to_the_end<B>(request: &Request<B>) -> bool {
 }
 
 fn later() -> Response {
-    let text = Bytes::from_static(b"The apiserver is shutting down, please try again later.\n");
-    let mut response = Response::new(body::full(text));
-    *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+    let text = "The apiserver is shutting down, please try again later.\n";
+    let mut response = body::plain(StatusCode::TOO_MANY_REQUESTS, text);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
     response.extensions_mut().insert(LastOfConnection);
     response
 }

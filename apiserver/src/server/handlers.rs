@@ -73,9 +73,7 @@ async fn path(app: &App, request: &Request<Incoming>, query: &Query) -> Result<R
         return Ok(Response::from_parts(parts, body));
     }
     if let Some(text) = flowcontrol::dump(&app.flow_control, request.uri().path()) {
-        let mut response = Response::new(body::full(Bytes::from(text)));
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-        return Ok(response);
+        return Ok(body::plain(StatusCode::OK, text));
     }
     let keys = &app.authenticator.token_keys;
     match request.uri().path() {

@@ -4,8 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::RETRY_AFTER;
 use http::{HeaderName, HeaderValue, StatusCode};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -119,11 +118,8 @@ fn label(response: &mut Response, classified: Option<&Classified>) {
 }
 
 fn too_many() -> Response {
-    let text = Bytes::from_static(b"Too many requests, please try again later.\n");
-    let mut response = Response::new(body::full(text));
-    *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    let text = "Too many requests, please try again later.\n";
+    let mut response = body::plain(StatusCode::TOO_MANY_REQUESTS, text);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     response
 }
