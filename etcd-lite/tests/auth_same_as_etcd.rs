@@ -2,7 +2,9 @@
 //!
 //! Needs etcd 3.5 (`make tools`), so it runs on request only: `cargo nextest run -p etcd-lite --run-ignored only same_as_etcd`.
 
-use std::net::TcpListener;
+#[path = "../../tests/src/ports.rs"]
+mod ports;
+
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -41,8 +43,7 @@ impl Drop for Server {
 }
 
 fn free_url() -> String {
-    let address = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
-    format!("http://{address}")
+    format!("http://127.0.0.1:{}", ports::free_ports(1)[0])
 }
 
 /// The etcd that `make tools` puts beside the build.

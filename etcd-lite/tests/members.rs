@@ -1,8 +1,10 @@
 //! Members as real processes on loopback: what happens when one loses its leader, its disk, or the tail of its log, and what bad starts say.
 
+#[path = "../../tests/src/ports.rs"]
+mod ports;
+
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -34,16 +36,10 @@ impl Drop for Cluster {
     }
 }
 
-fn free_ports(count: usize) -> Vec<u16> {
-    let listeners: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-    listeners.iter().map(|listener| listener.local_addr().expect("address").port()).collect()
-}
-
 impl Cluster {
     fn new(size: usize) -> Self {
         let dir = tempfile::tempdir().expect("directory");
-        let ports = free_ports(2 * size);
+        let ports = ports::free_ports(2 * size);
         let members: Vec<Process> = (0..size)
             .map(|i| Process {
                 name: format!("m{i}"),

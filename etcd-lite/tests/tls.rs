@@ -1,8 +1,11 @@
 //! TLS from outside: members as processes, certificates that are renewed, expire, are revoked or belong to nobody, and clients with the
 //! wrong protocol.
 
+#[path = "../../tests/src/ports.rs"]
+mod ports;
+
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -108,7 +111,7 @@ fn tomorrow() -> SystemTime {
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("address").port()
+    ports::free_ports(1)[0]
 }
 
 struct Member {

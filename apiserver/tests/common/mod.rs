@@ -2,8 +2,9 @@
 #![allow(dead_code)]
 
 pub mod extension;
+#[path = "../../../tests/src/ports.rs"]
+mod ports;
 
-use std::net::TcpListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub fn free_port() -> u16 {
-    StdListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
+    ports::free_ports(1)[0]
 }
 
 /// One etcd member, killed when dropped.
