@@ -117,7 +117,7 @@ fn measure(kind: &str, nodes: usize, pods: usize) {
                 };
                 snapshot.place(pod.info, &assignment.node);
             }
-            Decision::Unschedulable(..) => unschedulable += 1,
+            Decision::Unschedulable(..) | Decision::Failed(_) => unschedulable += 1,
         }
     }
     let each = began.elapsed().as_secs_f64() * 1e6 / pods as f64;

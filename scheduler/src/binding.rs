@@ -8,10 +8,12 @@ use coracle_client::config::{api_code, describe, is_not_found, within};
 use coracle_client::informer::Informer;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::Client;
+use scheduler_core::extender::Extender;
 use scheduler_core::plugins::volume_binding::VolumeStep;
 use scheduler_core::pod_info::PodInfo;
 use serde_json::json;
 
+use crate::extender::HttpExtender;
 use crate::volume_steps;
 
 /// How long the API may take to answer.
@@ -22,6 +24,8 @@ const BIND_DEADLINE: Duration = Duration::from_secs(30);
 pub enum BindError {
     /// Its claims did not get their volumes.
     Volumes(String),
+    /// The extender that was to bind it did not.
+    Extender(String),
     /// The API refused or could not be reached.
     Api(kube::Error),
 }
@@ -38,6 +42,7 @@ impl BindError {
             Self::Volumes(error) => {
                 Some(format!("running PreBind plugin \"VolumeBinding\": binding volumes: {error}"))
             }
+            Self::Extender(error) => Some(format!("binding rejected: {error}")),
             Self::Api(error) => api_code(error).map(|_| format!("binding rejected: {}", describe(error))),
         }
     }
@@ -46,7 +51,7 @@ impl BindError {
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Volumes(error) => f.write_str(error),
+            Self::Volumes(error) | Self::Extender(error) => f.write_str(error),
             Self::Api(error) => f.write_str(&describe(error)),
         }
     }
@@ -71,11 +76,14 @@ pub struct Bound {
 }
 
 /// Binds pods.
+#[derive(Clone)]
 pub struct Binder {
     /// The API.
     pub client: Client,
     /// Where it is seen that claims have their volumes.
     pub claims: Informer<PersistentVolumeClaim>,
+    /// Who binds the pods that it is interested in.
+    pub extender: Option<Arc<HttpExtender>>,
 }
 
 impl Binder {
@@ -86,6 +94,14 @@ impl Binder {
     pub async fn bind(&self, pod: &PodInfo, node: &str, volumes: &[VolumeStep]) -> Result<(), BindError> {
         if !volumes.is_empty() {
             volume_steps::run(&self.client, &self.claims, volumes, node).await.map_err(BindError::Volumes)?;
+        }
+        if let Some(extender) = self.extender.as_ref().filter(|extender| extender.is_interested(pod)) {
+            match extender.bind(pod, node).await {
+                Err(error) if extender.is_ignorable() => {
+                    tracing::warn!(extender = extender.name(), error, ignored = true, "extender failed");
+                }
+                bound => return bound.map_err(BindError::Extender),
+            }
         }
         post(&self.client, pod, node).await.map_err(BindError::Api)
     }

@@ -7,15 +7,18 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use component_base::duration::GoDuration;
 use coracle_client::leader_election::{LeaderElectionConfig, LeaderElectionFlags};
-use scheduler_core::profile::{DEFAULT_SCHEDULER_NAME, Profile};
+use scheduler_core::plugins::registry::Arguments;
+use scheduler_core::profile::{DEFAULT_SCHEDULER_NAME, PluginSets, Profile};
 use scheduler_core::queue::Backoff;
 use serde::Deserialize;
 
 use crate::configuration::arguments::PluginConfig;
+use crate::configuration::extenders::ExtenderFile;
 use crate::configuration::plugins::PluginsFile;
 use crate::options::Options;
 
 mod arguments;
+pub mod extenders;
 mod plugins;
 
 /// The name of the lease.
@@ -46,6 +49,8 @@ struct File {
     percentage_of_nodes_to_score: Option<u32>,
     pod_initial_backoff_seconds: Option<u64>,
     pod_max_backoff_seconds: Option<u64>,
+    #[serde(default)]
+    extenders: Vec<ExtenderFile>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -84,6 +89,7 @@ impl Settings {
             Some(path) => read(path)?,
             None => File::default(),
         };
+        extenders::check(&file.extenders)?;
         let flags = merge_election(&options.leader_election, &file.leader_election)?;
         let leader_election = match flags.leader_elect {
             true => Some(flags.config(LEASE_NAME).map_err(anyhow::Error::msg)?),
@@ -104,10 +110,17 @@ impl Settings {
         Ok(Self { kubeconfig, leader_election, backoff, file })
     }
 
-    /// Makes the profiles.
+    /// Whom to ask beside the plugins.
+    pub fn extenders(&self) -> &[ExtenderFile] {
+        &self.file.extenders
+    }
+
+    /// Makes the profiles, without extenders.
     pub fn profiles(&self) -> anyhow::Result<Vec<Profile>> {
         if self.file.profiles.is_empty() {
-            let mut profile = Profile::new(DEFAULT_SCHEDULER_NAME);
+            let arguments = self.arguments(&[])?;
+            let mut profile =
+                Profile::configured(DEFAULT_SCHEDULER_NAME, &PluginSets::default(), &arguments)?;
             profile.percentage_of_nodes_to_score = self.file.percentage_of_nodes_to_score;
             return Ok(vec![profile]);
         }
@@ -118,7 +131,7 @@ impl Settings {
                 bail!("profiles[{index}].schedulerName: Duplicate value: {name:?}");
             }
             let arguments =
-                arguments::read(&given.plugin_config).with_context(|| format!("profiles[{index}]"))?;
+                self.arguments(&given.plugin_config).with_context(|| format!("profiles[{index}]"))?;
             let mut profile = Profile::configured(name, &given.plugins.ready(), &arguments)
                 .with_context(|| format!("profiles[{index}].plugins"))?;
             profile.percentage_of_nodes_to_score =
@@ -126,6 +139,16 @@ impl Settings {
             profiles.push(profile);
         }
         Ok(profiles)
+    }
+
+    /// The arguments of a profile's plugins; what extenders keep account of is theirs.
+    fn arguments(&self, given: &[PluginConfig]) -> anyhow::Result<Arguments> {
+        let mut arguments = arguments::read(given)?;
+        let managed = self.file.extenders.iter().flat_map(|extender| &extender.managed_resources);
+        let left =
+            managed.filter(|resource| resource.ignored_by_scheduler).map(|resource| resource.name.clone());
+        arguments.fit.ignored_resources.extend(left);
+        Ok(arguments)
     }
 }
 
@@ -224,7 +247,16 @@ profiles:
     #[test]
     fn what_is_not_there_is_refused_by_name() {
         for (yaml, named) in [
-            ("extenders: []\n", "extenders"),
+            ("extenders: [{bindings: 1}]\n", "bindings"),
+            ("extenders: [{urlPrefix: 'http://e', prioritizeVerb: p}]\n", "extenders[0].weight"),
+            (
+                "extenders: [{urlPrefix: 'http://e', bindVerb: b}, {urlPrefix: 'http://f', bindVerb: b}]\n",
+                "found 2 extenders",
+            ),
+            (
+                "extenders: [{urlPrefix: 'http://e', managedResources: [{name: cpu}]}]\n",
+                "managedResources[0].name",
+            ),
             ("profiles: [{pluginConfig: [{name: ImageLocality}]}]\n", "ImageLocality"),
             ("profiles: [{plugins: {score: {enabled: [{name: Bogus}]}}}]\n", "Bogus"),
             ("profiles: [{}, {}]\n", "profiles[1].schedulerName"),

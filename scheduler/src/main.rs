@@ -3,6 +3,7 @@
 
 mod binding;
 mod configuration;
+mod extender;
 mod informers;
 mod metrics;
 mod options;
@@ -12,6 +13,7 @@ mod scheduling_loop;
 mod volume_steps;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use component_base::feature_gates::{FeatureGates, Program};
@@ -20,9 +22,12 @@ use coracle_client::config::{ClientConfig, connect, host_name};
 use coracle_client::event_recorder::{EventRecorder, EventStyle};
 use coracle_client::leader_election::run_or_exit;
 use coracle_client::metrics::LeaderElectionMetrics;
+use scheduler_core::extender::Extender;
 use tokio_util::sync::CancellationToken;
 
+use crate::binding::Binder;
 use crate::configuration::Settings;
+use crate::extender::HttpExtender;
 use crate::informers::Informers;
 use crate::metrics::SchedulerMetrics;
 use crate::options::Options;
@@ -79,13 +84,19 @@ async fn run(options: Options) -> anyhow::Result<()> {
         .serve(health, registry, shutdown.clone())
         .await?;
 
-    let deciders = settings.profiles()?.into_iter().map(|profile| {
+    let asked = settings.extenders().iter().cloned().map(|file| HttpExtender::new(file).map(Arc::new));
+    let extenders = asked.collect::<anyhow::Result<Vec<_>>>()?;
+    let deciders = settings.profiles()?.into_iter().map(|mut profile| {
+        profile.extenders = extenders.iter().map(|one| Arc::clone(one) as Arc<dyn Extender>).collect();
         let name = profile.scheduler_name.clone();
         let events = EventRecorder::start(client.clone(), &name, EventStyle::Series, &shutdown);
         (name, Decider { profile, events })
     });
+    let deciders = deciders.collect();
+    let binder = extenders.into_iter().find(|extender| extender.binds());
+    let binder = Binder { client: client.clone(), claims: informers.claims.clone(), extender: binder };
     let scheduling =
-        SchedulingLoop::new(client.clone(), informers, deciders.collect(), metrics, settings.backoff)?;
+        SchedulingLoop::new(client.clone(), informers, deciders, binder, metrics, settings.backoff)?;
     let election = settings.leader_election.clone();
     match election {
         Some(config) => {

@@ -54,6 +54,7 @@ pub struct SchedulingLoop {
     informers: Informers,
     metrics: SchedulerMetrics,
     deciders: HashMap<String, Decider>,
+    binder: Binder,
     snapshot: Snapshot,
     queue: SchedulingQueue,
     started: Instant,
@@ -77,6 +78,7 @@ impl SchedulingLoop {
         client: Client,
         informers: Informers,
         deciders: HashMap<String, Decider>,
+        binder: Binder,
         metrics: SchedulerMetrics,
         backoff: Backoff,
     ) -> anyhow::Result<Self> {
@@ -88,6 +90,7 @@ impl SchedulingLoop {
             informers,
             metrics,
             deciders,
+            binder,
             snapshot: Snapshot::default(),
             queue: SchedulingQueue::new(backoff),
             started: Instant::now(),
@@ -195,7 +198,7 @@ impl SchedulingLoop {
                     true => self.binding += 1,
                     false => self.waiting_for_volumes += 1,
                 }
-                let binder = Binder { client: self.client.clone(), claims: self.informers.claims.clone() };
+                let binder = self.binder.clone();
                 let (sender, info) = (outlets.bound.clone(), Arc::clone(&pod.info));
                 tokio::spawn(async move {
                     let result = binder.bind(&info, &assignment.node, &assignment.volumes).await;
@@ -215,6 +218,13 @@ impl SchedulingLoop {
             Decision::Unschedulable(error, relief) => {
                 self.metrics.attempt(scheduler_name(&pod.info.pod), AttemptResult::Unschedulable, took);
                 self.refused(pod, error, relief, outlets);
+            }
+            Decision::Failed(error) => {
+                self.metrics.attempt(scheduler_name(&pod.info.pod), AttemptResult::Error, took);
+                self.tell(&pod.info.pod, EventKind::Warning, "FailedScheduling", "Scheduling", error.clone());
+                outlets.status.not_scheduled(&pod.info.pod, "SchedulerError", &error, Nomination::Stands);
+                let now = self.now();
+                self.queue.failed(&pod.info.uid, now);
             }
         }
     }

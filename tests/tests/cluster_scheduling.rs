@@ -1,6 +1,9 @@
 //! The scheduler end to end on hollow nodes: who gets a node, who has to leave for it, and who decides.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use coracle_tests::cluster::Cluster;
@@ -154,6 +157,25 @@ fn replicas_that_keep_apart_get_a_node_each() {
 /// A scheduler beside those of the cluster, ended with the test.
 struct Scheduler(Child);
 
+impl Scheduler {
+    /// Starts one beside the cluster's own, with this configuration.
+    fn start(cluster: &Cluster, configuration: &str) -> Self {
+        let file = cluster.data().join("scheduler.yaml");
+        std::fs::write(&file, configuration).expect("configuration");
+        let child = Command::new(binaries().join("scheduler"))
+            .arg("--config")
+            .arg(&file)
+            .arg("--kubeconfig")
+            .arg(cluster.data().join("kubeconfigs/scheduler-cp-a.conf"))
+            .arg("--secure-port=0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        Self(child.expect("the scheduler"))
+    }
+}
+
 impl Drop for Scheduler {
     fn drop(&mut self) {
         // It may have ended by itself.
@@ -184,21 +206,7 @@ profiles:
 #[test]
 fn each_profile_decides_for_the_pods_that_name_it() {
     let cluster = Cluster::up(&["--runtime", "hollow", "--nodes", "3"]);
-    let file = cluster.data().join("profiles.yaml");
-    std::fs::write(&file, PROFILES).expect("configuration");
-    let _scheduler = Scheduler(
-        Command::new(binaries().join("scheduler"))
-            .arg("--config")
-            .arg(&file)
-            .arg("--kubeconfig")
-            .arg(cluster.data().join("kubeconfigs/scheduler-cp-a.conf"))
-            .arg("--secure-port=0")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the scheduler"),
-    );
+    let _scheduler = Scheduler::start(&cluster, PROFILES);
     let by = |name: &str, scheduler: &str| {
         let mut pod = pod(name, "", "100m");
         pod["spec"]["schedulerName"] = json!(scheduler);
@@ -235,4 +243,128 @@ fn each_profile_decides_for_the_pods_that_name_it() {
         "{.items[*].reportingComponent}",
         "careless",
     );
+}
+
+/// Answers the requests of one connection until it ends: path and body in, answer out.
+fn serve(stream: TcpStream, answer: impl Fn(&str, Value) -> Value) -> Option<()> {
+    let mut reader = BufReader::new(stream.try_clone().ok()?);
+    let mut writer = stream;
+    loop {
+        let (mut line, mut length) = (String::new(), 0);
+        reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
+        let path = line.split(' ').nth(1)?.to_owned();
+        loop {
+            line.clear();
+            reader.read_line(&mut line).ok()?;
+            match line.trim().to_lowercase().split_once(':') {
+                Some(("content-length", value)) => length = value.trim().parse().ok()?,
+                Some(_) => {}
+                None => break,
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).ok()?;
+        let body = answer(&path, serde_json::from_slice(&body).expect("JSON")).to_string();
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        writer.write_all((head + &body).as_bytes()).ok()?;
+    }
+}
+
+/// Two servers in one: `/harbour` knows the nodes, keeps pods off node-c, prefers node-b and binds; `/devices` manages a resource that only
+/// node-a has.
+fn extend(cluster: &Cluster, path: &str, question: &Value) -> Value {
+    let pod = question["Pod"]["metadata"]["name"].as_str().unwrap_or_default();
+    match path {
+        "/harbour/filter" if pod == "caught" => json!({"Error": "a storm"}),
+        "/harbour/filter" => {
+            assert!(question["Nodes"].is_null(), "{question}");
+            let names = question["NodeNames"].as_array().expect("names").iter();
+            let passed: Vec<_> = names.filter(|name| *name != "node-c" && pod != "lost").collect();
+            let failed = json!({"node-c": "no harbour"});
+            // As one written in Go without tags may answer, too.
+            json!({"nodenames": passed, "failedNodes": failed, "Error": ""})
+        }
+        "/harbour/prioritize" => json!([{"Host": "node-a", "Score": 0}, {"Host": "node-b", "Score": 10}]),
+        "/harbour/bind" => {
+            let (namespace, name) =
+                (question["PodNamespace"].as_str(), question["PodName"].as_str().expect("name"));
+            let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name, "uid": question["PodUID"]},
+                "target": {"kind": "Node", "name": question["Node"]}});
+            let path = format!("/api/v1/namespaces/{}/pods/{name}/binding", namespace.expect("namespace"));
+            let bound = cluster.kubectl_stdin(&format!("create --raw {path} -f -"), &binding.to_string());
+            json!({"Error": if bound.success { "" } else { &bound.stderr }})
+        }
+        "/devices/filter" => {
+            let nodes = question["Nodes"]["items"].as_array().expect("whole nodes").iter();
+            let passed: Vec<_> = nodes.filter(|node| node["metadata"]["name"] == "node-a").collect();
+            json!({"Nodes": {"metadata": {}, "items": passed}, "FailedNodes": {"node-b": "no boat"}})
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn extenders_filter_score_and_bind() {
+    let cluster = Arc::new(Cluster::up(&["--runtime", "hollow", "--nodes", "3"]));
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("address").port();
+    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+    let (seen, behind) = (Arc::clone(&asked), Arc::downgrade(&cluster));
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let (seen, behind) = (Arc::clone(&seen), behind.clone());
+            std::thread::spawn(move || {
+                serve(stream, |path, question| {
+                    let cluster = behind.upgrade().expect("the test goes on");
+                    seen.lock().expect("lock").push(path.to_owned());
+                    extend(&cluster, path, &question)
+                })
+            });
+        }
+    });
+    let _scheduler = Scheduler::start(
+        &cluster,
+        &format!(
+            "
+apiVersion: kubescheduler.config.k8s.io/v1
+kind: KubeSchedulerConfiguration
+leaderElection: {{leaderElect: false}}
+profiles: [{{schedulerName: guided}}]
+extenders:
+- {{urlPrefix: 'http://127.0.0.1:1/nobody', filterVerb: filter, ignorable: true}}
+- {{urlPrefix: 'http://127.0.0.1:{port}/harbour', filterVerb: filter, prioritizeVerb: prioritize, weight: 100, bindVerb: bind, nodeCacheCapable: true}}
+- urlPrefix: 'http://127.0.0.1:{port}/devices/'
+  filterVerb: filter
+  managedResources: [{{name: example.com/boat, ignoredByScheduler: true}}]
+"
+        ),
+    );
+    let guided = |name: &str, resources: Value| {
+        let mut pod = pod(name, "", "100m");
+        pod["spec"]["schedulerName"] = json!("guided");
+        pod["spec"]["containers"][0]["resources"]["limits"] = resources.clone();
+        create(&cluster, &pod);
+    };
+    let at = |name: &str, node: &str| shows(&cluster, &format!("pod/{name}"), "{.spec.nodeName}", node);
+    guided("plain", json!({}));
+    at("plain", "node-b");
+    guided("sailor", json!({"example.com/boat": "1"}));
+    at("sailor", "node-a");
+    let asked = |path: &str| asked.lock().expect("lock").iter().filter(|seen| *seen == path).count();
+    assert_eq!((asked("/harbour/bind"), asked("/devices/filter")), (2, 1), "only who is concerned is asked");
+    let told = |name: &str, expected: &str| {
+        let condition = ".status.conditions[?(@.type==\"PodScheduled\")]";
+        let path = format!("{{{condition}.reason}}:{{{condition}.message}}");
+        wait_for(&format!("{name} is told {expected}"), DEADLINE, || {
+            let seen = cluster.kubectl(&format!("get pod {name} -o jsonpath={path}")).result()?;
+            if seen.starts_with(expected) { Ok(()) } else { Err(seen) }
+        });
+    };
+    guided("lost", json!({}));
+    told("lost", "Unschedulable:0/3 nodes are available: 1 no harbour.");
+    guided("caught", json!({}));
+    told("caught", "SchedulerError:a storm");
 }

@@ -8,11 +8,14 @@
 //! | PreScore, Score, NormalizeScore | [`ScorePlugin::prepare`] returns the [`NodeScore`] of one pod |
 //! | Reserve | [`crate::snapshot::Snapshot::place`] |
 //! | Permit | absent |
+//! | Extenders | [`crate::extender`] |
 //! | Bind | the shell, with the decision |
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use crate::extender::Extender;
 use crate::filtering::Filters;
 use crate::fit_error::FitError;
 use crate::node_info::NodeInfo;
@@ -30,6 +33,8 @@ pub struct Cycle<'a> {
     pub pod: &'a PodToSchedule,
     /// The cluster as it is.
     pub snapshot: &'a Snapshot,
+    /// Who else is asked.
+    pub extenders: &'a [Arc<dyn Extender>],
 }
 
 /// Why a node will not do.

@@ -11,6 +11,7 @@
 
 pub mod disruption_budgets;
 pub mod domain_counts;
+pub mod extender;
 pub mod filtering;
 pub mod fit_error;
 pub mod framework;

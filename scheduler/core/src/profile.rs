@@ -3,9 +3,11 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 
+use crate::extender::Extender;
 use crate::framework::{FilterPlugin, PostFilterPlugin, ScorePlugin};
 use crate::plugins::registry::{self, Arguments, DEFAULTS, ExtensionPoint};
 
@@ -38,6 +40,8 @@ pub struct Profile {
     pub scores: Vec<Weighted>,
     /// How many of the nodes are compared, in percent; `None` lets it shrink as the cluster grows.
     pub percentage_of_nodes_to_score: Option<u32>,
+    /// Servers outside that have a say, in the order in which they are asked.
+    pub extenders: Vec<Arc<dyn Extender>>,
 }
 
 /// Plugins switched on, with weights (0 for none given), and off (`*` for all).
@@ -168,6 +172,7 @@ impl Profile {
                 .collect(),
             scores: at(ExtensionPoint::Score).into_iter().filter_map(scored).collect(),
             percentage_of_nodes_to_score: None,
+            extenders: Vec::new(),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use k8s_openapi::api::core::v1::Node;
 
+use crate::extender;
 use crate::plugins::{
     inter_pod_affinity, node_affinity, node_name, node_ports, node_resources_fit, node_unschedulable,
     node_volume_limits, pod_topology_spread, taint_toleration, volume_binding, volume_restrictions,
@@ -40,6 +41,7 @@ pub fn may_help(event: ClusterEvent, plugin: &str) -> bool {
     };
     match event {
         NodeAdded | Timeout => true,
+        _ if plugin == extender::NAME => true,
         Volumes => {
             [volume_binding::NAME, volume_zone::NAME, volume_restrictions::NAME, node_volume_limits::NAME]
                 .contains(&plugin)

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use crate::extender;
 use crate::filtering::{Filters, Preparation};
 use crate::fit_error::FitError;
 use crate::framework::{Cycle, PostFilter};
@@ -25,6 +26,8 @@ pub enum Decision {
     Assigned(Assignment),
     /// No node will do.
     Unschedulable(FitError, Relief),
+    /// Nobody knows: an extender that must be asked failed, with this text.
+    Failed(String),
 }
 
 /// What is done for a pod that found no node.
@@ -83,7 +86,7 @@ pub fn nodes_to_find(node_count: usize, percentage: Option<u32>) -> usize {
 
 /// Decides for one pod.
 pub fn schedule(profile: &Profile, pod: &PodToSchedule, snapshot: &Snapshot, turn: Turn) -> Decision {
-    let cycle = Cycle { pod, snapshot };
+    let cycle = Cycle { pod, snapshot, extenders: &profile.extenders };
     let mut error = FitError { node_count: snapshot.node_count(), ..FitError::default() };
     if error.node_count == 0 {
         return Decision::Unschedulable(error, Relief::None);
@@ -96,7 +99,10 @@ pub fn schedule(profile: &Profile, pod: &PodToSchedule, snapshot: &Snapshot, tur
             return refuse(profile, cycle, &mut Filters::default(), error, turn);
         }
     };
-    let (feasible, evaluated) = find_feasible(profile, cycle, &mut filters, turn, &mut error);
+    let (feasible, evaluated) = match find_feasible(profile, cycle, &mut filters, turn, &mut error) {
+        Ok(found) => found,
+        Err(error) => return Decision::Failed(error),
+    };
     let node = match feasible.as_slice() {
         [] => return refuse(profile, cycle, &mut filters, error, turn),
         [only] => Arc::clone(&only.name),
@@ -134,19 +140,23 @@ fn refuse(
 }
 
 /// The nodes that will do and how many were looked at in turn. A node that room was made on is taken if it will do.
+///
+/// # Errors
+/// An extender failed.
 fn find_feasible<'a>(
     profile: &Profile,
     cycle: Cycle<'a>,
     filters: &mut Filters<'a>,
     turn: Turn,
     error: &mut FitError,
-) -> (Vec<&'a NodeInfo>, usize) {
+) -> Result<(Vec<&'a NodeInfo>, usize), String> {
     let nominated = cycle.snapshot.nominations.node_of(&cycle.pod.info.uid);
     if let Some(node) = nominated.and_then(|name| cycle.snapshot.node(name))
         && filters.only.as_ref().is_none_or(|only| only.names.contains(&*node.name))
         && filters.check_with_nominated(cycle, node).is_ok()
+        && extender::pass(cycle, vec![node], &mut FitError::default()).is_ok_and(|nodes| !nodes.is_empty())
     {
-        return (vec![node], 0);
+        return Ok((vec![node], 0));
     }
     let wanted = nodes_to_find(error.node_count, profile.percentage_of_nodes_to_score);
     let mut feasible = Vec::new();
@@ -176,10 +186,10 @@ fn find_feasible<'a>(
             look(node, &mut feasible);
         }
     }
-    (feasible, evaluated)
+    Ok((extender::pass(cycle, feasible, error)?, evaluated))
 }
 
-/// The weighted sum of all plugins' scores for each node.
+/// The weighted sum of all plugins' and extenders' scores for each node.
 fn total_scores<'a>(profile: &Profile, cycle: Cycle<'a>, nodes: &[&'a NodeInfo]) -> Vec<i64> {
     let mut totals = vec![0; nodes.len()];
     for weighted in &profile.scores {
@@ -190,6 +200,7 @@ fn total_scores<'a>(profile: &Profile, cycle: Cycle<'a>, nodes: &[&'a NodeInfo])
             *total += score * weighted.weight;
         }
     }
+    extender::add_scores(cycle, nodes, &mut totals);
     totals
 }
 

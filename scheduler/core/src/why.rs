@@ -59,10 +59,11 @@ pub struct Explanation {
 
 /// Explains a pod that is not on any node of the snapshot.
 pub fn explain(profile: &Profile, pod: &PodToSchedule, snapshot: &Snapshot) -> Explanation {
-    let cycle = Cycle { pod, snapshot };
+    let cycle = Cycle { pod, snapshot, extenders: &profile.extenders };
     let outcome = match schedule(profile, pod, snapshot, Turn::default()) {
         Decision::Assigned(assignment) => Ok(assignment.node.to_string()),
         Decision::Unschedulable(error, _) => Err(error.to_string()),
+        Decision::Failed(error) => Err(error),
     };
     let filters = match Filters::prepare(profile, cycle) {
         Preparation::Ready(filters) => filters,

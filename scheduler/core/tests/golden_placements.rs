@@ -96,6 +96,7 @@ fn run(case: &Case) -> Result<(), String> {
             .map(|seed| match decide(seed) {
                 Decision::Assigned(assignment) => Ok(assignment.node.to_string()),
                 Decision::Unschedulable(error, _) => Err(error.to_string()),
+                Decision::Failed(error) => Err(error),
             })
             .collect()
     };
@@ -108,6 +109,7 @@ fn run(case: &Case) -> Result<(), String> {
             Err(format!("preempts on {}", preemption.node))
         }
         Decision::Unschedulable(error, _) => Ok(error.to_string()),
+        Decision::Failed(error) => Err(error),
     };
     match &case.expect {
         Expect::Node(name) => same(chosen()?, &BTreeSet::from([name.clone()])),
@@ -117,7 +119,7 @@ fn run(case: &Case) -> Result<(), String> {
             if found.is_subset(names) { Ok(()) } else { Err(format!("{found:?}")) }
         }
         Expect::Told(Told::Fits(names)) => {
-            let cycle = Cycle { pod: &subject, snapshot: &snapshot };
+            let cycle = Cycle { pod: &subject, snapshot: &snapshot, extenders: &[] };
             let Preparation::Ready(filters) = Filters::prepare(&profile, cycle) else {
                 return Err("refused before any node".to_owned());
             };
@@ -134,6 +136,7 @@ fn run(case: &Case) -> Result<(), String> {
             if message == *text { Ok(()) } else { Err(message) }
         }
         Expect::Told(Told::Preempts(wanted)) => match decide(0) {
+            Decision::Failed(error) => Err(error),
             Decision::Unschedulable(_, Relief::Preempt(preemption)) => {
                 let victims = preemption.victims.iter().map(|victim| victim.name().to_owned()).collect();
                 let found = BTreeMap::from([(preemption.node.to_string(), victims)]);

@@ -58,7 +58,7 @@ impl Terms<'_> {
 
 /// The terms that select the pod, by topology key; without those that no node's label makes matter.
 fn that_select<'a>(cycle: Cycle<'a>, terms: impl Iterator<Item = (i64, &'a Held)>) -> Vec<Terms<'a>> {
-    let Cycle { pod, snapshot } = cycle;
+    let Cycle { pod, snapshot, .. } = cycle;
     let namespace = pod.info.namespace();
     let namespace_labels = snapshot.namespace_labels(namespace);
     let mut keys: Vec<Terms<'a>> = Vec::new();
@@ -117,7 +117,7 @@ fn all_match(
 impl Filter<'_> {
     /// Counts a pod that is supposed to come to a node or to leave it.
     fn suppose(&mut self, pod: &PodInfo, node: &NodeInfo, change: i64) {
-        let Cycle { pod: mine, snapshot } = self.cycle;
+        let Cycle { pod: mine, snapshot, .. } = self.cycle;
         let Some(node) = snapshot.node(&node.name) else { return };
         let add = |counted: &mut Counted| {
             if let Some(domain) = counted.domain(node) {
@@ -167,7 +167,7 @@ impl FilterPlugin for InterPodAffinity {
     }
 
     fn prepare<'a>(&self, cycle: Cycle<'a>) -> Prepared<'a> {
-        let Cycle { pod, snapshot } = cycle;
+        let Cycle { pod, snapshot, .. } = cycle;
         let (required, required_apart): (&'a [_], &'a [_]) = match &pod.info.affinity {
             Some(affinity) => (&affinity.required, &affinity.required_apart),
             None => (&[], &[]),
@@ -194,7 +194,7 @@ impl NodeFilter for Filter<'_> {
         }
         if !all_near {
             // The first of a group that wants to be near itself may start anywhere.
-            let Cycle { pod, snapshot } = self.cycle;
+            let Cycle { pod, snapshot, .. } = self.cycle;
             let namespace = pod.info.namespace();
             let first = self.near.iter().all(|counted| counted.total() == 0)
                 && all_match(
@@ -239,7 +239,7 @@ impl ScorePlugin for InterPodAffinity {
     }
 
     fn prepare<'a>(&self, cycle: Cycle<'a>, _nodes: &[&'a NodeInfo]) -> Option<Box<dyn NodeScore + 'a>> {
-        let Cycle { pod, snapshot } = cycle;
+        let Cycle { pod, snapshot, .. } = cycle;
         let wishes: &'a [_] =
             pod.info.affinity.as_deref().map_or(&[], |affinity: &PodAffinity| &affinity.preferred);
         if wishes.is_empty() && self.ignore_preferred_terms_of_existing_pods {

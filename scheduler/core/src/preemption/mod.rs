@@ -1,11 +1,12 @@
 //! DefaultPreemption: makes room for a pod that found no node by deleting pods of lower priority. Owns when that is allowed,
 //! which nodes are tried and which is taken; which pods of a node have to go is [`victims`]. It decides only: nothing is deleted here.
 
-mod victims;
+pub mod victims;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use crate::extender;
 use crate::filtering::Filters;
 use crate::fit_error::{FitError, histogram};
 use crate::framework::{Cycle, PostFilter, PostFilterPlugin, Rejection};
@@ -78,7 +79,11 @@ impl PostFilterPlugin for DefaultPreemption {
             }
         }
         peaceful.append(&mut violating);
-        match victims::least_harm(peaceful) {
+        let candidates = match extender::agree(cycle, peaceful) {
+            Ok(candidates) => candidates,
+            Err(error) => return PostFilter::Nothing(format!("preemption: {error}")),
+        };
+        match victims::least_harm(candidates) {
             Some(chosen) => PostFilter::Preempt(Preemption {
                 node: Arc::clone(&chosen.node.name),
                 outranked: cycle

@@ -38,6 +38,7 @@ fn decide(snapshot: &Snapshot, pod: &PodInfo, seed: u64) -> (String, Relief) {
     match schedule(&Profile::new("default-scheduler"), &pod, snapshot, Turn { seed, start: 0 }) {
         Decision::Assigned(assignment) => panic!("assigned to {}", assignment.node),
         Decision::Unschedulable(error, relief) => (error.to_string(), relief),
+        Decision::Failed(error) => panic!("{error}"),
     }
 }
 
@@ -198,6 +199,7 @@ fn a_nominated_pod_gets_its_node_and_others_find_it_taken() {
         match schedule(&Profile::new("default-scheduler"), &pod, snapshot, Turn::default()) {
             Decision::Assigned(assignment) => assignment.node.to_string(),
             Decision::Unschedulable(error, _) => error.to_string(),
+            Decision::Failed(error) => panic!("{error}"),
         }
     };
     assert_eq!(assigned(&snapshot, &pod("urgent", 10, "2", json!({}))), "b", "though a is emptier");

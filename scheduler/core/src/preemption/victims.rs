@@ -20,6 +20,14 @@ pub struct Victims<'a> {
     pub violations: usize,
 }
 
+impl<'a> Victims<'a> {
+    /// Puts the pods in their order.
+    pub fn new(node: &'a NodeInfo, mut pods: Vec<Arc<PodInfo>>, violations: usize) -> Self {
+        pods.sort_by_key(|pod| importance(pod));
+        Self { node, pods, violations }
+    }
+}
+
 /// More important pods have higher priority, then have run for longer.
 fn importance(pod: &PodInfo) -> (Reverse<i32>, i64) {
     (Reverse(pod.priority), pod.started)
@@ -65,8 +73,7 @@ pub fn select_victims<'a>(
         }
     }
     pods.iter().for_each(|pod| filters.add_pod(pod, node));
-    pods.sort_by_key(|pod| importance(pod));
-    Ok(Victims { node, pods, violations })
+    Ok(Victims::new(node, pods, violations))
 }
 
 /// The candidate that does the least harm: fewest protected pods, then the lowest of the highest priorities, the smallest sum

@@ -25,6 +25,7 @@ fn chosen(decision: Decision) -> String {
     match decision {
         Decision::Assigned(assignment) => assignment.node.to_string(),
         Decision::Unschedulable(error, _) => panic!("unschedulable: {error}"),
+        Decision::Failed(error) => panic!("{error}"),
     }
 }
 
@@ -32,6 +33,7 @@ fn refusal(decision: Decision) -> String {
     match decision {
         Decision::Assigned(assignment) => panic!("assigned to {}", assignment.node),
         Decision::Unschedulable(error, _) => error.to_string(),
+        Decision::Failed(error) => panic!("{error}"),
     }
 }
 

@@ -49,6 +49,7 @@ fn choices(snapshot: &Snapshot, info: &PodInfo) -> Result<Vec<String>, String> {
     for seed in 0..64 {
         match schedule(&Profile::new("default-scheduler"), &pod, snapshot, Turn { seed, start: 0 }) {
             Decision::Assigned(assignment) => nodes.insert(assignment.node.to_string()),
+            Decision::Failed(error) => return Err(error),
             Decision::Unschedulable(error, _) => {
                 let text = error.to_string();
                 return Err(text.split(" no new claims").next().unwrap_or_default().to_owned());

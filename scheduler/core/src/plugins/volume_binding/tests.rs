@@ -73,6 +73,7 @@ fn place(snapshot: &Snapshot, claims: &[&str]) -> Result<String, String> {
     let pod = PodToSchedule::new(user("p", claims));
     match schedule(&Profile::new("default-scheduler"), &pod, snapshot, Turn::default()) {
         Decision::Assigned(assignment) => Ok(assignment.node.to_string()),
+        Decision::Failed(error) => Err(error),
         Decision::Unschedulable(error, _) => {
             let text = error.to_string();
             let text = text.strip_prefix("0/2 nodes are available: ").unwrap_or(&text);
@@ -106,7 +107,7 @@ fn a_claim_that_cannot_be_used_is_named() {
     let own = PodToSchedule::new(own);
     let said = |snapshot: &Snapshot| match schedule(&Profile::new("s"), &own, snapshot, Turn::default()) {
         Decision::Unschedulable(error, _) => error.to_string(),
-        Decision::Assigned(assignment) => panic!("{assignment:?}"),
+        other => panic!("{other:?}"),
     };
     assert!(said(&snapshot).contains(
         "waiting for ephemeral volume controller to create the persistentvolumeclaim \"p-scratch\""
@@ -153,7 +154,7 @@ fn a_claim_that_waits_gets_a_volume_where_the_pod_goes() {
     assert_eq!(place(&snapshot, &["one"]), Ok("b".into()));
     let pod = PodToSchedule::new(user("p", &["one", "two"]));
     let bound = |snapshot: &Snapshot| -> Vec<(String, String)> {
-        let steps = steps(Cycle { pod: &pod, snapshot }, "b");
+        let steps = steps(Cycle { pod: &pod, snapshot, extenders: &[] }, "b");
         let pair = |step: VolumeStep| match step {
             VolumeStep::Bind(volume, claim) => (
                 claim.metadata.name.clone().unwrap_or_default(),
@@ -176,7 +177,7 @@ fn a_volume_that_is_made_on_demand_is_made_for_the_chosen_node() {
     let mut snapshot = cluster();
     claim(&mut snapshot, "data", json!({"spec": {"storageClassName": "late"}}));
     let pod = PodToSchedule::new(user("p", &["data"]));
-    let steps = steps(Cycle { pod: &pod, snapshot: &snapshot }, "a");
+    let steps = steps(Cycle { pod: &pod, snapshot: &snapshot, extenders: &[] }, "a");
     assert!(matches!(steps.as_slice(), [VolumeStep::Provision(_)]), "{steps:?}");
     claim(
         &mut snapshot,
@@ -258,6 +259,7 @@ fn some_disks_can_be_on_a_node_once() {
         |pod| match schedule(&Profile::new("s"), &PodToSchedule::new(pod), &snapshot, Turn::default()) {
             Decision::Assigned(assignment) => assignment.node.to_string(),
             Decision::Unschedulable(error, _) => error.to_string(),
+            Decision::Failed(error) => error,
         };
     assert_eq!(chosen(disk("writer", false)), "b");
 }
