@@ -3,6 +3,7 @@
 
 mod default;
 mod definition;
+mod embedded;
 mod field_path;
 mod formats;
 mod json_path;
@@ -48,12 +49,15 @@ pub fn condition(definition: &Value, kind: &str) -> bool {
 pub fn decode(object: &mut Value, definition: &Definition) -> Result<Vec<String>, String> {
     let mut unknown = Vec::new();
     let metadata = schema::of_kind("", "v1", "ConfigMap").and_then(|built_in| built_in.child("metadata"));
-    if let (Some(shape), Some(metadata)) = (metadata, object.get_mut("metadata")) {
-        schema::check_types(metadata, &shape)?;
-        let found = schema::prune(metadata, &shape);
+    if let (Some(shape), Some(metadata)) = (&metadata, object.get_mut("metadata")) {
+        schema::check_types(metadata, shape)?;
+        let found = schema::prune(metadata, shape);
         unknown.extend(found.into_iter().map(|field| format!("metadata.{}", field.path)));
     }
     unknown.extend(prune(object, &definition.schema));
+    if let Some(shape) = &metadata {
+        unknown.extend(embedded::decode(object, &definition.schema, shape)?);
+    }
     Ok(unknown)
 }
 

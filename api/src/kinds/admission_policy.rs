@@ -43,14 +43,14 @@ pub fn initial_status() -> Value {
 
 /// Everything wrong with a new policy.
 pub fn validate(object: &Value) -> Vec<FieldError> {
-    let mut errors = object_meta::validate(object, false, names::dns1123_subdomain);
+    let mut errors = object_meta::validate_any(object, false, names::dns1123_subdomain);
     policy(object, &mut errors);
     errors
 }
 
 /// Everything wrong with a changed policy.
 pub fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
-    let mut errors = object_meta::validate_update(new, old);
+    let mut errors = object_meta::validate_any_update(new, old);
     policy(new, &mut errors);
     errors
 }
@@ -191,14 +191,14 @@ fn match_resources(resources: &Value, path: &FieldPath, errors: &mut Vec<FieldEr
 
 /// Everything wrong with a new binding.
 pub fn validate_binding(object: &Value) -> Vec<FieldError> {
-    let mut errors = object_meta::validate(object, false, names::dns1123_subdomain);
+    let mut errors = object_meta::validate_any(object, false, names::dns1123_subdomain);
     binding(object, &mut errors);
     errors
 }
 
 /// Everything wrong with a changed binding.
 pub fn validate_binding_update(new: &Value, old: &Value) -> Vec<FieldError> {
-    let mut errors = object_meta::validate_update(new, old);
+    let mut errors = object_meta::validate_any_update(new, old);
     binding(new, &mut errors);
     errors
 }
@@ -255,7 +255,7 @@ fn parameters(reference: &Value, path: &FieldPath, errors: &mut Vec<FieldError>)
 
 /// Everything wrong with a policy's changed status.
 pub fn validate_status_update(new: &Value, old: &Value) -> Vec<FieldError> {
-    let mut errors = object_meta::validate_update(new, old);
+    let mut errors = object_meta::validate_any_update(new, old);
     let path = FieldPath::new("status").child("conditions");
     let conditions = new.pointer("/status").map(|status| items(status, "conditions")).unwrap_or_default();
     for (index, condition) in conditions.iter().enumerate() {

@@ -28,14 +28,14 @@ pub fn initial_status(object: &Value, now: &str) -> Value {
 
 /// Everything wrong with a new APIService.
 pub fn validate(object: &Value) -> Vec<FieldError> {
-    let mut errors = object_meta::validate(object, false, names::path_segment);
+    let mut errors = object_meta::validate_any(object, false, names::path_segment);
     content(object, &mut errors);
     errors
 }
 
 /// Everything wrong with a changed APIService.
 pub fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
-    let mut errors = object_meta::validate_update(new, old);
+    let mut errors = object_meta::validate_any_update(new, old);
     content(new, &mut errors);
     errors
 }
@@ -94,7 +94,7 @@ fn content(object: &Value, errors: &mut Vec<FieldError>) {
 
 /// Everything wrong with an APIService's changed status.
 pub fn validate_status_update(new: &Value, old: &Value) -> Vec<FieldError> {
-    let mut errors = object_meta::validate_update(new, old);
+    let mut errors = object_meta::validate_any_update(new, old);
     let path = FieldPath::new("status").child("conditions");
     let conditions = new.get("status").map(|status| items(status, "conditions")).unwrap_or_default();
     for (index, condition) in conditions.iter().enumerate() {

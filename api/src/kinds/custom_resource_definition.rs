@@ -111,7 +111,7 @@ pub fn mark_deleting(object: &mut Value, now: Timestamp) {
 
 /// Everything wrong with a new definition.
 pub fn validate(object: &Value) -> Vec<FieldError> {
-    let mut errors = object_meta::validate(object, false, names::dns1123_subdomain);
+    let mut errors = object_meta::validate_any(object, false, names::dns1123_subdomain);
     let none = Value::Null;
     let spec = object.get("spec").unwrap_or(&none);
     let wanted = format!("{}.{}", text(&spec["names"], "plural"), text(spec, "group"));
@@ -126,7 +126,7 @@ pub fn validate(object: &Value) -> Vec<FieldError> {
 
 /// Everything wrong with a changed definition.
 pub fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
-    let mut errors = object_meta::validate_update(new, old);
+    let mut errors = object_meta::validate_any_update(new, old);
     let path = FieldPath::new("spec");
     let (none, nothing) = (Value::Null, Value::Null);
     let (spec, before) = (new.get("spec").unwrap_or(&none), old.get("spec").unwrap_or(&nothing));
@@ -148,7 +148,7 @@ pub fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
 
 /// Everything wrong with a changed status.
 pub fn validate_status_update(new: &Value, old: &Value) -> Vec<FieldError> {
-    let mut errors = object_meta::validate_update(new, old);
+    let mut errors = object_meta::validate_any_update(new, old);
     let none = Value::Null;
     let accepted = new.get("status").and_then(|status| status.get("acceptedNames")).unwrap_or(&none);
     check_names(accepted, &FieldPath::new("status").child("acceptedNames"), &mut errors);

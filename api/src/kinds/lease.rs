@@ -14,7 +14,7 @@ pub fn default(object: &mut Value) {
 
 /// Everything wrong with a new Lease.
 pub fn validate(object: &Value) -> Vec<FieldError> {
-    let mut errors = object_meta::validate(object, true, names::dns1123_subdomain);
+    let mut errors = object_meta::validate_any(object, true, names::dns1123_subdomain);
     spec(object, &mut errors);
     errors
 }
@@ -50,7 +50,7 @@ fn spec(object: &Value, errors: &mut Vec<FieldError>) {
 
 /// Everything wrong with a changed Lease.
 pub fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
-    let mut errors = object_meta::validate_update(new, old);
+    let mut errors = object_meta::validate_any_update(new, old);
     spec(new, &mut errors);
     errors
 }

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::access::{items, map, present, text};
 use crate::field::{self, FieldError, FieldPath};
+use crate::meta;
 use crate::names;
 
 /// All keys and values of annotations together, in bytes.
@@ -16,8 +17,16 @@ const MANAGER_BYTES_MAX: usize = 128;
 /// What a kind's names have to be.
 pub type NameRule = fn(&str) -> Vec<String>;
 
-/// Everything wrong with a new object's metadata.
+/// Everything wrong with a new object's metadata, for the kinds of Kubernetes' own groups.
 pub fn validate(object: &Value, namespaced: bool, rule: NameRule) -> Vec<FieldError> {
+    let mut errors = validate_any(object, namespaced, rule);
+    finalizers_with_domain(object, &mut errors);
+    errors
+}
+
+/// Everything wrong with a new object's metadata, for custom resources and the kinds of the machinery around them (definitions, APIServices,
+/// webhooks, policies, leases): their finalizers need no domain.
+pub fn validate_any(object: &Value, namespaced: bool, rule: NameRule) -> Vec<FieldError> {
     let path = FieldPath::new("metadata");
     let Some(metadata) = present(object, "metadata") else {
         return vec![field::required(path.child("name"), "name or generateName is required")];
@@ -60,7 +69,7 @@ fn accessories(metadata: &Value, path: &FieldPath, errors: &mut Vec<FieldError>)
     owner_references(metadata, &path.child("ownerReferences"), errors);
     for (index, finalizer) in items(metadata, "finalizers").iter().enumerate() {
         let at = path.child("finalizers").index(index);
-        validate_finalizer(finalizer.as_str().unwrap_or_default(), &at, errors);
+        finalizer_name(finalizer.as_str().unwrap_or_default(), &at, errors);
     }
     let has = |name: &str| items(metadata, "finalizers").iter().any(|finalizer| finalizer == name);
     if has("orphan") && has("foregroundDeletion") {
@@ -155,17 +164,44 @@ fn owner_references(metadata: &Value, path: &FieldPath, errors: &mut Vec<FieldEr
     }
 }
 
-/// A finalizer: a qualified name, with a domain unless it is one of the system's own.
+/// A finalizer of Kubernetes' own groups: a qualified name, with a domain unless it is one of the system's own.
 pub fn validate_finalizer(finalizer: &str, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    finalizer_name(finalizer, path, errors);
+    finalizer_domain(finalizer, path, errors);
+}
+
+fn finalizer_name(finalizer: &str, path: &FieldPath, errors: &mut Vec<FieldError>) {
     let problems = names::qualified_name(finalizer);
-    if !problems.is_empty() {
-        errors.extend(problems.into_iter().map(|text| field::invalid(path, finalizer, text)));
-    } else if !finalizer.contains('/') && !PLAIN_FINALIZERS.contains(&finalizer) {
-        errors.push(field::invalid(
-            path,
-            finalizer,
-            "name is neither a standard finalizer name nor is it fully qualified",
-        ));
+    errors.extend(problems.into_iter().map(|text| field::invalid(path, finalizer, text)));
+}
+
+fn finalizer_domain(finalizer: &str, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    if !finalizer.contains('/') && !PLAIN_FINALIZERS.contains(&finalizer) {
+        let detail = "name is neither a standard finalizer name nor is it fully qualified";
+        errors.push(field::invalid(path, finalizer, detail));
+    }
+}
+
+/// What there is to say of finalizers that an update or creation adds to an object of [`validate_any`], and that may be another writer's too.
+pub fn finalizer_warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
+    let before = old.map(meta::finalizers).unwrap_or_default();
+    let mut added: Vec<&str> =
+        meta::finalizers(new).into_iter().filter(|finalizer| !before.contains(finalizer)).collect();
+    added.sort_unstable();
+    let alone = |finalizer: &&str| !finalizer.contains('/') && !PLAIN_FINALIZERS.contains(finalizer);
+    let text = |finalizer| {
+        format!(
+            "metadata.finalizers: {}: prefer a domain-qualified finalizer name including a path (/) to avoid accidental conflicts with other finalizer writers",
+            field::go_quote(finalizer)
+        )
+    };
+    added.into_iter().filter(alone).map(text).collect()
+}
+
+fn finalizers_with_domain(object: &Value, errors: &mut Vec<FieldError>) {
+    let path = FieldPath::new("metadata").child("finalizers");
+    for (index, finalizer) in meta::finalizers(object).into_iter().enumerate() {
+        finalizer_domain(finalizer, &path.index(index), errors);
     }
 }
 
@@ -198,8 +234,15 @@ pub fn keep_managers(object: &mut Value, from: &Value) {
     }
 }
 
-/// Everything wrong with changed metadata.
+/// Everything wrong with changed metadata, for the kinds of Kubernetes' own groups.
 pub fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
+    let mut errors = validate_any_update(new, old);
+    finalizers_with_domain(new, &mut errors);
+    errors
+}
+
+/// Everything wrong with changed metadata, for the kinds of [`validate_any`].
+pub fn validate_any_update(new: &Value, old: &Value) -> Vec<FieldError> {
     let path = FieldPath::new("metadata");
     let none = Value::Null;
     let (after, before) = (new.get("metadata").unwrap_or(&none), old.get("metadata").unwrap_or(&none));
@@ -261,6 +304,8 @@ mod tests {
             &"metadata.ownerReferences[0].kind: Invalid value: \"\": must not be empty".to_owned()
         ));
         assert!(errors.iter().any(|text| text.contains("neither a standard finalizer name")));
+        let others = texts(&validate_any(&object, true, names::dns1123_subdomain));
+        assert_eq!(others, errors[..errors.len() - 1], "a custom resource's finalizers need no domain");
         let nameless = validate(&json!({"metadata": {}}), false, names::dns1123_subdomain);
         assert_eq!(texts(&nameless), ["metadata.name: Required value: name or generateName is required"]);
     }

@@ -38,14 +38,14 @@ fn default_webhook(webhook: &mut Value) {
 
 /// Everything wrong with a new configuration of either kind.
 pub fn validate(object: &Value) -> Vec<FieldError> {
-    let mut errors = object_meta::validate(object, false, names::dns1123_subdomain);
+    let mut errors = object_meta::validate_any(object, false, names::dns1123_subdomain);
     webhooks(object, &mut errors);
     errors
 }
 
 /// Everything wrong with a changed configuration of either kind.
 pub fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
-    let mut errors = object_meta::validate_update(new, old);
+    let mut errors = object_meta::validate_any_update(new, old);
     webhooks(new, &mut errors);
     errors
 }

@@ -30,7 +30,7 @@ impl Strategy for Definition {
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let namespaced = !meta::namespace(object).is_empty();
-        let mut errors = object_meta::validate(object, namespaced, names::dns1123_subdomain);
+        let mut errors = object_meta::validate_any(object, namespaced, names::dns1123_subdomain);
         errors.extend(custom::validate(object, &self.schema, &FieldPath::root()));
         errors.extend(held_to_rules(self, object, None, &errors).errors);
         errors
@@ -66,7 +66,7 @@ impl Strategy for Definition {
     }
 
     fn validate_update(&self, request: &RequestInfo, new: &Value, old: &Value) -> Vec<FieldError> {
-        let mut errors = object_meta::validate_update(new, old);
+        let mut errors = object_meta::validate_any_update(new, old);
         errors.extend(custom::validate(new, &self.schema, &FieldPath::root()));
         let verdict = held_to_rules(self, new, Some(old), &errors);
         for warning in verdict.warnings {
@@ -76,8 +76,8 @@ impl Strategy for Definition {
         errors
     }
 
-    fn warnings(&self, _new: &Value, _old: Option<&Value>) -> Vec<String> {
-        self.deprecation.iter().cloned().collect()
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        self.deprecation.iter().cloned().chain(object_meta::finalizer_warnings(new, old)).collect()
     }
 
     fn selectable_fields(&self, object: &Value) -> Vec<(&'static str, String)> {
