@@ -8,6 +8,42 @@ use crate::names;
 
 const ID_MAX: i64 = 2_147_483_647;
 
+const SYSCTL_BYTES_MAX: usize = 253;
+const SYSCTL_RULE: &str = r"must have at most 253 characters and match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$";
+/// Sysctls of a namespace that a pod may take from its host: names, or what names begin with before a `*`.
+const HOST_SYSCTLS: [(&str, &[&str]); 2] =
+    [("hostNetwork", &["net.*"]), ("hostIPC", &["kernel.sem", "kernel.shm*", "kernel.msg*", "fs.mqueue.*"])];
+
+/// Parts of small letters, digits, `-` and `_`, with dots or slashes between them.
+fn is_sysctl_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    name.len() <= SYSCTL_BYTES_MAX
+        && name.split(['.', '/']).map(str::as_bytes).all(|part| {
+            part.first().is_some_and(|first| plain(*first))
+                && part.last().is_some_and(|last| plain(*last))
+                && part.iter().all(|byte| plain(*byte) || matches!(byte, b'-' | b'_'))
+        })
+}
+
+/// A sysctl's name with dots between its parts: who writes the first one as a slash, writes slashes for dots and the other way round.
+fn dotted(name: &str) -> String {
+    match name.find(['.', '/']).map(|at| name.as_bytes()[at]) {
+        Some(b'/') => name
+            .chars()
+            .map(|letter| {
+                if letter == '/' {
+                    '.'
+                } else if letter == '.' {
+                    '/'
+                } else {
+                    letter
+                }
+            })
+            .collect(),
+        _ => name.to_owned(),
+    }
+}
+
 fn id(object: &Value, name: &str, path: &FieldPath, errors: &mut Vec<FieldError>) {
     if let Some(id) = integer(object, name)
         && !(0..=ID_MAX).contains(&id)
@@ -74,10 +110,22 @@ pub fn validate_pod(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldError>
         let at = at.child("sysctls").index(index).child("name");
         if name.is_empty() {
             errors.push(field::required(&at, ""));
+        } else if !is_sysctl_name(name) {
+            errors.push(field::invalid(&at, name, SYSCTL_RULE));
         } else if seen.contains(&name) {
             errors.push(field::duplicate(&at, name));
         }
         seen.push(name);
+        let full = dotted(name);
+        for (host, patterns) in HOST_SYSCTLS {
+            let concerned = patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
+                Some(start) => full.starts_with(start),
+                None => full == *pattern,
+            });
+            if boolean(spec, host) && concerned {
+                errors.push(field::invalid(&at, name, format!("may not be specified when '{host}' is true")));
+            }
+        }
     }
     if let Some(policy) = present(context, "fsGroupChangePolicy").and_then(Value::as_str)
         && !matches!(policy, "Always" | "OnRootMismatch")
