@@ -8,7 +8,6 @@ pub mod autoscaler_versions;
 pub mod cel;
 pub mod custom;
 pub mod decode;
-pub mod event_versions;
 pub mod field;
 pub mod kinds;
 pub mod meta;

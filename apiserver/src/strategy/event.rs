@@ -118,7 +118,7 @@ impl Strategy for EventOfEventsGroup {
     }
 
     fn validate_update(&self, _request: &RequestInfo, new: &Value, old: &Value) -> Vec<FieldError> {
-        event::validate_update(new, old)
+        event::validate_new_form_update(new, old)
     }
 
     fn selectable_fields(&self, object: &Value) -> Vec<(&'static str, String)> {
