@@ -1,7 +1,7 @@
 //! A container's log, streamed from the node's kubelet; as messages of a WebSocket if the client wants one.
 
 use bytes::Bytes;
-use coracle_api::field::{self, FieldError};
+use coracle_api::field;
 use coracle_api::meta::get;
 use coracle_api::status::{ApiError, GroupKind};
 use http::header::CONTENT_TYPE;
@@ -26,8 +26,7 @@ const TEXTS: &[&str] = &["sinceSeconds", "sinceTime", "tailLines", "limitBytes",
 /// # Errors
 /// 404, 400 for the container, 422 for options, and the kubelet's refusals.
 pub async fn handle(app: &App, info: &RequestInfo, client: Request<Incoming>) -> Result<Response, ApiError> {
-    let query =
-        kubelet_query(&info.query).map_err(|errors| ApiError::invalid(OPTIONS, info.name(), errors))?;
+    let query = kubelet_query(&info.query, info.name())?;
     let pod = app.registry.read(info.resource, info.namespace(), info.name()).await?;
     let asked = info.query.get("container").unwrap_or_default();
     let container = container::choose(&pod, info.name(), asked)?;
@@ -63,22 +62,28 @@ fn deliver(app: &App, client: Request<Incoming>, body: Body) -> Result<Response,
 }
 
 /// The kubelet's query of the client's. Pure.
-fn kubelet_query(query: &Query) -> Result<String, Vec<FieldError>> {
+///
+/// # Errors
+/// 400 for a number that is none, 422 for options that cannot be.
+fn kubelet_query(query: &Query, pod: &str) -> Result<String, ApiError> {
     let mut errors = Vec::new();
     for (name, least) in [("tailLines", 0), ("limitBytes", 1), ("sinceSeconds", 1)] {
-        let Some(text) = query.get(name) else { continue };
-        match text.parse::<i64>() {
-            Ok(number) if number >= least => {}
-            _ => {
-                errors.push(field::invalid(name, text, format!("must be greater than or equal to {least}")));
-            }
+        let Some(text) = query.get(name).filter(|text| !text.is_empty()) else { continue };
+        let number: i64 = text.parse().map_err(|_| {
+            let text = field::go_quote(text);
+            ApiError::bad_request(format!("strconv.ParseInt: parsing {text}: invalid syntax"))
+        })?;
+        if number < least && !(name == "sinceSeconds" && query.get("sinceTime").is_some()) {
+            let detail =
+                if least == 0 { "must be greater than or equal to 0" } else { "must be greater than 0" };
+            errors.push(field::invalid(name, number, detail));
         }
     }
     if query.get("sinceTime").is_some() && query.get("sinceSeconds").is_some() {
         errors.push(field::forbidden("", "at most one of `sinceTime` or `sinceSeconds` may be specified"));
     }
     if !errors.is_empty() {
-        return Err(errors);
+        return Err(ApiError::invalid(OPTIONS, pod, errors));
     }
     let mut out = url::form_urlencoded::Serializer::new(String::new());
     for name in FLAGS.iter().filter(|name| query.flag(name)) {
@@ -102,16 +107,18 @@ mod tests {
             "follow=true&container=a&tailLines=5&sinceTime=2026-01-02T03:04:05Z&previous=false",
         ));
         assert_eq!(
-            kubelet_query(&query).expect("good"),
+            kubelet_query(&query, "p").expect("good"),
             "follow=true&sinceTime=2026-01-02T03%3A04%3A05Z&tailLines=5"
         );
-        for bad in [
-            "tailLines=-1",
-            "limitBytes=0",
-            "sinceSeconds=x",
-            "sinceSeconds=1&sinceTime=2026-01-02T03:04:05Z",
+        for (bad, text) in [
+            ("tailLines=-1", "tailLines: Invalid value: -1: must be greater than or equal to 0"),
+            ("limitBytes=0", "limitBytes: Invalid value: 0: must be greater than 0"),
+            ("sinceSeconds=0", "sinceSeconds: Invalid value: 0: must be greater than 0"),
+            ("sinceSeconds=x", "strconv.ParseInt: parsing \"x\": invalid syntax"),
+            ("sinceSeconds=1&sinceTime=2026-01-02T03:04:05Z", "at most one of `sinceTime` or `sinceSeconds`"),
         ] {
-            assert!(kubelet_query(&Query::parse(Some(bad))).is_err(), "{bad}");
+            let refusal = kubelet_query(&Query::parse(Some(bad)), "p").expect_err(bad);
+            assert!(refusal.to_string().contains(text), "{bad}: {refusal}");
         }
     }
 }
