@@ -49,7 +49,7 @@ pub struct Resource {
     pub short_names: &'static [&'static str],
     /// Groups of resources that it is part of (`all`).
     pub categories: &'static [&'static str],
-    /// The verbs that discovery lists; a virtual resource has only `create`.
+    /// The verbs that discovery lists; most virtual resources have only `create`.
     pub verbs: &'static [&'static str],
     /// Its subresources.
     pub subresources: &'static [Subresource],
@@ -119,6 +119,7 @@ const ALL_VERBS: &[&str] =
 const NAMESPACE_VERBS: &[&str] = &["create", "delete", "get", "list", "patch", "update", "watch"];
 const CREATE: &[&str] = &["create"];
 const GET: &[&str] = &["get"];
+const READ: &[&str] = &["get", "list"];
 const CONNECT: &[&str] = &["create", "get"];
 const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
 const READ_AND_WRITE: &[&str] = &["get", "patch", "update"];

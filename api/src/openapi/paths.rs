@@ -66,7 +66,7 @@ pub(super) fn add_resource(resource: &Resource, format: Format, paths: &mut Map<
         format!("{root}/{plural}")
     };
     paths.insert(collection.clone(), builder.collection());
-    if !resource.is_stored() {
+    if !resource.has_verb("get") {
         return;
     }
     paths.insert(format!("{collection}/{{name}}"), builder.item());
@@ -155,12 +155,14 @@ impl Builder<'_> {
                 ..self.operation("get", self.id("list", ""), "list", format!("List or watch {kind} objects."))
             });
         }
-        operations.push(Operation {
-            parameters: WRITE,
-            body: Some(self.type_name.clone()),
-            statuses: &["200", "201", "202"],
-            ..self.operation("post", self.id("create", ""), "post", format!("Create a {kind}."))
-        });
+        if self.resource.has_verb("create") {
+            operations.push(Operation {
+                parameters: WRITE,
+                body: Some(self.type_name.clone()),
+                statuses: &["200", "201", "202"],
+                ..self.operation("post", self.id("create", ""), "post", format!("Create a {kind}."))
+            });
+        }
         if self.resource.has_verb("deletecollection") {
             let id = format!("delete{}Collection{}{kind}", self.group_version(), self.scope());
             operations.push(Operation {
@@ -192,14 +194,16 @@ impl Builder<'_> {
     fn item(&self) -> Value {
         let kind = self.resource.kind;
         let mut operations =
-            self.read_and_write("", self.type_name.clone(), &["get", "patch", "update"], &self.kind());
-        operations.push(Operation {
-            parameters: DELETE,
-            body: Some(format!("{META}.DeleteOptions")),
-            answer: Some(format!("{META}.Status")),
-            statuses: &["200", "202"],
-            ..self.operation("delete", self.id("delete", ""), "delete", format!("Delete a {kind}."))
-        });
+            self.read_and_write("", self.type_name.clone(), self.resource.verbs, &self.kind());
+        if self.resource.has_verb("delete") {
+            operations.push(Operation {
+                parameters: DELETE,
+                body: Some(format!("{META}.DeleteOptions")),
+                answer: Some(format!("{META}.Status")),
+                statuses: &["200", "202"],
+                ..self.operation("delete", self.id("delete", ""), "delete", format!("Delete a {kind}."))
+            });
+        }
         self.path(operations, true, self.resource.namespaced)
     }
 

@@ -1,12 +1,20 @@
 //! The resources of the core group.
 
-use super::{CONNECT, CREATE, GET, NAMESPACE_VERBS, NOTHING, PROXY, READ_AND_WRITE, Resource, core, sub};
+use super::{
+    CONNECT, CREATE, GET, NAMESPACE_VERBS, NOTHING, PROXY, READ, READ_AND_WRITE, Resource, core, sub,
+};
 
 pub(super) const ROWS: &[Resource] = &[
     Resource {
         verbs: CREATE,
         storage_api_version: "",
         ..core("Binding", "bindings", "binding", NOTHING, "")
+    },
+    Resource {
+        namespaced: false,
+        verbs: READ,
+        storage_api_version: "",
+        ..core("ComponentStatus", "componentstatuses", "componentstatus", &["cs"], "")
     },
     core("ConfigMap", "configmaps", "configmap", &["cm"], "configmaps"),
     core("Endpoints", "endpoints", "endpoints", &["ep"], "services/endpoints"),

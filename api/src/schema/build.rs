@@ -69,6 +69,7 @@ pub(crate) fn definitions(group: &str, version: &str, kind: &str) -> Option<(Str
     }
     let build = match (group, version, kind) {
         ("", "v1", "Binding") => of::<core::Binding>,
+        ("", "v1", "ComponentStatus") => of::<core::ComponentStatus>,
         ("", "v1", "ConfigMap") => of::<core::ConfigMap>,
         ("", "v1", "Endpoints") => of::<core::Endpoints>,
         ("", "v1", "Event") => of::<core::Event>,

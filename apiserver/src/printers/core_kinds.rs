@@ -166,6 +166,25 @@ pub(super) fn endpoint_slice(object: &Value, context: &Context) -> Vec<Value> {
     ]
 }
 
+pub(super) const COMPONENT_STATUS: &[Column] = &[
+    NAME,
+    column("Status", "Whether the component is well"),
+    column("Message", "What it answered"),
+    column("Error", "Why it did not answer"),
+];
+
+pub(super) fn component_status(object: &Value, _: &Context) -> Vec<Value> {
+    let conditions = object.get("conditions").and_then(Value::as_array);
+    let health =
+        conditions.and_then(|all| all.iter().find(|one| one["type"] == "Healthy")).unwrap_or(&Value::Null);
+    let status = match text(health, &["status"]) {
+        "True" => "Healthy",
+        "False" => "Unhealthy",
+        _ => "Unknown",
+    };
+    vec![name(object), status.into(), text(health, &["message"]).into(), text(health, &["error"]).into()]
+}
+
 pub(super) const EVENT: &[Column] = &[
     column("Last Seen", "Time since it happened the last time"),
     column("Type", "Normal or Warning"),

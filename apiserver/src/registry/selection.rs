@@ -99,6 +99,12 @@ impl Selection {
                 || self.labels.matches_with(|key| object.labels().get(key).map(String::as_str)))
     }
 
+    /// Whether an object is selected that has a name and nothing else to select by.
+    pub fn matches_bare(&self, name: &str) -> bool {
+        self.fields.matches(|field| (field == "metadata.name").then_some(name))
+            && self.labels.matches_with(|_| None)
+    }
+
     /// Which events a watch of this selection must be woken for.
     pub fn wake_key(&self, strategy: &dyn Strategy) -> WakeKey {
         if let Some(name) = self.single_name()

@@ -425,5 +425,5 @@ fn remote_document(app: &App, path: &str) -> Option<Arc<Service>> {
 
 /// Whether a resource can be shown as a table by somebody.
 pub fn has_table(app: &App, resource: &Resource) -> bool {
-    app.printer.is_some() && resource.is_stored()
+    app.printer.is_some() && resource.has_verb("get")
 }

@@ -3,6 +3,7 @@
 
 pub mod access_review;
 pub mod binding;
+pub mod component_status;
 pub mod conditions;
 pub mod container;
 pub mod eviction;
@@ -72,6 +73,7 @@ pub async fn handle(
             };
             Ok(respond::value(StatusCode::OK, &scale, form))
         }
+        ("componentstatuses", None) => component_status::handle(&app, &info, form).await,
         ("tokenreviews", None) => {
             let body = admitted(&app, &info, request).await?;
             created(identity_review::token_review(&app, body).await?)
