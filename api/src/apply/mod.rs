@@ -4,6 +4,7 @@
 //! live object and give the new one with its `metadata.managedFields`. Defaulting and validation come after.
 
 mod managers;
+mod overlay;
 mod set;
 mod typed;
 
@@ -15,6 +16,7 @@ use crate::schema::Schema;
 use crate::status::ApiError;
 pub use managers::Operation;
 use managers::{Entry, Identity, Managers};
+pub use overlay::overlay;
 pub use set::FieldSet;
 use typed::Comparison;
 

@@ -93,10 +93,11 @@ pub fn compile(environment: &Environment, text: &str, wanted: &[Type]) -> Result
     if wanted.contains(program.ty()) {
         return Ok(program);
     }
+    let given = program.ty();
     Err(match wanted {
-        [one] => format!("must evaluate to {one}"),
+        [one] => format!("must evaluate to {one} but got {given}"),
         all => format!(
-            "must evaluate to one of [{}]",
+            "must evaluate to one of [{}] but got {given}",
             all.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
         ),
     })
@@ -223,7 +224,7 @@ mod tests {
             assert!(matches!(result, Ok(Value::Bool(true))), "{text}: {result:?}");
         }
         let error = |text: &str| compile(&environment, text, &[Type::Bool]).expect_err(text);
-        assert_eq!(error("object.spec"), "must evaluate to bool");
+        assert_eq!(error("object.spec"), "must evaluate to bool but got dyn");
         assert!(error("request.none == ''").contains("undefined field 'none'"));
         let plain = Known::nothing(false).environment(false);
         assert!(

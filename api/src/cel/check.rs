@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use cel::common::ast::{
-    CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SourceInfo, operators,
+    CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SourceInfo, StructExpr, operators,
 };
 use regex::Regex;
 
-use super::node::{Element, Entry, Expression, Fold, Node, Select};
+use super::node::{Element, Entry, Expression, Fold, MadeField, Node, Select};
 use super::overload::{self, Overload};
 use super::types::{Bindings, Type};
 use super::value::{Text, Value};
-use super::{CompileError, Environment, parse};
+use super::{CompileError, Environment, parse, patches};
 
 /// How deep parts may be nested in one another.
 const DEPTH_MAX: usize = 250;
@@ -109,10 +109,7 @@ impl Checker<'_> {
                 made(Expression::List(items), Type::List(Arc::new(item.unwrap_or(Type::Dyn))))
             }
             Expr::Map(map) => self.map(&map.entries),
-            Expr::Struct(structure) => {
-                let text = format!("undeclared reference to '{}' (in container '')", structure.type_name);
-                self.problem(expression.id, text)
-            }
+            Expr::Struct(structure) => self.structure(expression.id, structure),
             Expr::Comprehension(fold) => self.fold(fold),
         }
     }
@@ -130,6 +127,37 @@ impl Checker<'_> {
         }
         let part = |ty: Option<Type>| Arc::new(ty.unwrap_or(Type::Dyn));
         made(Expression::Map(made_entries), Type::Map(part(keys), part(values)))
+    }
+
+    /// An object of one of the types that patches are made of.
+    fn structure(&mut self, id: u64, structure: &StructExpr) -> Node {
+        let name = structure.type_name.as_str();
+        if !self.environment.makes_patches || !patches::is_type(name) {
+            return self.problem(id, format!("undeclared reference to '{name}' (in container '')"));
+        }
+        let mut fields = Vec::new();
+        for entry in &structure.entries {
+            let EntryExpr::StructField(field) = &entry.expr else { continue };
+            let value = self.node(&field.value);
+            let given =
+                if field.optional { self.inside(field.value.id, &value.ty) } else { value.ty.clone() };
+            match patches::field_type(name, &field.field) {
+                None => {
+                    self.problem(entry.id, format!("undefined field '{}'", field.field));
+                }
+                Some(wanted) if !wanted.takes(&given) => {
+                    let text = format!(
+                        "expected type of field '{}' is '{wanted}' but provided type is '{given}'",
+                        field.field
+                    );
+                    self.problem(entry.id, text);
+                }
+                Some(_) => {}
+            }
+            fields.push(MadeField { name: field.field.as_str().into(), value, optional: field.optional });
+        }
+        let ty: Arc<str> = name.into();
+        made(Expression::Made { ty: Arc::clone(&ty), fields }, Type::Made(ty))
     }
 
     /// All items of a literal have one type, but for what is formatted.
@@ -212,6 +240,10 @@ impl Checker<'_> {
         let ty = match &outer {
             Type::Dyn => Type::Dyn,
             Type::Map(_, value) => (**value).clone(),
+            Type::Made(name) => match patches::field_type(name, field) {
+                Some(ty) => ty,
+                None => return self.problem(id, format!("undefined field '{field}'")),
+            },
             Type::Object(object) => match object.fields.get(field) {
                 Some(found) => found.shape.ty.clone(),
                 None => return self.problem(id, format!("undefined field '{field}'")),
@@ -248,7 +280,9 @@ impl Checker<'_> {
             (operators::CONDITIONAL, None, [condition, yes, no]) => {
                 let condition = self.boolean("_?_:_", condition);
                 let (yes, no) = (self.node(yes), self.node(no));
-                let ty = if yes.ty.takes(&no.ty) {
+                let ty = if yes.is_empty_list() && yes.ty.takes(&no.ty) {
+                    no.ty.clone()
+                } else if yes.ty.takes(&no.ty) {
                     if yes.ty == Type::Null { no.ty.clone() } else { yes.ty.clone() }
                 } else if no.ty.takes(&yes.ty) {
                     no.ty.clone()
@@ -365,7 +399,8 @@ impl Checker<'_> {
         let before = std::mem::replace(&mut self.mixed, full == "format");
         arguments.extend(given.iter().map(|argument| self.node(argument)));
         self.mixed = before;
-        if overload::named(&full).is_empty() {
+        let is_withheld = full.starts_with(patches::LIBRARY) && !self.environment.makes_patches;
+        if overload::named(&full).is_empty() || is_withheld {
             return self.problem(id, format!("undeclared reference to '{full}' (in container '')"));
         }
         let mut candidates = Vec::new();
@@ -383,6 +418,13 @@ impl Checker<'_> {
                 ty = Some(ty.map_or(result.clone(), |ty| ty.join(&result)));
                 candidates.push(one);
             }
+        }
+        // An empty list takes the type of what it is added to.
+        if let ("_+_", [first, second]) = (full.as_str(), arguments.as_slice())
+            && first.is_empty_list()
+            && ty.is_some()
+        {
+            ty = Some(second.ty.clone());
         }
         let Some(ty) = ty else {
             let types: Vec<Type> = arguments.into_iter().map(|node| node.ty).collect();

@@ -10,6 +10,8 @@ pub(super) const SELECT_AND_IDENT: u64 = 1;
 pub(super) const LIST_CREATE: u64 = 10;
 /// Making a map.
 pub(super) const MAP_CREATE: u64 = 30;
+/// Making an object.
+pub(super) const OBJECT_CREATE: u64 = 40;
 /// Going over a character.
 pub(super) const TRAVERSAL: f64 = 0.1;
 /// A character of a regular expression.
@@ -41,8 +43,20 @@ pub(super) fn of_call(name: &str, values: &[Value<'_>]) -> u64 {
             }
         }
         "sort" | "distinct" | "flatten" | "slice" | "reverse" => elements(&values[0]),
-        "url" | "isURL" | "lowerAscii" | "upperAscii" | "substring" | "trim" | "cidr" | "isIP" | "isCIDR"
-        | "quantity" | "isQuantity" | "validate" | "charAt" => scaled(first, TRAVERSAL),
+        "url"
+        | "isURL"
+        | "lowerAscii"
+        | "upperAscii"
+        | "substring"
+        | "trim"
+        | "cidr"
+        | "isIP"
+        | "isCIDR"
+        | "jsonpatch.escapeKey"
+        | "quantity"
+        | "isQuantity"
+        | "validate"
+        | "charAt" => scaled(first, TRAVERSAL),
         "ip" if is_text => scaled(first, TRAVERSAL),
         "replace" | "split" | "ip.isCanonical" | "strings.quote" | "format" => scaled(first, 2.0 * TRAVERSAL),
         "find" | "findAll" | "matches" => {
@@ -93,6 +107,7 @@ fn deep(value: &Value<'_>) -> u64 {
         Value::JsonMap(fields, _) | Value::Object(fields, _) => fields.values().map(parts).sum(),
         Value::List(items) => items.iter().map(|item| deep(item).max(1)).sum(),
         Value::Map(entries) => entries.values().map(|value| deep(value).max(1)).sum(),
+        Value::Made(made) => made.fields.values().map(|value| deep(value).max(1)).sum(),
         other => size(other),
     }
 }

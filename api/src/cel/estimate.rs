@@ -141,6 +141,11 @@ impl Estimation<'_> {
                 }
                 made(total, Extent { size: entries.len() as u64, shape: None, items: Some(largest) })
             }
+            Expression::Made { fields, .. } => {
+                let costs = fields.iter().map(|field| self.node(&field.value).cost);
+                let total = costs.fold(cost::OBJECT_CREATE, u64::saturating_add);
+                made(total, Extent::of(fields.len() as u64))
+            }
             Expression::Fold(fold) => self.fold(fold),
             Expression::OptionalMap { target, body, .. } => {
                 let target = self.node(target);
@@ -234,6 +239,7 @@ fn call(name: &str, target: Option<&Type>, extents: &[Extent], result: &Type) ->
             };
             (first.saturating_mul(one), extent)
         }
+        "jsonpatch.escapeKey" => (scaled(first, cost::TRAVERSAL), Extent::of(first.saturating_mul(2))),
         "lowerAscii" | "upperAscii" | "substring" | "trim" | "charAt" => {
             (scaled(first, cost::TRAVERSAL), Extent::of(first))
         }

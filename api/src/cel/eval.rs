@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::cost;
 use super::macros::MAP_INSERT;
 use super::node::{Expression, Fold, Node, Select};
-use super::value::{Key, Value};
+use super::value::{Key, Made, Value};
 use super::{EvalError, Inputs, Meter, failed, library, no_such_overload};
 
 /// Evaluates an expression.
@@ -125,6 +125,20 @@ impl<'a> Evaluation<'_, 'a, '_> {
                 }
                 self.meter.charge(cost::MAP_CREATE)?;
                 Ok(Value::Map(Arc::new(map)))
+            }
+            Expression::Made { ty, fields } => {
+                let mut made = BTreeMap::new();
+                for field in fields {
+                    let value = match (self.node(&field.value)?, field.optional) {
+                        (value, false) => value,
+                        (Value::Optional(Some(value)), true) => (*value).clone(),
+                        (Value::Optional(None), true) => continue,
+                        _ => return Err(no_such_overload()),
+                    };
+                    made.insert(Arc::clone(&field.name), value);
+                }
+                self.meter.charge(cost::OBJECT_CREATE)?;
+                Ok(Value::Made(Arc::new(Made { ty: Arc::clone(ty), fields: made })))
             }
             Expression::Fold(fold) => self.fold(fold),
             Expression::OptionalMap { target, body, flat } => {

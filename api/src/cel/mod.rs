@@ -8,12 +8,14 @@ mod check;
 mod cost;
 mod estimate;
 mod eval;
+mod json;
 mod library;
 mod macros;
 mod names;
 mod node;
 mod overload;
 mod parse;
+mod patches;
 mod types;
 mod value;
 
@@ -22,8 +24,9 @@ use std::sync::Arc;
 
 pub use library::authorizer::{Authorization, Authorizer, Question};
 pub use names::escape;
+pub use patches::{JSON_PATCH, OBJECT};
 pub use types::{Field, ObjectType, Shape, Type};
-pub use value::{Key, Text, Value};
+pub use value::{Key, Made, Text, Value};
 
 use node::Node;
 
@@ -106,6 +109,7 @@ impl Meter {
 pub struct Environment {
     variables: Vec<(&'static str, Shape)>,
     composed: Option<Vec<(String, Type)>>,
+    makes_patches: bool,
 }
 
 impl Environment {
@@ -125,6 +129,13 @@ impl Environment {
     #[must_use]
     pub fn with_variables(mut self) -> Environment {
         self.composed.get_or_insert_default();
+        self
+    }
+
+    /// The same with the types and functions that patches are made of: `Object{…}`, `JSONPatch{…}`, `jsonpatch.escapeKey`.
+    #[must_use]
+    pub fn with_patches(mut self) -> Environment {
+        self.makes_patches = true;
         self
     }
 

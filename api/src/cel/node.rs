@@ -48,6 +48,11 @@ pub(super) enum Expression {
     },
     List(Vec<Element>),
     Map(Vec<Entry>),
+    /// `TYPE{field: value}`.
+    Made {
+        ty: Arc<str>,
+        fields: Vec<MadeField>,
+    },
     Fold(Box<Fold>),
     /// `optional.optMap(x, y)`, or with `flat` `optFlatMap`.
     OptionalMap {
@@ -91,6 +96,15 @@ pub(super) struct Entry {
     pub(super) optional: bool,
 }
 
+/// A field of an object that is made.
+#[derive(Debug)]
+pub(super) struct MadeField {
+    pub(super) name: Arc<str>,
+    pub(super) value: Node,
+    /// Left out when it is an optional without value.
+    pub(super) optional: bool,
+}
+
 /// A loop. The accumulator is bound first, the item (or key) after it; with `two` variables the index (or key), then the item (or value).
 #[derive(Debug)]
 pub(super) struct Fold {
@@ -103,6 +117,11 @@ pub(super) struct Fold {
 }
 
 impl Node {
+    /// Whether it is `[]`, whose items have no type of their own.
+    pub(super) fn is_empty_list(&self) -> bool {
+        matches!(&self.expression, Expression::List(items) if items.is_empty())
+    }
+
     /// Whether any part reads the declared variable at this index.
     pub(super) fn reads(&self, index: usize) -> bool {
         match &self.expression {
@@ -121,6 +140,7 @@ impl Node {
             Expression::Map(entries) => {
                 entries.iter().any(|entry| entry.key.reads(index) || entry.value.reads(index))
             }
+            Expression::Made { fields, .. } => fields.iter().any(|field| field.value.reads(index)),
             Expression::Fold(fold) => [&fold.range, &fold.start, &fold.condition, &fold.step, &fold.result]
                 .iter()
                 .any(|part| part.reads(index)),

@@ -320,3 +320,72 @@ fn versions_are_read_and_ordered() {
         ("semver('1.2.3+a') == semver('1.2.3+b')", "true"),
     ]);
 }
+
+fn patch(text: &str) -> Result<(Json, String, Vec<String>), String> {
+    let environment = environment().with_patches();
+    let program = environment.compile(text).map_err(|error| error.to_string())?;
+    let data = data();
+    let own = Value::of(&data, &environment.variables[0].1.ty);
+    let any = json!({"replicas": 2, "labels": {"a/b": "c"}});
+    let mut inputs = Inputs::new(vec![Some(own), Some(Value::of(&any, &Type::Dyn))]);
+    let value =
+        program.evaluate(&mut inputs, &mut Meter::new(PER_CALL_LIMIT)).map_err(|error| error.to_string())?;
+    Ok((value.to_json()?, program.ty().to_string(), value.misplaced_types()))
+}
+
+#[test]
+fn objects_are_made_by_type_where_patches_are() {
+    for (text, ty, expected) in [
+        ("Object{}", "Object", json!({})),
+        (
+            "Object{spec: Object.spec{replicas: any.replicas + 1, ?none: any[?'none'], labels: any.labels, items: [Object.spec.items{a: 1.0, b: 1.5, c: b'x'}]}}",
+            "Object",
+            json!({"spec": {"replicas": 3, "labels": {"a/b": "c"}, "items": [{"a": 1, "b": 1.5, "c": "eA=="}]}}),
+        ),
+        (
+            "[JSONPatch{op: 'add', path: '/metadata/labels/' + jsonpatch.escapeKey('a/b~c'), value: Object.x{since: self.since, wait: self.wait}}]",
+            "list(JSONPatch)",
+            json!([{"op": "add", "path": "/metadata/labels/a~1b~0c", "value": {"since": "2024-02-29T12:30:00Z", "wait": "5400s"}}]),
+        ),
+        (
+            "[] + (self.count > 5 ? [] : [JSONPatch{op: 'remove', path: '/a'}])",
+            "list(JSONPatch)",
+            json!([{"op": "remove", "path": "/a"}]),
+        ),
+        ("[Object{a: 1}][0].a", "dyn", json!(1)),
+        ("has(Object{a: 1}.b) || dyn(Object{a: 1}) == dyn(Object.b{a: 1})", "bool", json!(false)),
+        ("Object{a: 1} == Object{a: any.replicas - 1}", "bool", json!(true)),
+    ] {
+        assert_eq!(patch(text), Ok((expected, ty.to_owned(), Vec::new())), "{text}");
+    }
+    for (text, expected) in [
+        ("Thing{}", "undeclared reference to 'Thing' (in container '')"),
+        ("JSONPatch{op: 1}", "expected type of field 'op' is 'string' but provided type is 'int'"),
+        ("JSONPatch{operation: ''}", "undefined field 'operation'"),
+        ("[JSONPatch{op: 'add'}, 1]", "expected type 'JSONPatch' but found 'int'"),
+        ("Object{a: {1: 2}}", "a key of a map is of type int, not string"),
+        ("Object{a: quantity('1')}", "type conversion error from 'kubernetes.Quantity' to JSON"),
+    ] {
+        let error = patch(text).expect_err(text);
+        assert!(error.contains(expected), "{text}: {error}");
+    }
+    fails(&[
+        ("Object{} == null", "undeclared reference to 'Object' (in container '')"),
+        ("jsonpatch.escapeKey('a') == ''", "undeclared reference to 'jsonpatch.escapeKey'"),
+    ]);
+}
+
+#[test]
+fn types_of_made_objects_are_named_by_their_paths() {
+    let (_, _, problems) =
+        patch("Object{spec: Object.spec{selector: Object.spec.wrong{a: [Object.spec.selector.a{}]}}}")
+            .expect("is made");
+    assert_eq!(
+        problems,
+        [
+            "unexpected type name \"Object.spec.wrong\", expected \"Object.spec.selector\", which matches field name path from root Object type"
+        ]
+    );
+    let (_, _, problems) = patch("Object.spec{a: Object.spec.a{}}").expect("is made");
+    assert!(problems.is_empty(), "{problems:?}");
+}

@@ -37,6 +37,8 @@ pub enum Type {
     Type,
     /// Named fields.
     Object(Arc<ObjectType>),
+    /// An object that an expression makes, by the name of its type; its fields may hold anything.
+    Made(Arc<str>),
     /// A type of a library, by name.
     Opaque(&'static str),
     /// Stands for a type in a signature.
@@ -196,7 +198,10 @@ impl Type {
             (Type::Map(key, value), Type::Map(other_key, other_value)) => {
                 key.takes(other_key) && value.takes(other_value)
             }
-            (Type::Object(_) | Type::Opaque(_) | Type::Timestamp | Type::Duration, Type::Null) => true,
+            (
+                Type::Object(_) | Type::Made(_) | Type::Opaque(_) | Type::Timestamp | Type::Duration,
+                Type::Null,
+            ) => true,
             (one, other) => one == other,
         }
     }
@@ -225,6 +230,7 @@ impl fmt::Display for Type {
             Type::Optional(value) => write!(formatter, "optional_type({value})"),
             Type::Type => formatter.write_str("type"),
             Type::Object(object) => formatter.write_str(&object.name),
+            Type::Made(name) => formatter.write_str(name),
             Type::Opaque(name) => formatter.write_str(name),
             Type::Parameter(name) => write!(formatter, "<{name}>"),
         }

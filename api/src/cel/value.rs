@@ -110,6 +110,15 @@ pub struct Cidr {
     pub prefix: u8,
 }
 
+/// An object that an expression made: `TYPE{field: value}`.
+#[derive(Clone, Debug)]
+pub struct Made<'a> {
+    /// The name of its type.
+    pub ty: Arc<str>,
+    /// What was put into its fields.
+    pub fields: BTreeMap<Arc<str>, Value<'a>>,
+}
+
 /// A value.
 #[derive(Clone, Debug)]
 pub enum Value<'a> {
@@ -141,6 +150,8 @@ pub enum Value<'a> {
     JsonMap(&'a JsonMap<String, Json>, Arc<Type>),
     /// An object with declared fields.
     Object(&'a JsonMap<String, Json>, Arc<ObjectType>),
+    /// An object that an expression made.
+    Made(Arc<Made<'a>>),
     /// A value or none.
     Optional(Option<Arc<Value<'a>>>),
     /// A type, by name.
@@ -232,6 +243,7 @@ impl<'a> Value<'a> {
             Value::List(_) | Value::JsonList(..) => "list",
             Value::Map(_) | Value::JsonMap(..) => "map",
             Value::Object(_, object) => &object.name,
+            Value::Made(made) => &made.ty,
             Value::Optional(_) => "optional_type",
             Value::Type(_) => "type",
             Value::Quantity(_) => "kubernetes.Quantity",
@@ -262,6 +274,7 @@ impl<'a> Value<'a> {
             | (Type::Optional(_), Value::Optional(_))
             | (Type::Object(_), Value::Object(..))
             | (Type::Type, Value::Type(_)) => true,
+            (Type::Made(name), Value::Made(made)) => made.ty == *name,
             (Type::Opaque(name), value) => value.type_name() == *name,
             _ => false,
         }
@@ -280,6 +293,7 @@ impl<'a> Value<'a> {
             Value::Object(fields, object) => {
                 object.fields.values().filter(|field| fields.contains_key(&field.json)).count()
             }
+            Value::Made(made) => made.fields.len(),
             _ => return None,
         })
     }
@@ -308,6 +322,9 @@ impl<'a> Value<'a> {
                     .map(|(name, _)| Key::String(Text::Shared(name.as_str().into())))
                     .collect(),
             ),
+            Value::Made(made) => {
+                Some(made.fields.keys().map(|name| Key::String(Text::Shared(Arc::clone(name)))).collect())
+            }
             _ => None,
         }
     }
@@ -330,6 +347,7 @@ impl<'a> Value<'a> {
                 let field = object.fields.get(name)?;
                 fields.get(&field.json).map(|value| Value::of(value, &field.shape.ty))
             }
+            Value::Made(made) => made.fields.get(name).cloned(),
             _ => None,
         }
     }
@@ -345,7 +363,7 @@ impl<'a> Value<'a> {
 
     /// Whether it is a map or an object.
     pub(super) fn has_entries(&self) -> bool {
-        matches!(self, Value::Map(_) | Value::JsonMap(..) | Value::Object(..))
+        matches!(self, Value::Map(_) | Value::JsonMap(..) | Value::Object(..) | Value::Made(_))
     }
 
     /// The text, if it is one.
@@ -378,6 +396,7 @@ impl<'a> Value<'a> {
                 (None, None) => true,
                 _ => false,
             },
+            (Value::Made(one), Value::Made(other)) if one.ty != other.ty => false,
             (Value::JsonList(one, _), Value::JsonList(other, _)) if std::ptr::eq(*one, *other) => true,
             (Value::List(_) | Value::JsonList(..), Value::List(_) | Value::JsonList(..)) => {
                 let count = self.size();

@@ -21,11 +21,35 @@ pub fn apply(object: &Value, patch: &Value) -> Result<Value, ApiError> {
             operations.len()
         )));
     }
-    let operations: json_patch::Patch = serde_json::from_value(patch.clone())
-        .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
+    attempt(object, patch).map_err(|failure| match failure {
+        Failure::Malformed(error) => ApiError::bad_request(format!("error decoding patch: {error}")),
+        Failure::TestFailed(error) | Failure::NotApplicable(error) => ApiError::patch_not_applicable(&error),
+    })
+}
+
+/// Why a patch changed nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// It is no list of operations.
+    Malformed(String),
+    /// A `test` found something else.
+    TestFailed(String),
+    /// A path that is not there.
+    NotApplicable(String),
+}
+
+/// As [`apply`], for patches that the server makes itself.
+///
+/// # Errors
+/// See [`Failure`].
+pub fn attempt(object: &Value, patch: &Value) -> Result<Value, Failure> {
+    let operations: json_patch::Patch =
+        serde_json::from_value(patch.clone()).map_err(|error| Failure::Malformed(error.to_string()))?;
     let mut patched = object.clone();
-    json_patch::patch(&mut patched, &operations)
-        .map_err(|error| ApiError::patch_not_applicable(&error.to_string()))?;
+    json_patch::patch(&mut patched, &operations).map_err(|error| match error.kind {
+        json_patch::PatchErrorKind::TestFailed => Failure::TestFailed(error.to_string()),
+        _ => Failure::NotApplicable(error.to_string()),
+    })?;
     Ok(patched)
 }
 

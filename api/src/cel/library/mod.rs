@@ -3,6 +3,7 @@
 pub mod authorizer;
 mod collections;
 pub(super) mod format;
+mod json_patch;
 mod network;
 mod operators;
 mod optional;
@@ -39,6 +40,7 @@ pub(super) fn rows() -> impl Iterator<Item = Row> {
         network::ROWS,
         semver::ROWS,
         format::ROWS,
+        json_patch::ROWS,
         authorizer::ROWS,
     ]
     .into_iter()

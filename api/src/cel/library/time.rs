@@ -12,7 +12,7 @@ pub(in crate::cel) fn parse_timestamp(text: &str) -> Option<Timestamp> {
 }
 
 /// A time by RFC 3339 in UTC, with as many decimals as it has.
-pub(super) fn timestamp_text(time: Timestamp) -> String {
+pub(in crate::cel) fn timestamp_text(time: Timestamp) -> String {
     time.to_string()
 }
 
@@ -61,7 +61,7 @@ fn scaled(number: &str, unit: i128) -> Option<i128> {
 }
 
 /// A span in seconds, such as `5400s`.
-pub(super) fn duration_seconds_text(span: SignedDuration) -> String {
+pub(in crate::cel) fn duration_seconds_text(span: SignedDuration) -> String {
     let nanos = span.as_nanos();
     let sign = if nanos < 0 { "-" } else { "" };
     let (seconds, rest) = (nanos.abs() / NANOS_PER_SECOND, nanos.abs() % NANOS_PER_SECOND);
