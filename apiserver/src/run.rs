@@ -54,7 +54,9 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Vec<St
     gates.register(&mut metrics.lock());
     let versions = RuntimeConfig::parse(&options.runtime_config).map_err(one)?;
     if versions.asked_in_vain {
-        tracing::warn!("--runtime-config: no alpha or beta version of the API is built; none is switched on");
+        tracing::warn!(
+            "--runtime-config: of the alpha and beta versions of the API only admissionregistration.k8s.io/v1beta1 is built"
+        );
     }
     let cache = Cache::hiding(storage.prefix(), options.default_watch_cache_size, versions.hidden.into());
     let cache = Arc::new(cache);

@@ -142,9 +142,10 @@ fn documented(rows: &[Row]) -> String {
          running server's discovery, and that with what Kubernetes v1.35 serves with its default flags.\n\n\
          - **acts**: served, validated, stored, and a controller, the scheduler, a node, admission or the server itself acts on it;\n\
          - **stored**: served, validated and stored, and nothing acts on it yet;\n\
+         - **asked**: served when `--runtime-config` asks for the version, here as in Kubernetes v1.35, and not without;\n\
          - **absent**: not served, with the reason.\n\n\
          *all* are create, delete, deletecollection, get, list, patch, update and watch. A subresource without verbs has get, patch and\n\
-         update. Versions that Kubernetes v1.35 serves only when asked to (alpha and beta) are not served.\n",
+         update. Of the versions that Kubernetes v1.35 serves only when asked to (alpha and beta) those that are not here are not served.\n",
     );
     let mut group = "";
     for row in rows {
@@ -181,6 +182,18 @@ fn documented(rows: &[Row]) -> String {
     page
 }
 
+/// What a server with these flags serves.
+async fn discovered(cluster: &Cluster, flags: &[&str]) -> BTreeMap<(String, String), Shown> {
+    let server = cluster.server(flags).await;
+    let admin = cluster.client(&server, Some("admin")).with_header("accept", AGGREGATED);
+    let mut served = BTreeMap::new();
+    for path in ["/api", "/apis"] {
+        shown(&admin.get(path).await.expect("discovery").body, &mut served);
+    }
+    server.finish().await;
+    served
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_served_is_what_the_table_says() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -189,19 +202,21 @@ async fn what_is_served_is_what_the_table_says() {
     let rows: Vec<Row> = lines.map(row).collect();
 
     let cluster = Cluster::new();
-    let server = cluster.server(&[]).await;
-    let admin = cluster.client(&server, Some("admin")).with_header("accept", AGGREGATED);
-    let mut served = BTreeMap::new();
-    for path in ["/api", "/apis"] {
-        shown(&admin.get(path).await.expect("discovery").body, &mut served);
-    }
-    server.finish().await;
+    let mut served = discovered(&cluster, &[]).await;
+    let mut when_asked = discovered(&cluster, &["--runtime-config=api/beta=true"]).await;
+    when_asked.retain(|key, _| !served.contains_key(key));
 
     let mut wrong = Vec::new();
     for row in &rows {
         let name = format!("{} {}", row.group_version, row.plural);
-        let found = served.remove(&(row.group_version.clone(), row.plural.clone()));
+        let key = (row.group_version.clone(), row.plural.clone());
+        let found = served.remove(&key);
         match (row.mark.as_str(), found) {
+            ("asked", None) => match when_asked.remove(&key) {
+                Some(found) if found == row.shown => {}
+                found => wrong.push(format!("{name}\n  expected {:?}\n  was      {found:?}", row.shown)),
+            },
+            ("asked", Some(_)) => wrong.push(format!("{name} is served without being asked for")),
             ("absent", None) => assert!(!row.reason.is_empty(), "{name} is absent without a reason"),
             ("absent", Some(_)) => wrong.push(format!("{name} is served and said to be absent")),
             ("acts" | "stored", Some(found)) if found == row.shown => {}
@@ -214,7 +229,10 @@ async fn what_is_served_is_what_the_table_says() {
         assert!(is_explained, "{name} lacks subresources without a reason");
     }
     wrong.extend(
-        served.keys().map(|(version, plural)| format!("{version} {plural} is served and not of v1.35")),
+        served
+            .keys()
+            .chain(when_asked.keys())
+            .map(|(version, plural)| format!("{version} {plural} is served and not of v1.35")),
     );
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 

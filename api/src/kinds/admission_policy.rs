@@ -1,4 +1,4 @@
-//! ValidatingAdmissionPolicies and their bindings.
+//! ValidatingAdmissionPolicies and their bindings, and what MutatingAdmissionPolicies have in common with them.
 
 use serde_json::{Map, Value};
 
@@ -26,7 +26,7 @@ pub fn default_binding(object: &mut Value) {
     }
 }
 
-fn default_resources(spec: &mut Value, key: &str) {
+pub(super) fn default_resources(spec: &mut Value, key: &str) {
     let Some(resources) = spec.get_mut(key).filter(|resources| resources.is_object()) else { return };
     default_to(resources, "matchPolicy", "Equivalent");
     default_to(resources, "namespaceSelector", Map::new());
@@ -59,6 +59,31 @@ fn policy(object: &Value, errors: &mut Vec<FieldError>) {
     let path = FieldPath::new("spec");
     let none = Value::Null;
     let spec = object.get("spec").unwrap_or(&none);
+    matter(spec, &path, errors);
+    let (validations, audits) = (items(spec, "validations"), items(spec, "auditAnnotations"));
+    if validations.is_empty() && audits.is_empty() {
+        for name in ["validations", "auditAnnotations"] {
+            let text = "validations or auditAnnotations must be specified";
+            errors.push(field::required(path.child(name), text));
+        }
+    }
+    variables(spec, &path, errors);
+    for (index, validation) in validations.iter().enumerate() {
+        rule(validation, &path.child("validations").index(index), errors);
+    }
+    for (index, audit) in audits.iter().enumerate() {
+        let at = path.child("auditAnnotations").index(index);
+        check::required_name(text(audit, "key"), names::qualified_name, &at.child("key"), errors);
+        if text(audit, "valueExpression").trim().is_empty() {
+            let text = "valueExpression is not specified";
+            errors.push(field::required(at.child("valueExpression"), text));
+        }
+    }
+    expressions(spec, &path, errors);
+}
+
+/// What policies of both kinds say of the requests they are about.
+pub(super) fn matter(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     check::one_of(text(spec, "failurePolicy"), &["Fail", "Ignore"], &path.child("failurePolicy"), errors);
     if let Some(kind) = present(spec, "paramKind") {
         check::required(kind, "apiVersion", &path.child("paramKind"), errors);
@@ -75,14 +100,11 @@ fn policy(object: &Value, errors: &mut Vec<FieldError>) {
         }
     }
     let has_params = present(spec, "paramKind").is_some();
-    admission_rule::match_conditions(spec, &path, has_params, errors);
-    let (validations, audits) = (items(spec, "validations"), items(spec, "auditAnnotations"));
-    if validations.is_empty() && audits.is_empty() {
-        for name in ["validations", "auditAnnotations"] {
-            let text = "validations or auditAnnotations must be specified";
-            errors.push(field::required(path.child(name), text));
-        }
-    }
+    admission_rule::match_conditions(spec, path, has_params, errors);
+}
+
+/// What variables need; their expressions are for [`composed`] to look at.
+pub(super) fn variables(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     for (index, variable) in items(spec, "variables").iter().enumerate() {
         let at = path.child("variables").index(index);
         if text(variable, "name").is_empty() {
@@ -92,28 +114,20 @@ fn policy(object: &Value, errors: &mut Vec<FieldError>) {
             errors.push(field::required(at.child("expression"), "expression is not specified"));
         }
     }
-    for (index, validation) in validations.iter().enumerate() {
-        rule(validation, &path.child("validations").index(index), errors);
-    }
-    for (index, audit) in audits.iter().enumerate() {
-        let at = path.child("auditAnnotations").index(index);
-        check::required_name(text(audit, "key"), names::qualified_name, &at.child("key"), errors);
-        if text(audit, "valueExpression").trim().is_empty() {
-            let text = "valueExpression is not specified";
-            errors.push(field::required(at.child("valueExpression"), text));
-        }
-    }
-    expressions(spec, &path, has_params, errors);
 }
 
-/// What a compiler says of the expressions of a policy.
-fn expressions(spec: &Value, path: &FieldPath, has_params: bool, errors: &mut Vec<FieldError>) {
-    let known = Known::nothing(has_params);
-    let (mut deciding, mut telling) =
-        (known.environment(true).with_variables(), known.environment(false).with_variables());
+/// What a compiler says of the variables of a policy; the environments get to know them.
+pub(super) fn composed(
+    spec: &Value,
+    path: &FieldPath,
+    environments: &mut [&mut Environment],
+    errors: &mut Vec<FieldError>,
+) {
+    let has_params = present(spec, "paramKind").is_some();
+    let mut own = Known::nothing(has_params).environment(true).with_variables();
     for (index, variable) in items(spec, "variables").iter().enumerate() {
         let (at, expression) = (path.child("variables").index(index), text(variable, "expression"));
-        let program = deciding.compile(expression);
+        let program = own.compile(expression);
         if let Err(error) = &program
             && !expression.trim().is_empty()
         {
@@ -121,9 +135,19 @@ fn expressions(spec: &Value, path: &FieldPath, has_params: bool, errors: &mut Ve
             errors.push(field::invalid(at.child("expression"), expression, problem));
         }
         let ty = program.map_or(Type::Dyn, |program| program.ty().clone());
-        deciding.compose(text(variable, "name"), ty.clone());
-        telling.compose(text(variable, "name"), ty);
+        own.compose(text(variable, "name"), ty.clone());
+        for environment in &mut *environments {
+            environment.compose(text(variable, "name"), ty.clone());
+        }
     }
+}
+
+/// What a compiler says of the expressions of a policy.
+fn expressions(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    let known = Known::nothing(present(spec, "paramKind").is_some());
+    let (mut deciding, mut telling) =
+        (known.environment(true).with_variables(), known.environment(false).with_variables());
+    composed(spec, path, &mut [&mut deciding, &mut telling], errors);
     let mut compiles =
         |object: &Value, key: &str, at: &FieldPath, environment: &Environment, wanted: &[Type]| {
             let expression = text(object, key);
@@ -207,14 +231,7 @@ fn binding(object: &Value, errors: &mut Vec<FieldError>) {
     let path = FieldPath::new("spec");
     let none = Value::Null;
     let spec = object.get("spec").unwrap_or(&none);
-    let policy = text(spec, "policyName");
-    check::required_name(policy, names::dns1123_subdomain, &path.child("policyName"), errors);
-    if let Some(reference) = present(spec, "paramRef") {
-        parameters(reference, &path.child("paramRef"), errors);
-    }
-    if let Some(resources) = present(spec, "matchResources") {
-        match_resources(resources, &path.child("matchResources"), errors);
-    }
+    bound(spec, &path, errors);
     let at = path.child("validationActions");
     let actions = items(spec, "validationActions");
     if actions.is_empty() {
@@ -233,6 +250,18 @@ fn binding(object: &Value, errors: &mut Vec<FieldError>) {
             Value::Array(actions.to_vec()),
             "must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)",
         ));
+    }
+}
+
+/// What bindings of both kinds say of what they bind.
+pub(super) fn bound(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    let policy = text(spec, "policyName");
+    check::required_name(policy, names::dns1123_subdomain, &path.child("policyName"), errors);
+    if let Some(reference) = present(spec, "paramRef") {
+        parameters(reference, &path.child("paramRef"), errors);
+    }
+    if let Some(resources) = present(spec, "matchResources") {
+        match_resources(resources, &path.child("matchResources"), errors);
     }
 }
 

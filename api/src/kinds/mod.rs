@@ -36,6 +36,7 @@ pub mod job_status;
 pub mod label_selector;
 pub mod lease;
 pub mod limit_range;
+pub mod mutating_policy;
 pub mod namespace;
 pub mod network_policy;
 pub mod node;

@@ -4,6 +4,7 @@ use super::{NOTHING, READ_AND_WRITE, Resource, of_group, sub};
 
 const GROUP: &str = "admissionregistration.k8s.io";
 const VERSION: &str = "admissionregistration.k8s.io/v1";
+const BETA: &str = "admissionregistration.k8s.io/v1beta1";
 
 pub(super) const ROWS: &[Resource] = &[
     Resource {
@@ -52,6 +53,32 @@ pub(super) const ROWS: &[Resource] = &[
             "ValidatingWebhookConfiguration",
             "validatingwebhookconfigurations",
             "validatingwebhookconfiguration",
+            NOTHING,
+        )
+    },
+    Resource {
+        namespaced: false,
+        version: "v1beta1",
+        categories: &["api-extensions"],
+        ..of_group(
+            GROUP,
+            BETA,
+            "MutatingAdmissionPolicy",
+            "mutatingadmissionpolicies",
+            "mutatingadmissionpolicy",
+            NOTHING,
+        )
+    },
+    Resource {
+        namespaced: false,
+        version: "v1beta1",
+        categories: &["api-extensions"],
+        ..of_group(
+            GROUP,
+            BETA,
+            "MutatingAdmissionPolicyBinding",
+            "mutatingadmissionpolicybindings",
+            "mutatingadmissionpolicybinding",
             NOTHING,
         )
     },

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::{LazyLock, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use k8s_openapi::api::{
-    admissionregistration::v1 as admissionregistration, apps::v1 as apps,
+    admissionregistration::v1 as admissionregistration,
+    admissionregistration::v1beta1 as admissionregistration_beta, apps::v1 as apps,
     authentication::v1 as authentication, authorization::v1 as authorization, autoscaling::v1 as autoscaling,
     autoscaling::v2 as autoscaling_v2, batch::v1 as batch, certificates::v1 as certificates,
     coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery, events::v1 as events,
@@ -105,6 +106,12 @@ pub(crate) fn definitions(group: &str, version: &str, kind: &str) -> Option<(Str
         }
         ("admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration") => {
             of::<admissionregistration::ValidatingWebhookConfiguration>
+        }
+        ("admissionregistration.k8s.io", "v1beta1", "MutatingAdmissionPolicy") => {
+            of::<admissionregistration_beta::MutatingAdmissionPolicy>
+        }
+        ("admissionregistration.k8s.io", "v1beta1", "MutatingAdmissionPolicyBinding") => {
+            of::<admissionregistration_beta::MutatingAdmissionPolicyBinding>
         }
         ("apiregistration.k8s.io", "v1", "APIService") => of::<apiregistration::APIService>,
         ("apiextensions.k8s.io", "v1", "CustomResourceDefinition") => {

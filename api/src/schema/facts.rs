@@ -81,6 +81,7 @@ static FIELD_FACTS: &[FieldFact] = &[
     keyed_replace("api.admissionregistration.v1.ValidatingAdmissionPolicyStatus", "conditions", TYPE),
     keyed("api.admissionregistration.v1.ValidatingWebhook", "matchConditions", NAME),
     keyed("api.admissionregistration.v1.ValidatingWebhookConfiguration", "webhooks", NAME),
+    keyed("api.admissionregistration.v1beta1.MutatingAdmissionPolicySpec", "matchConditions", NAME),
     keyed("api.apps.v1.DaemonSetStatus", "conditions", TYPE),
     FieldFact {
         patch: PatchStrategy { retain_keys: true, ..NO_PATCH },
@@ -158,6 +159,10 @@ static ATOMIC_STRUCTS: &[&str] = &[
     "api.admissionregistration.v1.NamedRuleWithOperations",
     "api.admissionregistration.v1.ParamKind",
     "api.admissionregistration.v1.ParamRef",
+    "api.admissionregistration.v1beta1.MatchResources",
+    "api.admissionregistration.v1beta1.NamedRuleWithOperations",
+    "api.admissionregistration.v1beta1.ParamKind",
+    "api.admissionregistration.v1beta1.ParamRef",
     "api.autoscaling.v1.CrossVersionObjectReference",
     "api.core.v1.ConfigMapKeySelector",
     "api.core.v1.EndpointAddress",

@@ -30,6 +30,7 @@ const BUILT_IN: &[(&str, &str, i64, i64)] = &[
     ("storage.k8s.io", "v1", 16_800, 15),
     ("apiextensions.k8s.io", "v1", 16_700, 15),
     ("admissionregistration.k8s.io", "v1", 16_700, 15),
+    ("admissionregistration.k8s.io", "v1beta1", 16_700, 12),
     ("scheduling.k8s.io", "v1", 16_600, 15),
     ("coordination.k8s.io", "v1", 16_500, 15),
     ("node.k8s.io", "v1", 16_300, 15),

@@ -1,6 +1,6 @@
 //! `--runtime-config`: which built-in versions of the API are served. Pure.
 //!
-//! All that is built is generally available, so versions can be left out, but none can be added.
+//! What is generally available can be left out; of the few alpha and beta versions that are built, none is served unless it is asked for.
 
 use std::collections::BTreeMap;
 
@@ -44,8 +44,17 @@ const MANY: [&str; 4] = ["api/all", "api/ga", "api/beta", "api/alpha"];
 pub struct RuntimeConfig {
     /// Group and version of what is not served.
     pub hidden: Vec<(&'static str, &'static str)>,
-    /// Versions that were asked for all at once, of which there are none.
+    /// Alpha or beta versions were asked for all at once, of which most are not built.
     pub asked_in_vain: bool,
+}
+
+/// Which of the keys for many means a version beside `api/all`.
+fn stage(version: &str) -> &'static str {
+    match version {
+        alpha if alpha.contains("alpha") => "api/alpha",
+        beta if beta.contains("beta") => "api/beta",
+        _ => "api/ga",
+    }
 }
 
 impl RuntimeConfig {
@@ -77,12 +86,14 @@ impl RuntimeConfig {
             return Err("invalid key with only api/all=false".to_owned());
         }
         let mut served: Vec<((&'static str, &'static str), bool)> =
-            resource::groups().into_iter().map(|version| (version, true)).collect();
+            resource::groups().into_iter().map(|version| (version, stage(version.1) == "api/ga")).collect();
         let mut asked_in_vain = false;
         for key in MANY {
             let Some(on) = switches.get(key) else { continue };
-            if matches!(key, "api/all" | "api/ga") {
-                served.iter_mut().for_each(|(_, is_on)| *is_on = *on);
+            for ((_, version), is_on) in &mut served {
+                if key == "api/all" || key == stage(version) {
+                    *is_on = *on;
+                }
             }
             asked_in_vain |= *on && key != "api/ga";
         }
@@ -123,16 +134,28 @@ impl RuntimeConfig {
 mod tests {
     use super::*;
 
+    const POLICIES: (&str, &str) = ("admissionregistration.k8s.io", "v1beta1");
+
     fn parse(text: &str) -> Result<RuntimeConfig, String> {
         RuntimeConfig::parse(&text.split(',').map(str::to_owned).collect::<Vec<_>>())
     }
 
     #[test]
     fn versions_are_left_out_by_name() {
-        assert_eq!(parse(""), Ok(RuntimeConfig::default()));
+        let usual = parse("").expect("sensible");
+        assert_eq!(usual, RuntimeConfig { hidden: vec![POLICIES], asked_in_vain: false });
         let hidden = parse("batch/v1=false,apps/v1,autoscaling/v1=0").expect("sensible").hidden;
-        assert_eq!(hidden, [("autoscaling", "v1"), ("batch", "v1")]);
-        assert_eq!(parse("storage.k8s.io/v1beta1=false,api/legacy=false"), Ok(RuntimeConfig::default()));
+        assert_eq!(hidden, [POLICIES, ("autoscaling", "v1"), ("batch", "v1")]);
+        assert_eq!(parse("storage.k8s.io/v1beta1=false,api/legacy=false"), Ok(usual));
+    }
+
+    #[test]
+    fn what_is_not_generally_available_is_served_when_it_is_asked_for() {
+        for text in ["admissionregistration.k8s.io/v1beta1=true", "api/beta=true", "api/all=true"] {
+            assert!(parse(text).expect("sensible").hidden.is_empty(), "{text}");
+        }
+        let both = parse("api/beta=true,admissionregistration.k8s.io/v1beta1=false").expect("sensible");
+        assert_eq!(both.hidden, [POLICIES]);
     }
 
     #[test]
@@ -141,7 +164,7 @@ mod tests {
         assert_eq!(config.hidden.len(), resource::groups().len() - 2);
         assert!(!config.hidden.contains(&("", "v1")) && config.hidden.contains(&("batch", "v1")));
         // The narrower key counts.
-        assert!(parse("api/all=false,api/ga=true").expect("sensible").hidden.is_empty());
+        assert_eq!(parse("api/all=false,api/ga=true").expect("sensible").hidden, [POLICIES]);
     }
 
     #[test]

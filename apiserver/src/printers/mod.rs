@@ -104,9 +104,13 @@ fn layout(resource: &Resource) -> Layout {
         ("admissionregistration.k8s.io", "validatingadmissionpolicies") => {
             plain(policies::POLICY, policies::policy)
         }
-        ("admissionregistration.k8s.io", "validatingadmissionpolicybindings") => {
-            plain(policies::POLICY_BINDING, policies::policy_binding)
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicies") => {
+            plain(policies::MUTATING_POLICY, policies::mutating_policy)
         }
+        (
+            "admissionregistration.k8s.io",
+            "validatingadmissionpolicybindings" | "mutatingadmissionpolicybindings",
+        ) => plain(policies::POLICY_BINDING, policies::policy_binding),
         ("admissionregistration.k8s.io", _) => plain(policies::WEBHOOKS, policies::webhooks),
         ("flowcontrol.apiserver.k8s.io", "flowschemas") => {
             plain(policies::FLOW_SCHEMA, policies::flow_schema)

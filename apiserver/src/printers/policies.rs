@@ -25,13 +25,29 @@ pub(super) const POLICY: &[Column] = &[
 ];
 
 pub(super) fn policy(object: &Value, context: &Context) -> Vec<Value> {
+    counted(object, "validations", context)
+}
+
+pub(super) const MUTATING_POLICY: &[Column] = &[
+    NAME,
+    count("Mutations", "Number of changes"),
+    column("ParamKind", "The kind of objects that hold parameters"),
+    AGE,
+];
+
+pub(super) fn mutating_policy(object: &Value, context: &Context) -> Vec<Value> {
+    counted(object, "mutations", context)
+}
+
+/// A policy with how many it has of its expressions.
+fn counted(object: &Value, expressions: &str, context: &Context) -> Vec<Value> {
     let kind = &object["spec"]["paramKind"];
     let shown = if kind.is_object() {
         format!("{}/{}", text(kind, &["apiVersion"]), text(kind, &["kind"]))
     } else {
         UNSET.to_owned()
     };
-    let rules = list(object, &["spec", "validations"]).len() as i64;
+    let rules = list(object, &["spec", expressions]).len() as i64;
     vec![name(object), rules.into(), shown.into(), age(object, context)]
 }
 

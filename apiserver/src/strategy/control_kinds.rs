@@ -1,6 +1,8 @@
 //! What the server itself obeys: webhooks, admission policies, flow control, other API servers.
 
-use coracle_api::kinds::{admission_policy, api_service, flow_control, object_meta, webhook};
+use coracle_api::kinds::{
+    admission_policy, api_service, flow_control, mutating_policy, object_meta, webhook,
+};
 use coracle_api::meta::format_time;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -39,6 +41,20 @@ pub(super) static ADMISSION_POLICY_BINDING: Standard = Standard {
     generation: Generation::Of("spec"),
     unconditional_update: false,
     ..standard(admission_policy::validate_binding, admission_policy::validate_binding_update)
+};
+/// `mutatingadmissionpolicies.admissionregistration.k8s.io`.
+pub(super) static MUTATING_POLICY: Standard = Standard {
+    default: mutating_policy::default,
+    generation: Generation::Of("spec"),
+    unconditional_update: false,
+    ..standard(mutating_policy::validate, mutating_policy::validate_update)
+};
+/// `mutatingadmissionpolicybindings.admissionregistration.k8s.io`.
+pub(super) static MUTATING_POLICY_BINDING: Standard = Standard {
+    default: admission_policy::default_binding,
+    generation: Generation::Of("spec"),
+    unconditional_update: false,
+    ..standard(mutating_policy::validate_binding, mutating_policy::validate_binding_update)
 };
 /// `flowschemas.flowcontrol.apiserver.k8s.io`.
 pub(super) static FLOW_SCHEMA: Standard = Standard {

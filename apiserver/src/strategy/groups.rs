@@ -139,6 +139,8 @@ pub(super) fn storage(plural: &str) -> Found {
 
 pub(super) fn admission_registration(plural: &str) -> Found {
     Some(match plural {
+        "mutatingadmissionpolicies" => &control_kinds::MUTATING_POLICY,
+        "mutatingadmissionpolicybindings" => &control_kinds::MUTATING_POLICY_BINDING,
         "mutatingwebhookconfigurations" => &control_kinds::MUTATING_WEBHOOKS,
         "validatingadmissionpolicies" => &control_kinds::ADMISSION_POLICY,
         "validatingadmissionpolicybindings" => &control_kinds::ADMISSION_POLICY_BINDING,
