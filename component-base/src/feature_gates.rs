@@ -186,6 +186,11 @@ impl FeatureGates {
         self.given.iter().filter_map(said).collect()
     }
 
+    /// Whether a gate is on.
+    pub fn is_on(&self, gate: &str) -> bool {
+        self.settings().any(|(name, _, on)| name == gate && on)
+    }
+
     /// All gates by name and stage with their settings.
     fn settings(&self) -> impl Iterator<Item = (&'static str, &'static str, bool)> {
         let given = |name: &str| self.given.get(name).copied();
@@ -290,6 +295,20 @@ mod tests {
             "{many}"
         );
         assert!(many.contains("GenericWorkload") && !many.contains("GangScheduling"), "{many}");
+    }
+
+    #[test]
+    fn what_is_on_is_what_is_set_by_name_by_stage_or_by_default() {
+        let of = |text: &str| {
+            FeatureGates::parse(Program::ApiServer, text).expect("set").is_on("MutatingAdmissionPolicy")
+        };
+        assert!(!of("") && of("MutatingAdmissionPolicy=true") && !of("MutatingAdmissionPolicy=false"));
+        assert!(FeatureGates::default().is_on("SidecarContainers"));
+        assert!(
+            FeatureGates::from_map(Program::KubeProxy, BTreeMap::from([(ALL_BETA.to_owned(), true)]))
+                .expect("they are on")
+                .is_on("MutatingAdmissionPolicy")
+        );
     }
 
     #[test]

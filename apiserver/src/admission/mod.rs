@@ -12,8 +12,10 @@ mod node_restriction;
 mod pod_security;
 pub mod policy;
 mod priority;
+mod reinvocation;
 mod resource_quota;
 mod runtime_class;
+mod seen;
 mod service_account;
 mod storage_protection;
 mod taint_nodes;
@@ -31,8 +33,10 @@ use crate::options::Options;
 use crate::registry::{Admission, Registry};
 use crate::server::request_info::{RequestInfo, Verb};
 use configuration::Configuration;
-use policy::Policies;
-use webhook::{Reinvocation, Webhooks};
+use policy::mutating::{self, MutatingPolicies};
+use policy::validating::ValidatingPolicies;
+use reinvocation::Reinvocation;
+use webhook::Webhooks;
 
 /// One policy. Both calls default to letting pass.
 trait Plugin: Send + Sync {
@@ -70,7 +74,9 @@ pub struct Chain {
     registry: Arc<Registry>,
     plugins: Vec<Box<dyn Plugin>>,
     /// Behind all plugins that change objects.
-    mutating: Option<Webhooks>,
+    policies: Option<MutatingPolicies>,
+    /// Behind the policies.
+    webhooks: Option<Webhooks>,
 }
 
 /// ValidatingAdmissionWebhook: asks those whom ValidatingWebhookConfigurations name.
@@ -96,7 +102,7 @@ impl Chain {
     /// The plugins that the flags, which have been checked, ask for.
     ///
     /// # Errors
-    /// The configuration file makes no sense.
+    /// The configuration file or the feature gates make no sense.
     pub fn new(
         registry: Arc<Registry>,
         authorizer: &Arc<Authorizer>,
@@ -123,7 +129,7 @@ impl Chain {
             (true, Box::new(certificates::CertificateSigning(Arc::clone(authorizer)))),
             (true, Box::new(certificates::CertificateSubjectRestriction)),
             (false, Box::new(node_restriction::NodeRestriction)),
-            (true, Box::new(Policies::new(Arc::clone(authorizer)))),
+            (true, Box::new(ValidatingPolicies::new(Arc::clone(authorizer)))),
             (true, Box::new(ValidatingWebhooks(validating))),
             // Last: what another plugin refuses is not charged.
             (true, Box::new(resource_quota::ResourceQuota::new())),
@@ -133,10 +139,14 @@ impl Chain {
             .filter(|(by_default, plugin)| options.runs_plugin(plugin.name(), *by_default))
             .map(|(_, plugin)| plugin)
             .collect();
-        let mutating = options
+        let policies = (options.runs_plugin(mutating::NAME, true)
+            && options.gates()?.is_on(mutating::NAME)
+            && registry.cache.serves("admissionregistration.k8s.io", mutating::VERSION))
+        .then(|| MutatingPolicies::new(Arc::clone(&registry), Arc::clone(authorizer)));
+        let webhooks = options
             .runs_plugin(MUTATING_WEBHOOKS, true)
             .then(|| Webhooks::mutating(Arc::clone(&registry), clients, Arc::clone(authorizer)));
-        Ok(Arc::new(Self { registry, plugins, mutating }))
+        Ok(Arc::new(Self { registry, plugins, policies, webhooks }))
     }
 
     async fn mutate_by_plugins(
@@ -160,13 +170,18 @@ impl Admission for Chain {
         old: Option<&'a Value>,
     ) -> BoxFuture<'a, Result<(), ApiError>> {
         Box::pin(async move {
-            self.mutate_by_plugins(request, object, old).await?;
-            let Some(webhooks) = &self.mutating else { return Ok(()) };
-            let mut rounds = Reinvocation::default();
-            webhooks.mutate(request, object, old, &mut rounds).await?;
-            if rounds.is_needed() {
+            let (mut of_policies, mut of_webhooks) = (Reinvocation::default(), Reinvocation::default());
+            for is_second in [false, true] {
                 self.mutate_by_plugins(request, object, old).await?;
-                webhooks.mutate(request, object, old, &mut rounds).await?;
+                if let Some(policies) = &self.policies {
+                    policies.mutate(request, object, old, &mut of_policies, is_second).await?;
+                }
+                if let Some(webhooks) = &self.webhooks {
+                    webhooks.mutate(request, object, old, &mut of_webhooks, is_second).await?;
+                }
+                if !of_policies.is_needed() && !of_webhooks.is_needed() {
+                    break;
+                }
             }
             Ok(())
         })
@@ -179,7 +194,7 @@ impl Admission for Chain {
         old: Option<&'a Value>,
     ) -> BoxFuture<'a, Result<(), ApiError>> {
         Box::pin(async move {
-            if let (None, Some(webhooks)) = (object, &self.mutating) {
+            if let (None, Some(webhooks)) = (object, &self.webhooks) {
                 webhooks.mutate_deletion(request, old).await?;
             }
             for plugin in &self.plugins {

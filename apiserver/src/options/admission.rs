@@ -32,7 +32,7 @@ const PLUGINS: &[(&str, Here)] = &[
     ("ImagePolicyWebhook", Here::No),
     ("LimitPodHardAntiAffinityTopology", Here::No),
     ("LimitRanger", Here::Yes),
-    ("MutatingAdmissionPolicy", Here::Gated),
+    ("MutatingAdmissionPolicy", Here::Yes),
     ("MutatingAdmissionWebhook", Here::Yes),
     ("NamespaceAutoProvision", Here::No),
     ("NamespaceExists", Here::No),

@@ -119,19 +119,36 @@ pub fn check_schema(
     complaints: Complaints<'_>,
 ) -> Result<(), ApiError> {
     let strict = request.field_validation == FieldValidation::Strict;
-    let own_kind = request.subresource.is_none_or(|sub| sub.kind == resource.kind);
-    if let (Some(definition), true) = (resource.custom, own_kind) {
-        let unknown = custom::decode(object, definition)
-            .map_err(|error| decode::cannot_be_handled(resource.kind, resource.version, &error))?;
-        // Read as a tree first: what is given twice is found before the kind's fields are looked at.
-        let body = if matches!(complaints.body, Body::Json(_)) { Body::Other } else { complaints.body };
-        return report(request, resource, Complaints { body, ..complaints }.with_unknown(&unknown, strict));
+    let unknown = known_fields(request, resource, object)?;
+    // Custom resources are read as a tree first: what is given twice is found before the kind's fields are looked at.
+    let body = match complaints.body {
+        Body::Json(_) if is_custom(request, resource) => Body::Other,
+        body => body,
+    };
+    report(request, resource, Complaints { body, ..complaints }.with_unknown(&unknown, strict))
+}
+
+/// Whether the body is a custom resource, and not what a subresource takes.
+fn is_custom(request: &RequestInfo, resource: &Resource) -> bool {
+    resource.custom.is_some() && request.subresource.is_none_or(|sub| sub.kind == resource.kind)
+}
+
+/// Checks types against the schema and takes unknown fields out; gives the paths of those.
+///
+/// # Errors
+/// 400 with upstream's text.
+pub fn known_fields(
+    request: &RequestInfo,
+    resource: &'static Resource,
+    object: &mut Value,
+) -> Result<Vec<String>, ApiError> {
+    let wrong = |error: String| decode::cannot_be_handled(resource.kind, resource.version, &error);
+    if let (Some(definition), true) = (resource.custom, is_custom(request, resource)) {
+        return custom::decode(object, definition).map_err(wrong);
     }
     let schema = expected_schema(request);
-    schema::check_types(object, schema)
-        .map_err(|error| decode::cannot_be_handled(resource.kind, resource.version, &error))?;
-    let unknown: Vec<String> = schema::prune(object, schema).into_iter().map(|field| field.path).collect();
-    report(request, resource, complaints.with_unknown(&unknown, strict))
+    schema::check_types(object, schema).map_err(wrong)?;
+    Ok(schema::prune(object, schema).into_iter().map(|field| field.path).collect())
 }
 
 /// Turns complaints about fields into what the request wants.

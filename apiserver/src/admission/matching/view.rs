@@ -9,7 +9,8 @@ use coracle_api::status::ApiError;
 use serde_json::Value;
 
 use super::{Attributes, namespace};
-use crate::admission::webhook::{admission_request, shown};
+use crate::admission::seen::shown;
+use crate::admission::webhook::admission_request;
 use crate::authz::{self, Authorizer, ResourceAttributes};
 use crate::registry::Registry;
 use crate::server::request_info::UserInfo;

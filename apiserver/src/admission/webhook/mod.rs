@@ -13,14 +13,12 @@ use coracle_api::resource::Resource;
 use coracle_api::status::ApiError;
 use serde_json::Value;
 
-use super::matching::{self, Attributes};
+use super::matching::Attributes;
 use crate::authz::Authorizer;
 use crate::extension::client::Clients;
 use crate::registry::Registry;
 use crate::server::request_info::RequestInfo;
-use crate::subresource::scale;
 use configuration::{Configurations, Webhook};
-pub use mutating::Reinvocation;
 use review::Verdict;
 pub(in crate::admission) use review::admission_request;
 
@@ -130,33 +128,4 @@ fn settle(hook: &Webhook, refused: Refused, place: &Place<'_>) -> Result<(), Api
             Ok(())
         }
     }
-}
-
-fn is_scale(request: &RequestInfo) -> bool {
-    request.subresource() == Some("scale")
-}
-
-/// The new and the old object as a webhook that knows `known_as` sees them.
-pub(in crate::admission) async fn shown(
-    registry: &Registry,
-    attributes: &Attributes<'_>,
-    known_as: &'static Resource,
-) -> Result<[Option<Value>; 2], ApiError> {
-    let request = attributes.request;
-    let mut shown = [None, None];
-    for (object, slot) in [attributes.object, attributes.old].into_iter().zip(&mut shown) {
-        let Some(object) = object else { continue };
-        if is_scale(request) {
-            *slot = Some(scale::scale_of(object, request.resource));
-            continue;
-        }
-        let mut object = matching::in_version(registry, object.clone(), request, known_as).await?;
-        if request.generated_name && object.get("metadata").is_some_and(|metadata| metadata["uid"].is_null())
-        {
-            // Not generated yet, as far as anyone outside is to know.
-            coracle_api::meta::remove(&mut object, "name");
-        }
-        *slot = Some(object);
-    }
-    Ok(shown)
 }

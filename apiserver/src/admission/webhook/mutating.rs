@@ -1,44 +1,17 @@
 //! Webhooks that change objects: one after the other, and once more those that want it when others changed the object after them.
 
-use std::collections::HashSet;
-
 use coracle_api::patch;
 use coracle_api::resource::Resource;
 use coracle_api::status::ApiError;
 use serde_json::{Value, json};
 
 use super::configuration::Webhook;
-use super::{Place, Refused, Webhooks, is_scale, settle, shown};
+use super::{Place, Refused, Webhooks, settle};
+use crate::admission::matching::Attributes;
 use crate::admission::matching::view::View;
-use crate::admission::matching::{self, Attributes};
-use crate::registry::Registry;
-use crate::registry::decode::{Complaints, check_kind, check_schema, expected_kind};
-use crate::server::request_info::{FieldValidation, RequestInfo};
-use crate::strategy;
-use crate::subresource::scale;
-
-/// Who is to be called again, over the rounds of one write.
-#[derive(Default)]
-pub struct Reinvocation {
-    is_second: bool,
-    /// Called and willing to be called again.
-    called: HashSet<String>,
-    /// To be called again.
-    wanted: HashSet<String>,
-    changed: bool,
-    output: Value,
-}
-
-impl Reinvocation {
-    /// Whether a webhook changed the object, so that everything that changes objects has to see it again.
-    pub fn is_needed(&self) -> bool {
-        self.changed && !self.is_second
-    }
-
-    fn somebody_changed_it(&mut self) {
-        self.wanted.extend(self.called.drain());
-    }
-}
+use crate::admission::reinvocation::Reinvocation;
+use crate::admission::seen::{Unknown, accept, shown};
+use crate::server::request_info::RequestInfo;
 
 impl Place<'_> {
     /// Tells those who audit whether the webhook changed the object.
@@ -54,7 +27,7 @@ impl Place<'_> {
 }
 
 impl Webhooks {
-    /// Lets the webhooks change the object. The second call for the same write is the second round.
+    /// Lets the webhooks change the object, in the first or in the second round.
     ///
     /// # Errors
     /// A webhook said no, could not be asked and may not fail, or sent a patch that does not fit.
@@ -64,22 +37,20 @@ impl Webhooks {
         object: &mut Value,
         old: Option<&Value>,
         rounds: &mut Reinvocation,
+        is_second: bool,
     ) -> Result<(), ApiError> {
         let hooks = self.hooks(&Attributes::new(request, Some(object), old)).await?;
         if hooks.is_empty() {
             return Ok(());
         }
-        rounds.is_second = rounds.changed;
-        if rounds.is_second && rounds.output != *object {
-            rounds.somebody_changed_it();
-        }
+        rounds.begin(is_second, object);
         for (index, hook) in hooks.iter().enumerate() {
             let attributes = Attributes::new(request, Some(object), old);
             let Some(known_as) = self.means(hook, &attributes).await? else { continue };
-            if rounds.is_second && !rounds.wanted.contains(&hook.key) {
+            if !rounds.is_turn_of(&hook.key) {
                 continue;
             }
-            let place = Place { request, kind: "mutating", round: usize::from(rounds.is_second), index };
+            let place = Place { request, kind: "mutating", round: rounds.round(), index };
             let changed = match self.change(hook, &attributes, known_as).await {
                 Ok(changed) => changed.filter(|changed| changed != object),
                 Err(refused) => {
@@ -90,14 +61,13 @@ impl Webhooks {
             place.mutated(hook, changed.is_some());
             if let Some(changed) = changed {
                 *object = changed;
-                rounds.somebody_changed_it();
-                rounds.changed = true;
+                rounds.object_changed();
             }
             if hook.again {
-                rounds.called.insert(hook.key.clone());
+                rounds.was_called(hook.key.clone());
             }
         }
-        rounds.output = object.clone();
+        rounds.end(object);
         Ok(())
     }
 
@@ -169,37 +139,7 @@ impl Webhooks {
                 error.message()
             )),
         })?;
-        let accepted = accept(&self.registry, request, object, patched, known_as).await;
+        let accepted = accept(&self.registry, request, object, patched, known_as, Unknown::Dropped).await;
         accepted.map(Some).map_err(Refused::Denied)
-    }
-}
-
-/// The request's object after a webhook's patch: of the right kind and types, what the schema does not know dropped, defaults filled in.
-async fn accept(
-    registry: &Registry,
-    request: &RequestInfo,
-    object: &Value,
-    mut patched: Value,
-    known_as: &'static Resource,
-) -> Result<Value, ApiError> {
-    let mut seen_as = request.clone();
-    seen_as.resource = known_as;
-    seen_as.field_validation = FieldValidation::Ignore;
-    let (api_version, kind) = expected_kind(&seen_as);
-    let internal = |error: ApiError| ApiError::internal(error.message());
-    check_kind(&mut patched, &api_version, kind).map_err(internal)?;
-    if is_scale(request) {
-        return scale::scaled(object.clone(), &patched, request.resource);
-    }
-    check_schema(&seen_as, known_as, &mut patched, Complaints::default()).map_err(internal)?;
-    if matching::has_versions(request) {
-        strategy::for_resource(known_as).default(&mut patched);
-    }
-    if request.generated_name && coracle_api::meta::name(&patched).is_empty() {
-        coracle_api::meta::set(&mut patched, "name", coracle_api::meta::name(object));
-    }
-    match matching::has_versions(request) {
-        true => registry.in_version(patched, known_as, request.resource).await,
-        false => Ok(patched),
     }
 }

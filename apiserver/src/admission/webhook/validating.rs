@@ -4,8 +4,9 @@ use coracle_api::status::ApiError;
 use futures::future::join_all;
 use serde_json::Value;
 
-use super::{Place, Webhooks, settle, shown};
+use super::{Place, Webhooks, settle};
 use crate::admission::matching::Attributes;
+use crate::admission::seen::shown;
 use crate::server::request_info::RequestInfo;
 
 impl Webhooks {

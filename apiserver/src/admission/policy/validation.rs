@@ -1,16 +1,13 @@
-//! A policy and a binding, read once: what they are about, and expressions that can be evaluated. Pure.
+//! A ValidatingAdmissionPolicy, read once: expressions that can be evaluated, and what they say of a write. Pure.
 
-use coracle_api::cel::admission::{Data, Known, compile};
-use coracle_api::cel::{
-    CompileError, Inputs, MESSAGE_BYTES_MAX, Program, RUNTIME_COST_BUDGET, Type, Value as Found,
-};
-use coracle_api::kinds::access::{items, present, text};
-use coracle_api::meta;
-use coracle_api::resource::{Resource, Served};
+use coracle_api::cel::admission::{Data, compile};
+use coracle_api::cel::{Inputs, MESSAGE_BYTES_MAX, Program, RUNTIME_COST_BUDGET, Type, Value as Found};
+use coracle_api::kinds::access::{items, text};
 use serde_json::Value;
 
-use crate::admission::matching::Criteria;
-use crate::admission::matching::conditions::{Budget, Conditions, failure};
+use super::matter::{self, Matter};
+use super::selection;
+use crate::admission::matching::conditions::{Budget, failure};
 
 /// What has to hold.
 struct Validation {
@@ -30,13 +27,7 @@ struct Annotation {
 
 /// A ValidatingAdmissionPolicy.
 pub(super) struct Policy {
-    pub(super) name: String,
-    pub(super) criteria: Result<Criteria, String>,
-    /// What cannot be evaluated is let pass.
-    pub(super) may_fail: bool,
-    param_kind: Option<(String, String)>,
-    conditions: Conditions,
-    variables: Vec<Result<Program, CompileError>>,
+    pub(super) matter: Matter,
     validations: Vec<Validation>,
     annotations: Vec<Annotation>,
 }
@@ -51,23 +42,14 @@ pub(super) struct Decision {
     pub(super) always: bool,
 }
 
-impl Policy {
-    pub(super) fn of(object: &Value) -> Self {
+impl selection::Policy for Policy {
+    fn of(object: &Value) -> Self {
         let none = Value::Null;
         let spec = object.get("spec").unwrap_or(&none);
-        let param_kind = present(spec, "paramKind")
-            .map(|kind| (text(kind, "apiVersion").to_owned(), text(kind, "kind").to_owned()));
-        let known = Known::nothing(param_kind.is_some());
+        let known = matter::known(object);
         let (mut deciding, mut telling) =
             (known.environment(true).with_variables(), known.environment(false).with_variables());
-        let mut variables = Vec::new();
-        for variable in items(spec, "variables") {
-            let program = deciding.compile(text(variable, "expression"));
-            let ty = program.as_ref().map_or(Type::Dyn, |program| program.ty().clone());
-            deciding.compose(text(variable, "name"), ty.clone());
-            telling.compose(text(variable, "name"), ty);
-            variables.push(program);
-        }
+        let matter = Matter::of(object, &mut [&mut deciding, &mut telling]);
         let validation = |one: &Value| Validation {
             expression: text(one, "expression").trim().to_owned(),
             condition: compile(&deciding, text(one, "expression"), &[Type::Bool]),
@@ -83,53 +65,31 @@ impl Policy {
             value: compile(&telling, text(one, "valueExpression"), &[Type::String, Type::Null]),
         };
         Self {
-            name: meta::name(object).to_owned(),
-            criteria: Criteria::of(
-                spec.get("matchConstraints").unwrap_or(&none),
-                "resourceRules",
-                "excludeResourceRules",
-            ),
-            may_fail: text(spec, "failurePolicy") == "Ignore",
-            conditions: Conditions::of(spec, param_kind.is_some()),
+            matter,
             validations: items(spec, "validations").iter().map(validation).collect(),
             annotations: items(spec, "auditAnnotations").iter().map(annotation).collect(),
-            param_kind,
-            variables,
         }
     }
 
-    /// Whether its expressions may speak of parameters.
-    pub(super) fn takes_params(&self) -> bool {
-        self.param_kind.is_some()
+    fn matter(&self) -> &Matter {
+        &self.matter
     }
+}
 
-    /// The resource of its parameters, if it takes any.
-    ///
-    /// # Errors
-    /// There is no such kind.
-    pub(super) fn param_row(&self, served: &Served) -> Result<Option<&'static Resource>, String> {
-        let Some((api_version, kind)) = &self.param_kind else { return Ok(None) };
-        let found = served
-            .rows()
-            .find(|row| row.api_version() == *api_version && row.kind == kind && row.is_stored());
-        found.map(Some).ok_or_else(|| {
-            format!("failed to find resource referenced by paramKind: '{api_version}, Kind={kind}'")
-        })
-    }
-
+impl Policy {
     /// What speaks against a write. What there is to tell those who audit goes to `tell`, as key and value.
     pub(super) fn decide(&self, data: &Data<'_>, tell: &mut dyn FnMut(&str, &str)) -> Vec<Decision> {
         let failed = |message: String| {
             let decision = Decision { message, reason: String::new(), always: false };
-            if self.may_fail { Vec::new() } else { vec![decision] }
+            if self.matter.may_fail { Vec::new() } else { vec![decision] }
         };
-        match self.conditions.hold(data) {
+        match self.matter.conditions.hold(data) {
             Ok(true) => {}
             Ok(false) => return Vec::new(),
             Err(error) => return failed(error),
         }
         let mut budget = Budget::new(RUNTIME_COST_BUDGET);
-        let mut inputs = Inputs::new(data.values()).with_variables(&self.variables);
+        let mut inputs = Inputs::new(data.values()).with_variables(&self.matter.variables);
         let mut decisions = Vec::new();
         for validation in &self.validations {
             let program = match &validation.condition {
@@ -178,7 +138,7 @@ impl Policy {
                         tell(&annotation.key, value);
                     }
                 }
-                Err(_) if self.may_fail => {}
+                Err(_) if self.matter.may_fail => {}
                 Err(message) => problems.push(Decision { message, reason: String::new(), always: true }),
             }
         }
@@ -207,48 +167,10 @@ fn message(
     Ok(format!("failed expression: {}", validation.expression))
 }
 
-/// A ValidatingAdmissionPolicyBinding.
-pub(super) struct Binding {
-    pub(super) name: String,
-    pub(super) policy: String,
-    /// What it narrows the policy to; absent: nothing.
-    pub(super) criteria: Option<Result<Criteria, String>>,
-    /// Which parameters it hands to the policy; null: none.
-    pub(super) param_ref: Value,
-    pub(super) denies: bool,
-    pub(super) warns: bool,
-    pub(super) audits: bool,
-}
-
-impl Binding {
-    /// What it does about what does not hold, in the API's words.
-    pub(super) fn actions(&self) -> Vec<&'static str> {
-        [(self.denies, "Deny"), (self.warns, "Warn"), (self.audits, "Audit")]
-            .into_iter()
-            .filter_map(|(does, word)| does.then_some(word))
-            .collect()
-    }
-
-    pub(super) fn of(object: &Value) -> Self {
-        let none = Value::Null;
-        let spec = object.get("spec").unwrap_or(&none);
-        let acts = |action: &str| items(spec, "validationActions").iter().any(|one| one == action);
-        Self {
-            name: meta::name(object).to_owned(),
-            policy: text(spec, "policyName").to_owned(),
-            criteria: present(spec, "matchResources")
-                .map(|resources| Criteria::of(resources, "resourceRules", "excludeResourceRules")),
-            param_ref: spec.get("paramRef").cloned().unwrap_or_default(),
-            denies: acts("Deny"),
-            warns: acts("Warn"),
-            audits: acts("Audit"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission::policy::selection::Policy as _;
     use coracle_api::cel::{Authorizer, Question};
     use serde_json::json;
 
