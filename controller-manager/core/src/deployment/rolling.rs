@@ -38,7 +38,7 @@ impl Sync<'_> {
 
     fn reconcile_old(&mut self) -> bool {
         let least = self.wanted() - numbers::max_unavailable(self.spec);
-        let new_unavailable = self.sets.new_set().map_or(0, |set| set.replicas() - set.available());
+        let new_unavailable = self.sets.new_set().map_or(0, |set| set.replicas() - set.lasting());
         let removable = self.sets.replicas() - least - new_unavailable;
         if self.sets.old_active_indexes().is_empty() || removable <= 0 {
             return false;
@@ -55,7 +55,7 @@ impl Sync<'_> {
             if removed >= most {
                 break;
             }
-            let (replicas, available) = (self.sets.at(index).replicas(), self.sets.at(index).available());
+            let (replicas, available) = (self.sets.at(index).replicas(), self.sets.at(index).lasting());
             let count = (most - removed).min(replicas - available);
             if count > 0 && self.resize(index, replicas - count) {
                 removed += count;
@@ -65,7 +65,7 @@ impl Sync<'_> {
     }
 
     fn shrink_healthy(&mut self, least_available: i32) -> i32 {
-        let spare = self.sets.available() - least_available;
+        let spare = self.sets.lasting() - least_available;
         let mut removed = 0;
         for index in self.sets.old_active_indexes() {
             if removed >= spare {

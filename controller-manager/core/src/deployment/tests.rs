@@ -170,6 +170,32 @@ fn an_update_rolls_and_a_rollback_finds_the_old_set_again() {
     assert_eq!(world.reason("Progressing"), "NewReplicaSetAvailable");
 }
 
+/// Found by the simulation: a shrunk set that still reported its old number was taken to zero, and with it what the new set did not have yet.
+#[test]
+fn pods_that_a_set_is_to_give_up_are_not_spare() {
+    let mut world = World::new(deployment("web", 7, "demo:v1"));
+    world.change(|spec| {
+        spec.strategy = Some(DeploymentStrategy {
+            type_: Some("RollingUpdate".into()),
+            rolling_update: Some(RollingUpdateDeployment {
+                max_surge: Some(IntOrString::Int(2)),
+                max_unavailable: Some(IntOrString::Int(2)),
+            }),
+        });
+    });
+    world.settle();
+    world.change(|spec| spec.template = template("web", "demo:v2"));
+    world.sync();
+    // From here on the old set reports nothing new, and three of the new set's pods become available.
+    for _ in 0..10 {
+        world.report(1, 3);
+        world.sync();
+        let sizes = world.sizes();
+        assert!(sizes[0] + sizes[1].min(3) >= 5, "{sizes:?}");
+    }
+    assert_eq!(world.sizes(), [2, 7], "it went as far as it could");
+}
+
 #[test]
 fn a_paused_deployment_scales_but_does_not_roll() {
     let mut world = World::new(deployment("web", 2, "demo:v1"));

@@ -42,6 +42,13 @@ impl Working {
     }
 }
 
+impl Working {
+    /// Pods it reports as available, without those that it is to give up: until it has, it still reports them.
+    pub fn lasting(&self) -> i32 {
+        self.available().min(self.replicas())
+    }
+}
+
 /// All ReplicaSets of a Deployment, oldest first; one of them may be the new one.
 #[derive(Clone, Debug)]
 pub struct Sets {
@@ -139,6 +146,11 @@ impl Sets {
     /// Pods that all report as available.
     pub fn available(&self) -> i32 {
         self.all.iter().map(Working::available).sum()
+    }
+
+    /// Pods that all report as available and are to keep.
+    pub fn lasting(&self) -> i32 {
+        self.all.iter().map(Working::lasting).sum()
     }
 
     /// The actions that make the working copies real: creations, then patches.
