@@ -7,7 +7,7 @@ RUN_PACKAGES := containerd runc containernetworking-plugins nftables iproute2 km
 TEST_PACKAGES := etcd-client etcd-server python3 python3-venv procps openssl
 
 .DEFAULT_GOAL := help
-.PHONY: help run test build release image bench-store bench-api bench-sched bench-controllers chaos-store compare-store mutants sim deps-build deps-run deps-test tools lint fmt down
+.PHONY: help run test build release image bench-store bench-api bench-sched bench-controllers chaos-store compare-store mutants mutants-controllers sim sim-controllers deps-build deps-run deps-test tools lint fmt down
 
 help: ## Show the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,9 +26,17 @@ mutants: deps-build ## Show that the simulation of the store finds each fault pl
 	$(CARGO) build --release -p store-simulation --features mutants
 	target/release/store-simulation mutants --jobs $$(nproc) $(ARGS)
 
+mutants-controllers: deps-build ## Show that the simulation of the controllers finds each fault planted in them.
+	$(CARGO) build -p controller-simulation --features mutants
+	target/debug/controller-simulation mutants --jobs $$(nproc) $(ARGS)
+
 sim: deps-build ## Simulate the store under 100,000 seeds, or as ARGS say: ARGS="--start 100000 --seeds 20000 --jobs 2".
 	$(CARGO) build --release -p store-simulation
 	target/release/store-simulation sim $(or $(ARGS),--seeds 100000 --jobs $$(nproc))
+
+sim-controllers: deps-build ## Simulate the controllers under 2,000 seeds, or as ARGS say: ARGS="--start 5000 --seeds 100 --keep-going".
+	$(CARGO) build --release -p controller-simulation
+	target/release/controller-simulation sim $(or $(ARGS),--seeds 2000 --jobs $$(nproc))
 
 build: image ## Build everything for the tests.
 	$(CARGO) build --workspace --all-targets

@@ -33,6 +33,9 @@ impl Expectations {
 
     /// Whether the controller may decide from its copy: everything expected has been seen, or too long ago.
     pub fn satisfied(&self, key: &str, now: Duration) -> bool {
+        if crate::mutant!(NoExpectations) {
+            return true;
+        }
         self.by_key.get(key).is_none_or(|expected| {
             (expected.creations == 0 && expected.deletions.is_empty())
                 || now.saturating_sub(expected.since) > EXPIRY

@@ -17,6 +17,7 @@ pub mod horizontal_autoscaler;
 pub mod job;
 pub mod label_selector;
 pub mod merge_diff;
+pub mod mutants;
 pub mod namespace;
 pub mod node_ipam;
 pub mod node_lifecycle;

@@ -35,7 +35,7 @@ pub async fn run_signer(context: Context) {
             let (known, tokens, executor) = (Arc::clone(&known), Arc::clone(&tokens), executor.clone());
             async move {
                 let Some(info) = known.get(&key) else { return Ok(Outcome::Done) };
-                let now = jiff::Timestamp::now();
+                let now = crate::clock::now();
                 let all = tokens.list();
                 if let Some(action) = sign(&info, all.iter().map(|secret| &**secret), now)
                     && let Some(again) = retry_soon(executor.execute(&action).await)?
@@ -63,7 +63,7 @@ pub async fn run_cleaner(context: Context) {
             let (store, executor) = (Arc::clone(&store), executor.clone());
             async move {
                 let Some(secret) = store.get(&key) else { return Ok(Outcome::Done) };
-                match time_left(&secret, jiff::Timestamp::now()) {
+                match time_left(&secret, crate::clock::now()) {
                     None => Ok(Outcome::Done),
                     Some(left) if left.is_zero() => {
                         executor.execute(&remove(&secret)).await?;

@@ -71,7 +71,7 @@ async fn approve(executor: &Executor, request: &CertificateSigningRequest) -> an
         let address = path(&REVIEWS, "", "", "");
         let answer: SubjectAccessReview = executor.call(Method::POST, &address, json, json, question).await?;
         if answer.status.is_some_and(|status| status.allowed) {
-            let action = approval::approve(request, *way, jiff::Timestamp::now());
+            let action = approval::approve(request, *way, crate::clock::now());
             return Ok(outcome(retry_soon(executor.execute(&action).await)?));
         }
     }
@@ -116,7 +116,7 @@ async fn sign(
     object: &CertificateSigningRequest,
 ) -> anyhow::Result<Outcome> {
     let Some(ca) = settings.signing_cas.get(&*object.spec.signer_name) else { return Ok(Outcome::Done) };
-    let action = match decide(object, jiff::Timestamp::now()).map_err(|error| anyhow!(error))? {
+    let action = match decide(object, crate::clock::now()).map_err(|error| anyhow!(error))? {
         Decision::Nothing => return Ok(Outcome::Done),
         Decision::Fail(action) => *action,
         Decision::Sign(request) => {
@@ -155,7 +155,7 @@ pub fn issue(
     .with_context(|| format!("the key in {} is of no kind that signs certificates", ca.key.display()))?;
     let mut serial = [0_u8; 16];
     getrandom::fill(&mut serial).map_err(|error| anyhow!("no random number: {error}"))?;
-    let now = jiff::Timestamp::now();
+    let now = crate::clock::now();
     let made: Unsigned = unsigned(request, usages, lifetime, certificate, algorithm, serial, now)
         .map_err(|error| anyhow!(error))?;
     let signature = signer.sign(&made.bytes)?;
@@ -177,7 +177,7 @@ pub async fn run_cleaner(context: Context) {
             let (store, executor) = (Arc::clone(&store), executor.clone());
             async move {
                 let Some(request) = store.get(&key) else { return Ok(Outcome::Done) };
-                if !cleaning::is_outdated(&request, jiff::Timestamp::now()) {
+                if !cleaning::is_outdated(&request, crate::clock::now()) {
                     return Ok(Outcome::RequeueAfter(CLEANING_INTERVAL));
                 }
                 executor.execute(&cleaning::remove(&request)).await?;

@@ -15,7 +15,6 @@ use coracle_client::event_recorder::EventKind;
 use coracle_client::informer::Change;
 use coracle_client::store::controller_of_kind;
 use coracle_client::work_queue::WorkQueue;
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use k8s_openapi::api::batch::v1::{CronJob, CronJobStatus, Job};
 use parking_lot::Mutex;
@@ -72,7 +71,7 @@ impl Shared {
             schedule: &schedule,
             local: &self.local,
             earliest: earliest(new),
-            now: Timestamp::now(),
+            now: crate::clock::now(),
         };
         queue.add_after(change.key(), timing.until_next());
         Vec::new()
@@ -90,7 +89,7 @@ impl Shared {
         }
         let jobs = self.informers.jobs.store().indexed("ownerUid", uid(&cron_job.metadata));
         let missing = self.missing(&cron_job, &jobs).await?;
-        let now = Timestamp::now();
+        let now = crate::clock::now();
         let observed = Observed { cron_job: &cron_job, jobs: &jobs, missing, local: &self.local, now };
         match plan(&observed) {
             Some(plan) => self.carry_out(key, &cron_job, plan).await,

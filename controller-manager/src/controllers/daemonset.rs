@@ -152,7 +152,7 @@ impl Shared {
         let labels = history.current.metadata.labels.as_ref();
         let hash = labels.and_then(|labels| labels.get(POD_REVISION)).cloned().unwrap_or_default();
         let nodes = self.informers.nodes.store().list();
-        let now = jiff::Timestamp::now();
+        let now = crate::clock::now();
         let look = Look::new(set, &hash, &nodes, pods, now);
         let (mut after, mut failure) = (look.recheck_after(), None);
         if satisfied {

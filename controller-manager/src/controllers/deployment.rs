@@ -90,7 +90,7 @@ impl Shared {
             .filter(|_| recreate)
             .flat_map(|set| store.indexed("ownerUid", uid(&set.metadata)))
             .collect();
-        let plan = plan(&deployment, &sets, &pods, jiff::Timestamp::now());
+        let plan = plan(&deployment, &sets, &pods, crate::clock::now());
         for action in &plan.actions {
             let result = self.executor.execute(action).await;
             let result = match (action, result) {

@@ -55,7 +55,7 @@ pub async fn run(context: Context) {
     let pods = context
         .controller("stale_pod_disruption", 1)
         .watch(&context.informers.pods, |change| {
-            let may = !change.is_deleted() && stale_in(change.object(), jiff::Timestamp::now()).is_some();
+            let may = !change.is_deleted() && stale_in(change.object(), crate::clock::now()).is_some();
             may.then(|| change.key()).into_iter().collect()
         })
         .run(&context.shutdown, move |key| {
@@ -99,7 +99,7 @@ impl Shared {
         let pods: Vec<Arc<Pod>> = self.informers.pods.store().indexed("namespace", &key.namespace);
         let pods: Vec<Arc<Pod>> = pods.into_iter().filter(|pod| selects(&budget, pod)).collect();
         let scale = if needs_scale(&budget) { self.scale(&pods).await } else { Ok(0) };
-        let now = jiff::Timestamp::now();
+        let now = crate::clock::now();
         let plan = plan(&budget, &pods, &scale, now);
         // A budget that cannot be worked out is looked at again when something changes, as its status now says.
         if let Some(again) = retry_soon(self.executor.execute_all(&plan.actions).await)? {
@@ -110,7 +110,7 @@ impl Shared {
 
     async fn reconcile_pod(&self, key: &ObjectKey) -> anyhow::Result<Outcome> {
         let Some(pod) = self.informers.pods.store().get(key) else { return Ok(Outcome::Done) };
-        let now = jiff::Timestamp::now();
+        let now = crate::clock::now();
         match stale_in(&pod, now) {
             None => Ok(Outcome::Done),
             Some(left) if !left.is_zero() => Ok(Outcome::RequeueAfter(left)),

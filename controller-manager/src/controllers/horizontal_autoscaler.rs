@@ -90,7 +90,7 @@ impl Shared {
             return Ok(Outcome::Done);
         };
         let tuning = self.context.settings.autoscaling;
-        let Some(look) = Look::new(&autoscaler, tuning, jiff::Timestamp::now()) else {
+        let Some(look) = Look::new(&autoscaler, tuning, crate::clock::now()) else {
             return Ok(Outcome::Done);
         };
         let mut memory = self.known.lock().entry(key.clone()).or_default().memory.clone();

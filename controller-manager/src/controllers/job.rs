@@ -192,7 +192,7 @@ impl Shared {
             let removing = memory.removing.get(key).cloned().unwrap_or_default();
             (memory.backoffs.get(key).copied().unwrap_or_default(), removing)
         };
-        let now = jiff::Timestamp::now();
+        let now = crate::clock::now();
         match begin(Observed { job: &job, pods, satisfied, removing, backoff, now }) {
             Some(sync) => self.go_through(key, &job, sync, satisfied).await,
             None => Ok(Outcome::Done),
@@ -210,7 +210,8 @@ impl Shared {
         let counting = sync.count(done);
         self.tell_all(job, &mut sync);
         let mut version = job.metadata.resource_version.clone();
-        if let Some(status) = counting.flush {
+        let frees_first = controller_manager_core::mutant!(FreesBeforeNoting);
+        if let Some(status) = counting.flush.filter(|_| !frees_first) {
             match self.write(key, job, version.take(), status).await {
                 Ok(new) => version = new,
                 Err(error) => return Ok(outcome(retry_soon(Err(error))?)),

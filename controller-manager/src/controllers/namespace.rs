@@ -90,7 +90,7 @@ impl Shared {
             return Ok(Outcome::Done);
         }
         let content = self.empty(&key.name).await;
-        if let Some(conditions) = conditions(&namespace, &content, jiff::Timestamp::now()) {
+        if let Some(conditions) = conditions(&namespace, &content, crate::clock::now()) {
             let patch = json!({ "metadata": preconditions(&namespace.metadata, false), "status": { "conditions": conditions } });
             let action = Action::Patch { target: target.clone(), subresource: "status", patch };
             self.executor.execute(&action).await?;

@@ -60,7 +60,7 @@ async fn run_changes(context: Context) {
             let (informers, executor) = (informers.clone(), executor.clone());
             async move {
                 let Some(node) = informers.nodes.store().get(&key) else { return Ok(Outcome::Done) };
-                let now = jiff::Timestamp::now();
+                let now = crate::clock::now();
                 if let Some(action) = taints::plan(&node, Evicting::Keep, now)
                     && let Some(after) = retry_soon(executor.execute(&action).await)?
                 {
@@ -117,7 +117,7 @@ struct Monitor {
 
 impl Monitor {
     async fn look(&mut self, context: &Context, executor: &Executor) {
-        let now = jiff::Timestamp::now();
+        let now = crate::clock::now();
         let nodes = context.informers.nodes.store().list();
         self.signs.retain(|known, _| nodes.iter().any(|node| name(&node.metadata) == known));
         self.tell_changes(executor, &nodes);

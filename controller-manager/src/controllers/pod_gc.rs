@@ -51,7 +51,7 @@ async fn look(context: &Context, executor: &Executor, missing: &mut HashMap<Stri
             gone.insert(node.clone());
         }
     }
-    for action in plan(&pods, &gone, context.settings.terminated_pods_max, jiff::Timestamp::now()) {
+    for action in plan(&pods, &gone, context.settings.terminated_pods_max, crate::clock::now()) {
         if let Err(error) = executor.execute(&action).await {
             tracing::debug!(error = %error, "a pod could not be removed, looking again");
         }

@@ -153,7 +153,7 @@ impl<S: Sets> Shared<S> {
         };
         let satisfied = self.pods.satisfied(key);
         let owned = self.claim(&set).await?;
-        let now = jiff::Timestamp::now();
+        let now = crate::clock::now();
         let (failure, error) = if satisfied {
             match plan(&set, &owned, &self.related(&set), now) {
                 Scale::Nothing => (shown_failure(&set, false), None),

@@ -121,7 +121,7 @@ impl Shared {
     async fn reconcile(&self, key: &ObjectKey) -> anyhow::Result<Outcome> {
         let Some(quota) = self.quotas.store().get(key) else { return Ok(Outcome::Done) };
         let as_json = serde_json::to_value(&*quota)?;
-        let now = jiff::Timestamp::now();
+        let now = crate::clock::now();
         let mut counted = std::collections::BTreeMap::new();
         for (kind, keys) in kinds(&quota) {
             let Some(objects) = self.objects(&kind, &key.namespace).await? else { continue };

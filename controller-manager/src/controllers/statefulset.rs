@@ -118,7 +118,7 @@ impl Shared {
                 update: &history.current,
                 pods,
                 claim: &claim,
-                now: jiff::Timestamp::now(),
+                now: crate::clock::now(),
             };
             (plan(&observed), forget_revisions(&observed, &history.sorted))
         };

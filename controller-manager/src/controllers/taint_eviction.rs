@@ -52,7 +52,7 @@ pub async fn run(context: Context) {
                 let Some(node) = informers.nodes.store().get_named("", node_name(&pod)) else {
                     return Ok(Outcome::Done);
                 };
-                let now = jiff::Timestamp::now();
+                let now = crate::clock::now();
                 match due(&pod, &node, now) {
                     None => {
                         if pending.lock().remove(&key) && pod.metadata.deletion_timestamp.is_none() {

@@ -14,7 +14,7 @@ pub async fn run(context: Context) {
     let executor = context.executor("ttl-after-finished-controller");
     context
         .controller("ttl_jobs_to_delete", WORKERS)
-        .watch(&informers.jobs, |change| match plan(change.object(), jiff::Timestamp::now()) {
+        .watch(&informers.jobs, |change| match plan(change.object(), crate::clock::now()) {
             Plan::Nothing => Vec::new(),
             Plan::Wait(_) | Plan::Delete(_) if change.is_deleted() => Vec::new(),
             Plan::Wait(_) | Plan::Delete(_) => vec![change.key()],
@@ -23,7 +23,7 @@ pub async fn run(context: Context) {
             let (informers, executor) = (informers.clone(), executor.clone());
             async move {
                 let Some(job) = informers.jobs.store().get(&key) else { return Ok(Outcome::Done) };
-                match plan(&job, jiff::Timestamp::now()) {
+                match plan(&job, crate::clock::now()) {
                     Plan::Nothing => Ok(Outcome::Done),
                     Plan::Wait(left) => Ok(Outcome::RequeueAfter(left)),
                     Plan::Delete(action) => Ok(outcome(retry_soon(executor.execute(&action).await)?)),

@@ -53,6 +53,9 @@ impl DisruptionBudgets {
     pub fn violated<'p>(&self, pods: impl Iterator<Item = &'p PodInfo>) -> Vec<bool> {
         let mut spent: HashMap<(&str, &str), i32> = HashMap::new();
         pods.map(|pod| {
+            if crate::mutant!(PreemptionIgnoresBudgets) {
+                return false;
+            }
             let mut violated = false;
             let budgets = self.namespaces.get_key_value(pod.namespace()).filter(|_| !pod.labels().is_empty());
             for (namespace, (name, budget)) in budgets

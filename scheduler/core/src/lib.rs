@@ -16,6 +16,7 @@ pub mod filtering;
 pub mod fit_error;
 pub mod framework;
 pub mod label_selector;
+pub mod mutants;
 pub mod node_info;
 pub mod node_selector;
 pub mod nominations;

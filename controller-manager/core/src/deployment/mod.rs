@@ -181,7 +181,8 @@ impl Sync<'_> {
         for index in active {
             scaled |= self.resize(index, 0);
         }
-        if scaled || self.old_pods_running(pods) {
+        let waits = !crate::mutant!(RecreateDoesNotWait);
+        if waits && (scaled || self.old_pods_running(pods)) {
             return;
         }
         self.sync_revision(true);

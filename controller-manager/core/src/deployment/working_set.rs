@@ -38,6 +38,9 @@ impl Working {
 
     /// Pods it reports as available.
     pub fn available(&self) -> i32 {
+        if crate::mutant!(AvailableWhenAskedFor) {
+            return self.replicas();
+        }
         self.status().and_then(|status| status.available_replicas).unwrap_or(0)
     }
 }
@@ -140,6 +143,9 @@ impl Sets {
 
     /// Pods asked for by all.
     pub fn replicas(&self) -> i32 {
+        if crate::mutant!(SurgeFromStatus) {
+            return self.all.iter().filter_map(Working::status).map(|status| status.replicas).sum();
+        }
         self.all.iter().map(Working::replicas).sum()
     }
 

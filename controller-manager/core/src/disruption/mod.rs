@@ -96,9 +96,10 @@ pub fn plan(budget: &PodDisruptionBudget, pods: &[Arc<Pod>], scale: &Scale, now:
             ),
         });
     }
-    let healthy = pods
-        .iter()
-        .filter(|pod| !is_terminating(pod) && !disrupted.contains_key(name(&pod.metadata)) && is_ready(pod));
+    let charged =
+        |pod: &Pod| disrupted.contains_key(name(&pod.metadata)) && !crate::mutant!(BudgetForgetsCharges);
+    let ready = |pod: &Pod| is_ready(pod) || crate::mutant!(BudgetCountsUnready);
+    let healthy = pods.iter().filter(|pod| !is_terminating(pod) && !charged(pod) && ready(pod));
     let current = i32::try_from(healthy.count()).unwrap_or(i32::MAX);
     // A budget without pods allows nothing: its first pods may have come already.
     let allowed = if expected <= 0 { 0 } else { current.saturating_sub(desired).max(0) };

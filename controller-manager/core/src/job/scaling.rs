@@ -101,6 +101,9 @@ impl Sync<'_> {
     /// The first indexes that are neither done nor being worked on.
     fn pending_indexes(&self, count: usize) -> Vec<i32> {
         let mut taken: Vec<i32> = self.active_pods.iter().filter_map(|pod| completion_index(pod)).collect();
+        if crate::mutant!(IndexesGivenTwice) {
+            taken.clear();
+        }
         if only_replaces_failed(self.job) {
             let leaving = self.pods.iter().filter(|pod| is_terminating(pod) && !is_finished(pod));
             taken.extend(leaving.filter_map(|pod| completion_index(pod)));

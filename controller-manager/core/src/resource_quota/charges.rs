@@ -83,6 +83,9 @@ impl Charges {
 
     /// What may be under way, and after what time less is.
     pub fn pending(&mut self, now: Duration) -> (Pending, Option<Duration>) {
+        if crate::mutant!(QuotaCountsStale) {
+            return (Pending::AtMost(Amounts::new()), None);
+        }
         self.forget(now);
         let watched = now.saturating_sub(self.since);
         if watched < SETTLE {

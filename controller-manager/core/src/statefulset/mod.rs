@@ -144,7 +144,7 @@ impl Look<'_> {
     }
 
     fn is_ordered(&self) -> bool {
-        !is_parallel(self.spec)
+        !is_parallel(self.spec) && !crate::mutant!(OrderIgnored)
     }
 
     fn is_running_and_ready(&self, pod: &Pod) -> bool {
@@ -355,7 +355,7 @@ fn delete_pod(pod: &Pod) -> Action {
         uid: pod.metadata.uid.clone(),
         resource_version: None,
         propagation: None,
-        grace_seconds: None,
+        grace_seconds: crate::mutant!(RemovesAtOnce).then_some(0),
     }
 }
 

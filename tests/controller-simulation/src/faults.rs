@@ -1,0 +1,58 @@
+//! What goes wrong in a run, drawn from its seed. Owns the numbers only.
+
+use std::time::Duration;
+
+use crate::random::Random;
+
+/// How much of which trouble there is until all of it ends.
+#[derive(Clone, Debug)]
+pub struct Faults {
+    /// Watch events that come up to so late, always.
+    pub lag: Duration,
+    /// How many of a hundred events are followed by a standstill of their stream.
+    pub stalls: u64,
+    /// The longest standstill: reads from the copy are as old.
+    pub stall_max: Duration,
+    /// How many of a hundred events end their stream; some of these streams have to be listed anew.
+    pub drops: u64,
+    /// How many of a hundred events come twice.
+    pub repeats: u64,
+    /// How many of a thousand requests fail before or after they had their effect.
+    pub failures: u64,
+    /// The process is killed after up to so many writes; 0 is never.
+    pub kill_every: u64,
+    /// How many of a hundred looks of a kubelet make a pod unready for a while.
+    pub flaps: u64,
+}
+
+impl Faults {
+    /// Those of a seed. Some runs have one kind alone.
+    pub fn new(random: &mut Random) -> Self {
+        let mut of =
+            |chance: u64, most: u64| if random.percent(chance) { random.below(1..most + 1) } else { 0 };
+        Self {
+            lag: Duration::from_millis(of(80, 50)),
+            stalls: of(60, 15),
+            stall_max: Duration::from_millis(500 + of(80, 11_000)),
+            drops: of(40, 6),
+            repeats: of(40, 30),
+            failures: of(40, 40),
+            kill_every: of(60, 40),
+            flaps: of(20, 2),
+        }
+    }
+
+    /// None.
+    pub fn none() -> Self {
+        Self {
+            lag: Duration::from_millis(5),
+            stalls: 0,
+            stall_max: Duration::ZERO,
+            drops: 0,
+            repeats: 0,
+            failures: 0,
+            kill_every: 0,
+            flaps: 0,
+        }
+    }
+}
