@@ -50,7 +50,7 @@ impl History {
         found[0].to_string()
     }
 
-    fn is_clean(self) {
+    fn keeps_all(self) {
         let found = check(self.0);
         assert!(found.is_empty(), "{found:?}");
     }
@@ -103,9 +103,9 @@ fn a_replica_set_may_act_on_the_size_it_has_seen_and_on_no_other() {
     two()
         .then("pods p1", going(pod("ReplicaSet", "a", true)))
         .then("pods p3", pod("ReplicaSet", "a", true))
-        .is_clean();
+        .keeps_all();
     let shrunk = |observed| two().then("pods p1", Value::Null).then("replicasets a", set(1, 2, observed));
-    shrunk(1).then("pods p3", pod("ReplicaSet", "a", true)).is_clean();
+    shrunk(1).then("pods p3", pod("ReplicaSet", "a", true)).keeps_all();
     shrunk(2).then("pods p3", pod("ReplicaSet", "a", true)).finds("ReplicaSetsStayWithinTheirNumber");
 }
 
@@ -123,8 +123,8 @@ fn a_rollout_stays_between_surge_and_unavailable() {
     assert!(said.contains("grew to 4") && said.contains("3 are allowed"), "{said}");
     let said = begun().then("replicasets a", set(1, 2, 1)).finds("DeploymentsKeepTheirBounds");
     assert!(said.contains("1 available pods of 2"), "{said}");
-    begun().then("pods q1", pod("ReplicaSet", "b", true)).then("replicasets a", set(1, 2, 1)).is_clean();
-    begun().then("pods p1", Value::Null).then("replicasets a", set(1, 2, 1)).is_clean();
+    begun().then("pods q1", pod("ReplicaSet", "b", true)).then("replicasets a", set(1, 2, 1)).keeps_all();
+    begun().then("pods p1", Value::Null).then("replicasets a", set(1, 2, 1)).keeps_all();
 }
 
 #[test]
@@ -138,9 +138,9 @@ fn stateful_pods_end_before_their_successors_come_and_come_in_order() {
     begun()
         .then("pods db-0", going(pod("StatefulSet", "db", true)))
         .then("pods db-0", Value::Null)
-        .is_clean();
+        .keeps_all();
     begun().then("pods db-0", Value::Null).finds("StatefulSetsKeepIdentities");
-    begun().then("pods db-1", pod("StatefulSet", "db", false)).is_clean();
+    begun().then("pods db-1", pod("StatefulSet", "db", false)).keeps_all();
     begun().then("pods db-2", pod("StatefulSet", "db", false)).finds("StatefulSetsKeepIdentities");
 }
 
@@ -165,7 +165,7 @@ fn a_job_counts_what_has_ended_once() {
             .then("pods a", ended(finalizers()))
             .then("jobs pi", job(0, json!(["uid-a"])))
     };
-    begun().then("pods a", ended(json!([]))).then("jobs pi", job(1, json!([]))).is_clean();
+    begun().then("pods a", ended(json!([]))).then("jobs pi", job(1, json!([]))).keeps_all();
     begun().then("jobs pi", job(1, json!(["uid-a"]))).finds("JobsCountPodsOnce");
     begun().then("jobs pi", job(1, json!([]))).then("jobs pi", job(0, json!([]))).finds("JobsCountPodsOnce");
     let said = History::default()
@@ -245,7 +245,7 @@ fn a_full_quota_a_full_node_and_a_second_binding_are_seen() {
             .then("pods b", unbound.clone())
             .then("pods b", bare(second))
     };
-    full("n2").is_clean();
+    full("n2").keeps_all();
     let said = full("n1").finds("NodesAreNotOverfilled");
     assert!(said.contains("cpu"), "{said}");
     full("n2").then("pods b", bare("n1")).finds("PodsAreBoundOnce");
@@ -262,7 +262,7 @@ fn adopters_are_alive() {
             .then("pods p1", orphan.clone())
             .then("replicasets a", Value::Null)
     };
-    begun().then("pods p1", pod("ReplicaSet", "a", true)).is_clean();
+    begun().then("pods p1", pod("ReplicaSet", "a", true)).keeps_all();
     begun().at(60, "pods p1", pod("ReplicaSet", "a", true)).finds("OwnersExist");
     begun().then("pods p1", pod("ReplicaSet", "nobody", true)).finds("OwnersExist");
 }
@@ -275,7 +275,7 @@ fn a_daemon_set_has_one_pod_a_node() {
         pod
     };
     let begun = || History::default().then("daemonsets agent", json!({})).then("pods a", agent("n1"));
-    begun().then("pods b", agent("n2")).is_clean();
+    begun().then("pods b", agent("n2")).keeps_all();
     begun().then("pods b", agent("n1")).finds("DaemonSetsHaveOnePodANode");
 }
 
