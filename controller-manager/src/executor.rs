@@ -149,14 +149,8 @@ impl Executor {
             Action::Create { resource, namespace, object } => {
                 return self.create(resource, namespace, object).await.map(|_| ());
             }
-            Action::Patch { target, subresource, patch } if is_update_only(target, subresource) => {
-                self.update(target, subresource, patch).await.map(|_| IgnoredAny)
-            }
             Action::Patch { target, subresource, patch } => {
-                let path = target_path(target, subresource);
-                let body = patch.to_string().into_bytes();
-                let kind = "application/merge-patch+json";
-                self.call::<IgnoredAny>(Method::PATCH, &path, kind, METADATA_OBJECT, body).await
+                return self.patch(target, subresource, patch).await.map(|_| ());
             }
             Action::Delete { target, uid, resource_version, propagation, grace_seconds } => {
                 let mut options = json!({ "apiVersion": "v1", "kind": "DeleteOptions" });
@@ -192,6 +186,27 @@ impl Executor {
         match result {
             Err(error) if is_not_found(&error) => Ok(()),
             result => result.map(|_: IgnoredAny| ()),
+        }
+    }
+
+    /// Patches an object; the metadata it has then, `None` if it is gone.
+    pub async fn patch(
+        &self,
+        target: &Target,
+        subresource: &str,
+        patch: &Value,
+    ) -> Result<Option<ObjectMeta>, kube::Error> {
+        let patched = if is_update_only(target, subresource) {
+            self.update(target, subresource, patch).await
+        } else {
+            let (path, body) = (target_path(target, subresource), patch.to_string().into_bytes());
+            let kind = "application/merge-patch+json";
+            let answer = self.call::<Answer>(Method::PATCH, &path, kind, METADATA_OBJECT, body).await;
+            answer.map(|answer| answer.metadata)
+        };
+        match patched {
+            Err(error) if is_not_found(&error) => Ok(None),
+            patched => patched.map(Some),
         }
     }
 

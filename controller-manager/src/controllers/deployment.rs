@@ -8,6 +8,7 @@ use controller_manager_core::label_selector;
 use controller_manager_core::object_meta::{
     Claim, claim, controller, is_controlled_by, name, namespace, object_reference, preconditions, uid,
 };
+use controller_manager_core::own_writes::OwnWrites;
 use coracle_client::ObjectKey;
 use coracle_client::config::is_conflict;
 use coracle_client::controller::Outcome;
@@ -16,6 +17,7 @@ use coracle_client::informer::Change;
 use coracle_client::store::controller_of_kind;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::context::{Context, outcome};
@@ -28,12 +30,17 @@ const WORKERS: usize = 5;
 struct Shared {
     informers: Informers,
     executor: Executor,
+    /// Of ReplicaSets: the room that one leaves is another's.
+    writes: Arc<Mutex<OwnWrites>>,
 }
 
 /// Runs until shutdown.
 pub async fn run(context: Context) {
-    let shared =
-        Shared { informers: context.informers.clone(), executor: context.executor("deployment-controller") };
+    let shared = Shared {
+        informers: context.informers.clone(),
+        executor: context.executor("deployment-controller"),
+        writes: Arc::default(),
+    };
     let (for_sets, for_pods) = (shared.clone(), shared.clone());
     context
         .controller("deployment", WORKERS)
@@ -50,6 +57,9 @@ pub async fn run(context: Context) {
 impl Shared {
     fn set_changed(&self, change: &Change<ReplicaSet>) -> Vec<ObjectKey> {
         let meta = &change.object().metadata;
+        if change.is_deleted() {
+            self.writes.lock().forget(&change.key().to_string());
+        }
         let owner = controller_of_kind(meta, "Deployment");
         let before = change.old().and_then(|old| controller_of_kind(&old.metadata, "Deployment"));
         let mut keys: Vec<_> = owner.into_iter().chain(before).collect();
@@ -83,6 +93,13 @@ impl Shared {
     async fn reconcile(&self, key: &ObjectKey) -> anyhow::Result<Outcome> {
         let Some(deployment) = self.informers.deployments.store().get(key) else { return Ok(Outcome::Done) };
         let sets = self.claim(&deployment).await?;
+        let is_behind = |set: &Arc<ReplicaSet>| {
+            self.writes.lock().is_stale(&ObjectKey::of(&**set).to_string(), &set.metadata)
+        };
+        if sets.iter().any(is_behind) {
+            // The version that was written is on its way and brings the Deployment here again.
+            return Ok(Outcome::Done);
+        }
         let recreate = deployment.spec.as_ref().is_some_and(numbers::is_recreate);
         let store = self.informers.pods.store();
         let pods: Vec<_> = sets
@@ -92,7 +109,12 @@ impl Shared {
             .collect();
         let plan = plan(&deployment, &sets, &pods, crate::clock::now());
         for action in &plan.actions {
-            let result = self.executor.execute(action).await;
+            let result = match action {
+                Action::Patch { target, subresource, patch } if target.resource == REPLICA_SETS => {
+                    self.patch_set(target, subresource, patch).await
+                }
+                action => self.executor.execute(action).await,
+            };
             let result = match (action, result) {
                 (Action::Create { object, .. }, Err(error)) if is_namespace_terminating(&error) => {
                     tracing::debug!(set = %object["metadata"]["name"], "not created: the namespace is terminating");
@@ -122,6 +144,13 @@ impl Shared {
             }
         }
         Ok(outcome(plan.requeue_after))
+    }
+
+    async fn patch_set(&self, target: &Target, subresource: &str, patch: &Value) -> Result<(), kube::Error> {
+        if let Some(meta) = self.executor.patch(target, subresource, patch).await? {
+            self.writes.lock().wrote(&format!("{}/{}", target.namespace, target.name), &meta);
+        }
+        Ok(())
     }
 
     async fn claim(&self, deployment: &Deployment) -> anyhow::Result<Vec<Arc<ReplicaSet>>> {
