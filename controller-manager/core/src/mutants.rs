@@ -22,77 +22,36 @@ macro_rules! mutant {
 }
 
 #[cfg(feature = "mutants")]
-mod planted {
-    use std::cell::Cell;
-
-    macro_rules! mutants {
-        ($($(#[$doc:meta])* $name:ident,)*) => {
-            /// The faults there are.
-            #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-            pub enum Mutant { $($(#[$doc])* $name,)* }
-
-            impl Mutant {
-                /// All of them.
-                pub const ALL: &[Self] = &[$(Self::$name,)*];
-            }
-        };
-    }
-
-    mutants! {
-        // What all controllers of pods have in common.
-        /// Controllers decide again before they have seen what they asked for.
-        NoExpectations,
-        /// Objects are adopted without asking the server whether the adopter, by its uid, is still there.
-        AdoptsWithoutAsking,
-        // Deployments.
-        /// The room for growth comes from the pods that ReplicaSets report, not from those that they are to have.
-        SurgeFromStatus,
-        /// Pods count as available as soon as they are asked for.
-        AvailableWhenAskedFor,
-        /// A Deployment that recreates does not wait for the old pods' end.
-        RecreateDoesNotWait,
-        // StatefulSets.
-        /// Pods are removed at once: their successors come before they have ended.
-        RemovesAtOnce,
-        /// Pods that are to come one after the other come together.
-        OrderIgnored,
-        // Jobs.
-        /// A Job forgets which finalizers it has removed, and counts pods again that its copy still shows with one.
-        CountsTwice,
-        /// Pods lose their finalizer before they are noted.
-        FreesBeforeNoting,
-        /// Indexes at work are given out again.
-        IndexesGivenTwice,
-        // Budgets and quotas.
-        /// A budget forgets the evictions that it allowed and that are still to come.
-        BudgetForgetsCharges,
-        /// A budget takes pods that are not ready for healthy.
-        BudgetCountsUnready,
-        /// A quota's usage is counted without what admission has charged lately.
-        QuotaCountsStale,
-    }
-
-    thread_local! {
-        static PLANTED: Cell<Option<Mutant>> = const { Cell::new(None) };
-    }
-
-    impl Mutant {
-        /// Plants a fault in this thread, or takes it away.
-        pub fn plant(mutant: Option<Self>) {
-            PLANTED.set(mutant);
-        }
-
-        /// Whether this one is planted in this thread.
-        pub fn is_planted(self) -> bool {
-            PLANTED.get() == Some(self)
-        }
-
-        /// The fault of this name.
-        pub fn named(name: &str) -> Option<Self> {
-            Self::ALL.iter().copied().find(|mutant| format!("{mutant:?}") == name)
-        }
-    }
+planted_faults::faults! {
+    // What all controllers of pods have in common.
+    /// Controllers decide again before they have seen what they asked for.
+    NoExpectations,
+    /// Objects are adopted without asking the server whether the adopter, by its uid, is still there.
+    AdoptsWithoutAsking,
+    // Deployments.
+    /// The room for growth comes from the pods that ReplicaSets report, not from those that they are to have.
+    SurgeFromStatus,
+    /// Pods count as available as soon as they are asked for.
+    AvailableWhenAskedFor,
+    /// A Deployment that recreates does not wait for the old pods' end.
+    RecreateDoesNotWait,
+    // StatefulSets.
+    /// Pods are removed at once: their successors come before they have ended.
+    RemovesAtOnce,
+    /// Pods that are to come one after the other come together.
+    OrderIgnored,
+    // Jobs.
+    /// A Job forgets which finalizers it has removed, and counts pods again that its copy still shows with one.
+    CountsTwice,
+    /// Pods lose their finalizer before they are noted.
+    FreesBeforeNoting,
+    /// Indexes at work are given out again.
+    IndexesGivenTwice,
+    // Budgets and quotas.
+    /// A budget forgets the evictions that it allowed and that are still to come.
+    BudgetForgetsCharges,
+    /// A budget takes pods that are not ready for healthy.
+    BudgetCountsUnready,
+    /// A quota's usage is counted without what admission has charged lately.
+    QuotaCountsStale,
 }
-
-#[cfg(feature = "mutants")]
-pub use planted::Mutant;

@@ -22,48 +22,7 @@ macro_rules! mutant {
 }
 
 #[cfg(feature = "mutants")]
-mod planted {
-    use std::cell::Cell;
-
-    macro_rules! mutants {
-        ($($(#[$doc:meta])* $name:ident,)*) => {
-            /// The faults there are.
-            #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-            pub enum Mutant { $($(#[$doc])* $name,)* }
-
-            impl Mutant {
-                /// All of them.
-                pub const ALL: &[Self] = &[$(Self::$name,)*];
-            }
-        };
-    }
-
-    mutants! {
-        /// Preemption sees no disruption budgets.
-        PreemptionIgnoresBudgets,
-    }
-
-    thread_local! {
-        static PLANTED: Cell<Option<Mutant>> = const { Cell::new(None) };
-    }
-
-    impl Mutant {
-        /// Plants a fault in this thread, or takes it away.
-        pub fn plant(mutant: Option<Self>) {
-            PLANTED.set(mutant);
-        }
-
-        /// Whether this one is planted in this thread.
-        pub fn is_planted(self) -> bool {
-            PLANTED.get() == Some(self)
-        }
-
-        /// The fault of this name.
-        pub fn named(name: &str) -> Option<Self> {
-            Self::ALL.iter().copied().find(|mutant| format!("{mutant:?}") == name)
-        }
-    }
+planted_faults::faults! {
+    /// Preemption sees no disruption budgets.
+    PreemptionIgnoresBudgets,
 }
-
-#[cfg(feature = "mutants")]
-pub use planted::Mutant;

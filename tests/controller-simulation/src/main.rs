@@ -1,15 +1,13 @@
 //! `controller-simulation`: runs seeds, replays one, shows that planted faults are found.
 
-#[cfg(feature = "mutants")]
-mod mutants;
-
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand};
-use controller_simulation::Stats;
+#[cfg(feature = "mutants")]
+use controller_manager_core::mutants::Mutant;
+#[cfg(feature = "mutants")]
+use planted_faults::Fault;
+use seed_runner::seeds::Seeds;
 
 /// Simulates the controllers and judges the history they make.
 #[derive(Parser)]
@@ -21,25 +19,18 @@ struct Options {
 #[derive(Subcommand)]
 enum What {
     /// Runs many seeds; stops at the first that fails.
-    Sim(Seeds),
+    Sim(Sim),
     /// Runs one seed again.
     Replay(Replay),
     /// Runs each planted fault until it is found.
     #[cfg(feature = "mutants")]
-    Mutants(mutants::Options),
+    Mutants(seed_runner::faults::Options<Mutant, 2_000>),
 }
 
 #[derive(Args)]
-struct Seeds {
-    /// How many.
-    #[arg(long, default_value_t = 1_000)]
-    seeds: u64,
-    /// The first one.
-    #[arg(long, default_value_t = 0)]
-    start: u64,
-    /// Threads.
-    #[arg(long, default_value_t = 1)]
-    jobs: u64,
+struct Sim {
+    #[command(flatten)]
+    seeds: Seeds<1_000>,
     /// Go on after failures, and say which seeds fail.
     #[arg(long)]
     keep_going: bool,
@@ -58,62 +49,47 @@ struct Replay {
     tries: u32,
     /// With this planted fault.
     #[cfg(feature = "mutants")]
-    #[arg(long, value_parser = mutants::named)]
-    mutant: Option<controller_manager_core::mutants::Mutant>,
+    #[arg(long, value_parser = Mutant::named)]
+    mutant: Option<Mutant>,
 }
 
 fn main() -> ExitCode {
     let is_good = match Options::parse().command {
-        What::Sim(seeds) => sim(&seeds),
+        What::Sim(options) => sim(&options),
         What::Replay(options) => replay(&options),
         #[cfg(feature = "mutants")]
-        What::Mutants(options) => mutants::run(&options),
+        What::Mutants(options) => find_mutants(&options),
     };
     if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn sim(options: &Seeds) -> bool {
-    let (next, failed) = (AtomicU64::new(options.start), AtomicBool::new(false));
-    let end = options.start + options.seeds;
-    let begun = Instant::now();
-    let total = Mutex::new((0_u64, Stats::default()));
-    let work = || {
-        while options.keep_going || !failed.load(Ordering::Relaxed) {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= end {
-                return;
-            }
-            let finished = controller_simulation::run(seed, false);
-            if let Some(violation) = finished.violation {
-                failed.store(true, Ordering::Relaxed);
-                println!("seed {seed}: {violation}");
-                println!(
-                    "replay it with: cargo run -p controller-simulation -- replay --verbose --seed {seed}"
-                );
-            }
-            let Ok(mut total) = total.lock() else { return };
-            total.0 += 1;
-            total.1.changes += finished.stats.changes;
-            total.1.lives += finished.stats.lives;
-            total.1.seconds += finished.stats.seconds;
-        }
+fn sim(options: &Sim) -> bool {
+    let run = |seed| {
+        let finished = controller_simulation::run(seed, false);
+        (finished.stats, finished.violation)
     };
-    std::thread::scope(|scope| {
-        for _ in 0..options.jobs.max(1) {
-            scope.spawn(work);
-        }
+    options.seeds.run(options.keep_going, run, |seed, violation| {
+        println!("seed {seed}: {violation}");
+        println!("replay it with: cargo run -p controller-simulation -- replay --verbose --seed {seed}");
+    })
+}
+
+/// Those of the scheduler are looked for on clusters of their own.
+#[cfg(feature = "mutants")]
+fn find_mutants(options: &seed_runner::faults::Options<Mutant, 2_000>) -> bool {
+    let found = options.run(|seed| {
+        controller_simulation::run(seed, false).violation.map(|found| found.invariant.to_owned())
     });
-    if let Ok(total) = total.lock() {
-        let seconds = begun.elapsed().as_secs_f64();
-        let (count, stats) = *total;
-        println!("{count} seeds in {seconds:.1} s, {:.1} a second; in all {stats:?}", count as f64 / seconds);
-    }
-    !failed.load(Ordering::Relaxed)
+    let found_too = options.run_others::<scheduler_core::mutants::Mutant>(|seed| {
+        (!matches!(controller_simulation::preemption::run(seed), Ok(None)))
+            .then(|| "PreemptionSparesBudgets".to_owned())
+    });
+    found && found_too
 }
 
 fn replay(options: &Replay) -> bool {
     #[cfg(feature = "mutants")]
-    controller_manager_core::mutants::Mutant::plant(options.mutant);
+    Mutant::plant(options.mutant);
     let mut finished = controller_simulation::run(options.seed, options.verbose);
     for _ in 1..options.tries {
         if finished.violation.is_none() {

@@ -42,6 +42,14 @@ pub struct Stats {
     pub seconds: u64,
 }
 
+impl seed_runner::seeds::Stats for Stats {
+    fn add(&mut self, other: &Self) {
+        self.changes += other.changes;
+        self.lives += other.lives;
+        self.seconds += other.seconds;
+    }
+}
+
 /// How a run ended.
 pub struct Finished {
     /// The first thing that is wrong.

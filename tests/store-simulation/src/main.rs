@@ -1,17 +1,15 @@
 //! `store-simulation`: runs seeds, replays one, shows that planted faults are found.
 
-#[cfg(feature = "mutants")]
-mod mutants;
-
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand};
+#[cfg(feature = "mutants")]
+use etcd_lite_core::mutants::Mutant;
+#[cfg(feature = "mutants")]
+use planted_faults::Fault;
+use seed_runner::seeds::Seeds;
 use store_simulation::plan::Plan;
 use store_simulation::shrink::{Less, shrink};
-use store_simulation::world::Stats;
 
 /// Simulates clusters of etcd-lite and judges what clients see.
 #[derive(Parser)]
@@ -23,25 +21,12 @@ struct Options {
 #[derive(Subcommand)]
 enum What {
     /// Runs many seeds; stops at the first that fails and shows the shortest run that does.
-    Sim(Seeds),
+    Sim(Seeds<1_000>),
     /// Runs one seed again.
     Replay(Replay),
     /// Runs each planted fault until it is found.
     #[cfg(feature = "mutants")]
-    Mutants(mutants::Options),
-}
-
-#[derive(Args)]
-struct Seeds {
-    /// How many.
-    #[arg(long, default_value_t = 1_000)]
-    seeds: u64,
-    /// The first one.
-    #[arg(long, default_value_t = 0)]
-    start: u64,
-    /// Threads.
-    #[arg(long, default_value_t = 1)]
-    jobs: u64,
+    Mutants(seed_runner::faults::Options<Mutant, 4_000>),
 }
 
 #[derive(Args)]
@@ -69,8 +54,8 @@ struct Replay {
     good_network: bool,
     /// With this planted fault.
     #[cfg(feature = "mutants")]
-    #[arg(long, value_parser = mutants::named)]
-    mutant: Option<etcd_lite_core::mutants::Mutant>,
+    #[arg(long, value_parser = Mutant::named)]
+    mutant: Option<Mutant>,
 }
 
 fn main() -> ExitCode {
@@ -82,55 +67,27 @@ fn main() -> ExitCode {
         What::Sim(seeds) => sim(&seeds),
         What::Replay(options) => replay(options),
         #[cfg(feature = "mutants")]
-        What::Mutants(options) => mutants::run(&options),
+        What::Mutants(options) => options.run(|seed| {
+            store_simulation::run(&Plan::new(seed), false).violation.map(|found| format!("{:?}", found.rule))
+        }),
     };
     if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn sim(options: &Seeds) -> bool {
-    let (next, failed) = (AtomicU64::new(options.start), AtomicBool::new(false));
-    let end = options.start + options.seeds;
-    let begun = Instant::now();
-    let total = Mutex::new((0_u64, Stats::default()));
-    let work = || {
-        while !failed.load(Ordering::Relaxed) {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= end {
-                return;
-            }
-            let finished = store_simulation::run(&Plan::new(seed), false);
-            if let Some(violation) = finished.violation {
-                if !failed.swap(true, Ordering::Relaxed) {
-                    println!("seed {seed} fails\n{violation}\nlooking for a shorter run ...");
-                    let (less, violation) = shrink(seed, &violation, 200);
-                    println!("the shortest found: {}\n{violation}", describe(&less.plan(seed)));
-                    println!(
-                        "replay it with: cargo run -p store-simulation -- replay --verbose --seed {seed}{}",
-                        less.arguments()
-                    );
-                }
-                return;
-            }
-            let Ok(mut total) = total.lock() else { return };
-            total.0 += 1;
-            total.1.add(&finished.stats);
-            if total.0.is_multiple_of(1_000) {
-                let rate = total.0 as f64 / begun.elapsed().as_secs_f64();
-                println!("{} seeds, {rate:.0} a second", total.0);
-            }
-        }
+fn sim(options: &Seeds<1_000>) -> bool {
+    let run = |seed| {
+        let finished = store_simulation::run(&Plan::new(seed), false);
+        (finished.stats, finished.violation)
     };
-    std::thread::scope(|scope| {
-        for _ in 0..options.jobs.max(1) {
-            scope.spawn(work);
-        }
-    });
-    if let Ok(total) = total.lock() {
-        let seconds = begun.elapsed().as_secs_f64();
-        let (count, stats) = *total;
-        println!("{count} seeds in {seconds:.1} s, {:.0} a second; in all {stats:?}", count as f64 / seconds);
-    }
-    !failed.load(Ordering::Relaxed)
+    options.run(false, run, |seed, violation| {
+        println!("seed {seed} fails\n{violation}\nlooking for a shorter run ...");
+        let (less, violation) = shrink(seed, &violation, 200);
+        println!("the shortest found: {}\n{violation}", describe(&less.plan(seed)));
+        println!(
+            "replay it with: cargo run -p store-simulation -- replay --verbose --seed {seed}{}",
+            less.arguments()
+        );
+    })
 }
 
 fn describe(plan: &Plan) -> String {
@@ -151,7 +108,7 @@ fn describe(plan: &Plan) -> String {
 
 fn replay(options: Replay) -> bool {
     #[cfg(feature = "mutants")]
-    etcd_lite_core::mutants::Mutant::plant(options.mutant);
+    Mutant::plant(options.mutant);
     let less = Less {
         faults: options.without_faults,
         clients: options.clients,

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use seed_runner::seeds::Stats as _;
 use store_simulation::plan::Plan;
 use store_simulation::run;
 use store_simulation::world::Stats;

@@ -18,9 +18,8 @@ pub struct Stats {
     pub happenings: usize,
 }
 
-impl Stats {
-    /// Adds what another run went through.
-    pub fn add(&mut self, more: &Self) {
+impl seed_runner::seeds::Stats for Stats {
+    fn add(&mut self, more: &Self) {
         self.operations += more.operations;
         self.answered += more.answered;
         self.unknown += more.unknown;
