@@ -66,14 +66,14 @@ pub fn default(object: &mut Value) {
 
 /// Everything wrong with a new policy.
 pub fn validate(object: &Value) -> Vec<FieldError> {
-    let mut errors = object_meta::validate(object, false, names::dns1123_subdomain);
+    let mut errors = object_meta::validate_any(object, false, names::dns1123_subdomain);
     policy(object, &mut errors);
     errors
 }
 
 /// Everything wrong with a changed policy.
 pub fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
-    let mut errors = object_meta::validate_update(new, old);
+    let mut errors = object_meta::validate_any_update(new, old);
     policy(new, &mut errors);
     errors
 }
@@ -146,14 +146,14 @@ fn mutation(mutation: &Value, environment: &Environment, path: &FieldPath, error
 
 /// Everything wrong with a new binding.
 pub fn validate_binding(object: &Value) -> Vec<FieldError> {
-    let mut errors = object_meta::validate(object, false, names::dns1123_subdomain);
+    let mut errors = object_meta::validate_any(object, false, names::dns1123_subdomain);
     binding(object, &mut errors);
     errors
 }
 
 /// Everything wrong with a changed binding.
 pub fn validate_binding_update(new: &Value, old: &Value) -> Vec<FieldError> {
-    let mut errors = object_meta::validate_update(new, old);
+    let mut errors = object_meta::validate_any_update(new, old);
     binding(new, &mut errors);
     errors
 }
