@@ -63,7 +63,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Vec<St
     let registry = Registry::new(Arc::clone(&storage), Arc::clone(&cache), Arc::clone(&options));
     let authenticator = Authenticator::new(&options, Arc::clone(&registry)).map_err(one)?;
     let config = ServingTls::new(&options, &authenticator).map_err(one)?;
-    let auditor = Auditor::new(&options.audit, &metrics).map_err(one)?;
+    let auditor = Auditor::new(&options.audit, &metrics, &registry).map_err(one)?;
     let listener = server::listen(&options).map_err(one)?;
     let address = listener.local_addr().map_err(|error| one(error.to_string()))?;
 

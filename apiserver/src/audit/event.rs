@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 use super::policy::{Level, Stage};
 use crate::server::request_info::UserInfo;
 
+/// How an event begins that says what it is.
+const TYPED: &[u8] = br#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","#;
+
 /// Who asked, as events have it.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct User {
@@ -176,11 +179,11 @@ impl Event {
         }
     }
 
-    /// Leaves the objects out, which make an event large.
-    pub fn truncate(&mut self) {
-        self.request_object = None;
-        self.response_object = None;
-        self.annotations.insert("audit.k8s.io/truncated".to_owned(), "true".to_owned());
+    /// The same without the objects, which make an event large.
+    pub fn truncated(&self) -> Self {
+        let mut event = Self { request_object: None, response_object: None, ..self.clone() };
+        event.annotations.insert("audit.k8s.io/truncated".to_owned(), "true".to_owned());
+        event
     }
 
     /// As a line of JSON.
@@ -189,6 +192,16 @@ impl Event {
         let mut line = serde_json::to_vec(self).unwrap_or_default();
         line.push(b'\n');
         line
+    }
+
+    /// As an item of a list, which says for all of its items what they are.
+    pub fn json_item(&self) -> Vec<u8> {
+        let text = serde_json::to_vec(self).unwrap_or_default();
+        // What they are comes first in every event.
+        match text.strip_prefix(TYPED) {
+            Some(rest) => [b"{", rest].concat(),
+            None => text,
+        }
     }
 
     /// As upstream's older line of text.
@@ -270,6 +283,15 @@ mod tests {
             "responseStatus": {"metadata": {}, "code": 201},
             "requestReceivedTimestamp": "2024-01-02T03:04:05.678901Z", "stageTimestamp": "2024-01-02T03:04:05.678901Z"})
         );
+    }
+
+    #[test]
+    fn items_of_lists_do_not_say_what_they_are() {
+        let item: Value = serde_json::from_slice(&event().json_item()).expect("JSON");
+        let mut line: Value = serde_json::from_slice(&event().json_line()).expect("JSON");
+        let fields = line.as_object_mut().expect("an object");
+        assert!(fields.remove("kind").is_some() && fields.remove("apiVersion").is_some());
+        assert_eq!(item, line);
     }
 
     #[test]

@@ -6,6 +6,9 @@ mod log;
 pub mod options;
 pub mod policy;
 mod rotation;
+mod throttle;
+mod webhook;
+pub mod webhook_options;
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -21,14 +24,18 @@ use serde_json::Value;
 
 use crate::authn::Connection;
 use crate::authz::Attributes;
+use crate::extension::kubeconfig::Remote;
 use crate::protobuf;
+use crate::registry::Registry;
 use crate::server::request_info::UserInfo;
 use event::{Event, ObjectRef, User};
 use log::LogBackend;
 use options::{AuditOptions, LogFormat, Mode};
 use policy::{Level, Policy, Stage, Verdict};
+use webhook::WebhookBackend;
+use webhook_options::WebhookOptions;
 
-/// How long the end of the server waits for the rest of the log.
+/// How long the end of the server waits for the rest of the events.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
 /// Text of a `User-Agent` that is recorded.
 const USER_AGENT_CHARS_MAX: usize = 1024;
@@ -43,16 +50,98 @@ struct PluginLabels {
     plugin: &'static str,
 }
 
-/// The policy and the log. Without both it records nothing.
+/// The policy, and where events go. Without both it records nothing.
 pub struct Auditor(Option<Arc<Recorder>>);
 
-struct Recorder {
-    policy: Policy,
-    log: LogBackend,
-    format: LogFormat,
+/// Where events go.
+struct Sink {
+    backend: Backend,
+    /// A request whose arrival does not get there is refused.
     strict: bool,
     /// Bytes above which an event is cut.
     event_bytes_max: Option<usize>,
+}
+
+enum Backend {
+    Log(LogBackend, LogFormat),
+    Webhook(WebhookBackend),
+}
+
+impl Sink {
+    fn log(path: &str, options: &AuditOptions, errors: &Errors) -> Result<Self, String> {
+        let log = LogBackend::start(path, options, errors.of("log"))?;
+        Ok(Self {
+            backend: Backend::Log(log, options.audit_log_format),
+            strict: options.audit_log_mode == Mode::BlockingStrict,
+            event_bytes_max: options
+                .audit_log_truncate_enabled
+                .then_some(options.audit_log_truncate_max_event_size),
+        })
+    }
+
+    fn webhook(
+        path: &std::path::Path,
+        options: &WebhookOptions,
+        errors: &Errors,
+        registry: &Arc<Registry>,
+    ) -> Result<Self, String> {
+        let remote = Remote::load(path, registry)
+            .map_err(|error| format!("--audit-webhook-config-file: initializing audit webhook: {error}"))?;
+        let (overflow, errors) = (errors.of("buffered"), errors.of("webhook"));
+        Ok(Self {
+            backend: Backend::Webhook(WebhookBackend::start(remote, options, overflow, errors)),
+            strict: options.audit_webhook_mode == Mode::BlockingStrict,
+            event_bytes_max: options
+                .audit_webhook_truncate_enabled
+                .then_some(options.audit_webhook_truncate_max_event_size),
+        })
+    }
+
+    /// The event in this sink's form; `None`: it is too large even without its objects.
+    fn written(&self, event: &Event) -> Option<Vec<u8>> {
+        let written = |event: &Event| match &self.backend {
+            Backend::Log(_, LogFormat::Json) => event.json_line(),
+            Backend::Log(_, LogFormat::Legacy) => event.legacy_line(),
+            Backend::Webhook(_) => event.json_item(),
+        };
+        let fits = |text: &Vec<u8>| self.event_bytes_max.is_none_or(|most| text.len() <= most);
+        Some(written(event)).filter(fits).or_else(|| Some(written(&event.truncated())).filter(fits))
+    }
+
+    async fn write(&self, event: Vec<u8>) -> bool {
+        match &self.backend {
+            Backend::Log(log, _) => log.write(event).await,
+            Backend::Webhook(webhook) => webhook.write(event).await,
+        }
+    }
+
+    fn offer(&self, event: Vec<u8>) -> bool {
+        match &self.backend {
+            Backend::Log(log, _) => log.offer(event),
+            Backend::Webhook(webhook) => webhook.offer(event),
+        }
+    }
+
+    async fn flush(&self) {
+        match &self.backend {
+            Backend::Log(log, _) => log.flush().await,
+            Backend::Webhook(webhook) => webhook.flush().await,
+        }
+    }
+}
+
+/// Counters of events that were lost, by where.
+struct Errors(Family<PluginLabels, Counter>);
+
+impl Errors {
+    fn of(&self, plugin: &'static str) -> Counter {
+        self.0.get_or_create_owned(&PluginLabels { plugin })
+    }
+}
+
+struct Recorder {
+    policy: Policy,
+    sinks: Vec<Sink>,
     events: Counter,
     levels: Family<LevelLabels, Counter>,
     rejected: Counter,
@@ -60,11 +149,15 @@ struct Recorder {
 }
 
 impl Auditor {
-    /// Reads the policy and opens the log that the flags name.
+    /// Reads the policy, opens the log and finds the webhook that the flags name.
     ///
     /// # Errors
     /// A text naming the flag.
-    pub fn new(options: &AuditOptions, registry: &SharedRegistry) -> Result<Self, String> {
+    pub fn new(
+        options: &AuditOptions,
+        metrics: &SharedRegistry,
+        registry: &Arc<Registry>,
+    ) -> Result<Self, String> {
         let policy = match options.audit_policy_file.as_ref().filter(|path| !path.as_os_str().is_empty()) {
             None => None,
             Some(path) => Some(
@@ -72,49 +165,47 @@ impl Auditor {
                     .map_err(|error| format!("--audit-policy-file: loading audit policy file: {error}"))?,
             ),
         };
-        let (policy, path) = match (policy, &options.audit_log_path) {
-            (Some(policy), Some(path)) if !path.is_empty() => (policy, path),
-            (Some(_), _) => {
-                tracing::warn!("no --audit-log-path: nothing is recorded whatever the audit policy says");
+        let path = options.audit_log_path.as_deref().filter(|path| !path.is_empty());
+        let webhook = options.webhook.config_file();
+        let policy = match (policy, path.is_some() || webhook.is_some()) {
+            (Some(policy), true) => policy,
+            (Some(_), false) => {
+                tracing::warn!(
+                    "no --audit-log-path and no --audit-webhook-config-file: nothing is recorded whatever the audit policy says"
+                );
                 return Ok(Self(None));
             }
-            (None, Some(_)) => {
+            (None, true) => {
                 tracing::warn!("no --audit-policy-file: nothing is recorded");
                 return Ok(Self(None));
             }
-            (None, None) => return Ok(Self(None)),
+            (None, false) => return Ok(Self(None)),
         };
         let (events, rejected) = (Counter::default(), Counter::default());
-        let (levels, errors) = (Family::default(), Family::<PluginLabels, Counter>::default());
-        let mut registry = registry.lock();
-        registry.register("apiserver_audit_event", "Counter of audit events generated", events.clone());
-        registry.register(
+        let (levels, errors) = (Family::default(), Errors(Family::default()));
+        let mut metrics = metrics.lock();
+        metrics.register("apiserver_audit_event", "Counter of audit events generated", events.clone());
+        metrics.register(
             "apiserver_audit_level",
             "Counter of policy levels for audit events",
             levels.clone(),
         );
-        registry.register("apiserver_audit_error", "Counter of audit events that failed", errors.clone());
-        registry.register(
+        metrics.register("apiserver_audit_error", "Counter of audit events that failed", errors.0.clone());
+        metrics.register(
             "apiserver_audit_requests_rejected",
             "Counter of requests rejected because they could not be recorded",
             rejected.clone(),
         );
-        let log =
-            LogBackend::start(path, options, errors.get_or_create_owned(&PluginLabels { plugin: "log" }))?;
-        let dropped = errors.get_or_create_owned(&PluginLabels { plugin: "truncate" });
-        Ok(Self(Some(Arc::new(Recorder {
-            policy,
-            log,
-            format: options.audit_log_format,
-            strict: options.audit_log_mode == Mode::BlockingStrict,
-            event_bytes_max: options
-                .audit_log_truncate_enabled
-                .then_some(options.audit_log_truncate_max_event_size),
-            events,
-            levels,
-            rejected,
-            dropped,
-        }))))
+        drop(metrics);
+        let mut sinks = Vec::new();
+        if let Some(path) = path {
+            sinks.push(Sink::log(path, options, &errors)?);
+        }
+        if let Some(path) = webhook {
+            sinks.push(Sink::webhook(path, &options.webhook, &errors, registry)?);
+        }
+        let dropped = errors.of("truncate");
+        Ok(Self(Some(Arc::new(Recorder { policy, sinks, events, levels, rejected, dropped }))))
     }
 
     /// Begins the record of a request, as far as the policy wants one. `version` is the API version asked for.
@@ -164,12 +255,12 @@ impl Auditor {
         })))
     }
 
-    /// Waits, within limits, until everything recorded so far is written.
+    /// Waits, within limits, until everything recorded so far is where it belongs.
     pub async fn flush(&self) {
-        if let Some(recorder) = &self.0
-            && tokio::time::timeout(FLUSH_DEADLINE, recorder.log.flush()).await.is_err()
-        {
-            tracing::warn!("the end of the audit log could not be written in time");
+        let Some(recorder) = &self.0 else { return };
+        let all = futures::future::join_all(recorder.sinks.iter().map(Sink::flush));
+        if tokio::time::timeout(FLUSH_DEADLINE, all).await.is_err() {
+            tracing::warn!("the last audit events could not be written or posted in time");
         }
     }
 }
@@ -341,9 +432,11 @@ impl Trail {
     /// Records that the request has come to a stage, unless the policy leaves that out. Whether the request may go on.
     pub async fn reach(&self, stage: Stage) -> bool {
         let Some(record) = &self.0 else { return true };
-        let Some(line) = record.line(stage) else { return true };
-        let written = record.recorder.log.write(line).await;
-        let refused = !written && record.recorder.strict && stage == Stage::RequestReceived;
+        let mut refused = false;
+        for (sink, event) in record.reached(stage) {
+            let written = sink.write(event).await;
+            refused |= !written && sink.strict && stage == Stage::RequestReceived;
+        }
         if refused {
             record.recorder.rejected.inc();
         }
@@ -371,31 +464,23 @@ impl Record {
         object
     }
 
-    /// The event of a stage as it is written; `None`: it is not.
-    fn line(&self, stage: Stage) -> Option<Vec<u8>> {
+    /// The event of a stage for each sink, as far as it is to be recorded there.
+    fn reached(&self, stage: Stage) -> Vec<(&Sink, Vec<u8>)> {
         if self.omit_stages.contains(&stage) {
-            return None;
+            return Vec::new();
         }
         let recorder = &self.recorder;
         recorder.events.inc();
         let mut event = self.event.lock();
         event.reach(stage, jiff::Timestamp::now());
-        let written = |event: &Event| match recorder.format {
-            LogFormat::Json => event.json_line(),
-            LogFormat::Legacy => event.legacy_line(),
+        let written = |sink| match Sink::written(sink, &event) {
+            Some(text) => Some((sink, text)),
+            None => {
+                recorder.dropped.inc();
+                None
+            }
         };
-        let line = written(&event);
-        let fits = |line: &Vec<u8>| recorder.event_bytes_max.is_none_or(|most| line.len() <= most);
-        if fits(&line) {
-            return Some(line);
-        }
-        event.truncate();
-        let line = written(&event);
-        if !fits(&line) {
-            recorder.dropped.inc();
-            return None;
-        }
-        Some(line)
+        recorder.sinks.iter().filter_map(written).collect()
     }
 }
 
@@ -405,8 +490,8 @@ pub struct EndOfAnswer(Arc<Record>);
 impl Drop for EndOfAnswer {
     fn drop(&mut self) {
         // There is no waiting here: what finds the queue full is lost and counted.
-        if let Some(line) = self.0.line(Stage::ResponseComplete) {
-            self.0.recorder.log.offer(line);
+        for (sink, event) in self.0.reached(Stage::ResponseComplete) {
+            sink.offer(event);
         }
     }
 }

@@ -1,9 +1,11 @@
-//! The flags of the audit log.
+//! The flags of the audit policy and the audit log.
 
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, ValueEnum};
 use component_base::duration::GoDuration;
+
+use super::webhook_options::WebhookOptions;
 
 /// How a recorded event is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -74,12 +76,15 @@ pub struct AuditOptions {
     /// Bytes written at a time; events are written one by one or in batches of --audit-log-batch-max-size, which are smaller.
     #[arg(long, default_value_t = 10_485_760)]
     pub audit_log_truncate_max_batch_size: usize,
+    /// The audit webhook.
+    #[command(flatten)]
+    pub webhook: WebhookOptions,
 }
 
 impl AuditOptions {
     /// What cannot be.
     pub fn check(&self) -> Vec<String> {
-        let mut errors = Vec::new();
+        let mut errors = self.webhook.check();
         if self.audit_log_batch_buffer_size == 0 {
             errors.push("--audit-log-batch-buffer-size: must be a positive number".to_owned());
         }

@@ -1,4 +1,4 @@
-//! A server outside the cluster that a kubeconfig file names, to which questions are posted: webhooks that authenticate and authorize. What is asked, and
+//! A server outside the cluster that a kubeconfig file names, to which questions are posted: webhooks that authenticate, authorize and audit. What is asked, and
 //! what answers mean, belongs to the callers.
 
 use std::path::{Path, PathBuf};
@@ -107,6 +107,14 @@ impl Remote {
         let authorization = authorization(&user, base).map_err(named)?;
         let clients = Clients::new(Arc::clone(registry), identity).with_authorization(authorization);
         Ok(Self { clients, endpoint })
+    }
+
+    /// Posts JSON once and reads the answer, all within `patience`.
+    ///
+    /// # Errors
+    /// Why there is no good answer.
+    pub async fn post(&self, body: Bytes, patience: Duration) -> Result<Bytes, String> {
+        self.clients.post(&self.endpoint, body, patience).await
     }
 
     /// Posts a question and reads the answer; while nobody answers it is posted again, all within `patience`.

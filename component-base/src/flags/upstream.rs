@@ -29,7 +29,6 @@ const NO_RESYNC: &str = "work follows from watches alone; nothing is listed agai
 const LOG: &str = "log lines are written at once, to standard error";
 const OTHER_MODE: &str = "settings of proxy modes that are not in use have no effect";
 const NO_RECYCLER: &str = "volumes are not recycled";
-const NO_AUDIT_WEBHOOK: &str = "there is no audit webhook that it could tune";
 const NO_THROTTLE: &str = "it counts only with --audit-log-batch-throttle-enable, which is off by default";
 const NO_PEERS: &str = "requests are not passed on to API servers of other versions";
 const NO_LABEL_LISTS: &str = "metrics have all their labels";
@@ -56,19 +55,6 @@ const FLAGS: &[Flag] = &[
     flag("audit-log-batch-throttle-burst", ANY, NO_THROTTLE),
     flag("audit-log-batch-throttle-enable", FALSE, "batches are written as fast as the file takes them"),
     flag("audit-log-batch-throttle-qps", ANY, NO_THROTTLE),
-    flag("audit-webhook-batch-buffer-size", ANY, NO_AUDIT_WEBHOOK),
-    flag("audit-webhook-batch-max-size", ANY, NO_AUDIT_WEBHOOK),
-    flag("audit-webhook-batch-max-wait", ANY, NO_AUDIT_WEBHOOK),
-    flag("audit-webhook-batch-throttle-burst", ANY, NO_AUDIT_WEBHOOK),
-    flag("audit-webhook-batch-throttle-enable", ANY, NO_AUDIT_WEBHOOK),
-    flag("audit-webhook-batch-throttle-qps", ANY, NO_AUDIT_WEBHOOK),
-    flag("audit-webhook-config-file", &[], "audit events go to a log only"),
-    flag("audit-webhook-initial-backoff", ANY, NO_AUDIT_WEBHOOK),
-    flag("audit-webhook-mode", ANY, NO_AUDIT_WEBHOOK),
-    flag("audit-webhook-truncate-enabled", ANY, NO_AUDIT_WEBHOOK),
-    flag("audit-webhook-truncate-max-batch-size", ANY, NO_AUDIT_WEBHOOK),
-    flag("audit-webhook-truncate-max-event-size", ANY, NO_AUDIT_WEBHOOK),
-    flag("audit-webhook-version", ANY, NO_AUDIT_WEBHOOK),
     flag("authentication-skip-lookup", ANY, OPEN),
     flag("authentication-token-webhook-cache-ttl", ANY, OPEN),
     flag("authentication-tolerate-lookup-failure", ANY, OPEN),
@@ -390,7 +376,7 @@ mod tests {
 
     #[test]
     fn help_tells_them_apart() {
-        let help = help(&["vmodule", "profiling", "audit-webhook-config-file", "alpha"]);
+        let help = help(&["vmodule", "profiling", "etcd-servers-overrides", "alpha"]);
         for line in [
             "      --profiling=false: profiles are not served",
             "      --vmodule: verbosity",
