@@ -20,7 +20,7 @@ use serde_json::Value;
 use crate::cache::derived::Derived;
 use crate::extension::Endpoint;
 use crate::extension::client::Clients;
-use crate::extension::tls::Trust;
+use crate::extension::tls::{Identity, Trust};
 use crate::registry::Registry;
 use documents::Documents;
 use priorities::Priority;
@@ -141,6 +141,7 @@ impl Aggregator {
     pub fn new(registry: Arc<Registry>) -> Arc<Self> {
         let options = &registry.options;
         let identity = options.proxy_client_cert_file.clone().zip(options.proxy_client_key_file.clone());
+        let identity = identity.map(|(cert, key)| Identity::Files { cert, key });
         let clients = Clients::new(Arc::clone(&registry), identity);
         let services = Derived::of(GROUP, "v1", "apiservices");
         Arc::new(Self { registry, clients, services, documents: Mutex::default() })

@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+/// What a rate near zero comes to.
+const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// A bucket that fills with time.
 pub struct Throttle {
     per_second: f64,
@@ -21,7 +24,8 @@ impl Throttle {
         let gained = now.saturating_duration_since(self.at).as_secs_f64() * self.per_second;
         self.tokens = (self.tokens + gained).min(self.burst) - 1.0;
         self.at = now;
-        Duration::from_secs_f64((-self.tokens / self.per_second).max(0.0))
+        let seconds = (-self.tokens / self.per_second).max(0.0);
+        Duration::try_from_secs_f64(seconds).map_or(WAIT_MAX, |wait| wait.min(WAIT_MAX))
     }
 }
 
@@ -40,5 +44,12 @@ mod tests {
         let later = start + Duration::from_secs(60);
         let waits: Vec<u128> = (0..3).map(|_| throttle.take(later).as_millis()).collect();
         assert_eq!(waits, [0, 0, 100]);
+    }
+
+    #[test]
+    fn a_rate_near_zero_is_no_panic() {
+        let start = Instant::now();
+        let mut throttle = Throttle::new(f64::MIN_POSITIVE, 1, start);
+        assert_eq!([throttle.take(start), throttle.take(start)], [Duration::ZERO, WAIT_MAX]);
     }
 }

@@ -19,6 +19,8 @@ use crate::extension::kubeconfig::Remote;
 const ATTEMPTS_MAX: u32 = 5;
 /// By how much each wait is longer than the one before.
 const BACKOFF_FACTOR: f64 = 1.5;
+/// By how much of itself a wait may be longer, so that several servers do not post again in step.
+const BACKOFF_JITTER: f64 = 0.2;
 /// What one attempt may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Batches on their way at a time: with a server that does not answer, the queue fills up and events are dropped.
@@ -117,7 +119,7 @@ impl Poster {
                 }
                 Err(error) => {
                     tracing::warn!(error, attempt, "the audit webhook did not take events; trying again");
-                    tokio::time::sleep(pause).await;
+                    tokio::time::sleep(jittered(pause, random_share())).await;
                     pause = pause.mul_f64(BACKOFF_FACTOR);
                 }
             }
@@ -125,6 +127,19 @@ impl Poster {
         self.errors.inc_by(events.len() as u64);
         false
     }
+}
+
+/// A pause made longer by a share, from 0 to 1, of what is added at most. Pure.
+fn jittered(pause: Duration, share: f64) -> Duration {
+    pause.mul_f64(1.0 + BACKOFF_JITTER * share)
+}
+
+/// From 0 to 1.
+fn random_share() -> f64 {
+    let mut random = [0_u8; 4];
+    // Without random bytes all wait the same time.
+    let _ = getrandom::fill(&mut random);
+    f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX)
 }
 
 /// An `EventList` of events that are JSON.
@@ -234,6 +249,13 @@ mod tests {
         assert_eq!(sizes(None), [vec![3, 3, 9, 1, 1]]);
         assert_eq!(sizes(Some(7)), [vec![3, 3], vec![9], vec![1, 1]]);
         assert!(split(Vec::new(), None).is_empty());
+    }
+
+    #[test]
+    fn pauses_grow_by_a_fifth_at_most() {
+        let pause = Duration::from_secs(10);
+        assert_eq!((jittered(pause, 0.0), jittered(pause, 1.0)), (pause, Duration::from_secs(12)));
+        assert!((0.0..=1.0).contains(&random_share()));
     }
 
     #[test]

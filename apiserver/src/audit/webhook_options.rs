@@ -1,7 +1,6 @@
 //! The flags of the audit webhook.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{ArgAction, Args};
 use component_base::duration::GoDuration;
@@ -89,9 +88,59 @@ impl WebhookOptions {
                 "invalid audit truncate webhook max batch size {batch}, must be greater than max event size ({event})"
             ));
         }
-        if self.audit_webhook_initial_backoff.get() == Duration::ZERO {
-            errors.push("--audit-webhook-initial-backoff: must be greater than 0".to_owned());
-        }
         errors
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::options::{NOT_IMPLEMENTED, Options};
+
+    fn errors(flags: &[&str]) -> Vec<String> {
+        let args = ["kube-apiserver", "--etcd-servers=http://127.0.0.1:2379"].iter().chain(flags);
+        let options: Options =
+            component_base::flags::try_parse_from(args.map(Into::into), NOT_IMPLEMENTED).expect("parses");
+        options.audit.webhook.check()
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_in_upstreams_words_where_it_counts() {
+        let file = "--audit-webhook-config-file=/x";
+        assert_eq!(errors(&[file, "--audit-webhook-initial-backoff=0s"]), Vec::<String>::new());
+        for (flags, error) in [
+            (
+                &["--audit-webhook-batch-buffer-size=0"][..],
+                "invalid audit batch webhook buffer size 0, must be a positive number",
+            ),
+            (
+                &["--audit-webhook-batch-max-size=0"],
+                "invalid audit batch webhook max batch size 0, must be a positive number",
+            ),
+            (
+                &["--audit-webhook-batch-throttle-qps=NaN"],
+                "invalid audit batch webhook throttle QPS NaN, must be a positive number",
+            ),
+            (
+                &["--audit-webhook-batch-throttle-burst=0"],
+                "invalid audit batch webhook throttle burst 0, must be a positive number",
+            ),
+            (
+                &["--audit-webhook-truncate-max-event-size=0"],
+                "invalid audit truncate webhook max event size 0, must be a positive number",
+            ),
+            (
+                &["--audit-webhook-truncate-max-batch-size=7"],
+                "invalid audit truncate webhook max batch size 7, must be greater than max event size (102400)",
+            ),
+        ] {
+            assert_eq!(errors(&[&[file], flags].concat()), [error]);
+            assert_eq!(errors(flags), Vec::<String>::new(), "there is no webhook");
+        }
+        // Batches do not count where requests wait, nor does a throttle that is off.
+        let blocking = ["--audit-webhook-mode=blocking", "--audit-webhook-batch-max-size=0"];
+        assert_eq!(errors(&[&[file], &blocking[..]].concat()), Vec::<String>::new());
+        let unthrottled =
+            ["--audit-webhook-batch-throttle-enable=false", "--audit-webhook-batch-throttle-qps=0"];
+        assert_eq!(errors(&[&[file], &unthrottled[..]].concat()), Vec::<String>::new());
     }
 }

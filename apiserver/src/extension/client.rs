@@ -2,7 +2,6 @@
 //! read whole, in size.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -16,7 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use parking_lot::Mutex;
 
 use super::connect::Connector;
-use super::tls::Trust;
+use super::tls::{Identity, Trust};
 use super::{Endpoint, Target};
 use crate::registry::Registry;
 use crate::server::body::Body;
@@ -36,7 +35,7 @@ type Key = (Target, Trust, Option<SystemTime>);
 pub struct Clients {
     registry: Arc<Registry>,
     /// Certificate and key to show, where asked for.
-    identity: Option<(PathBuf, PathBuf)>,
+    identity: Option<Identity>,
     /// A password or token to show.
     authorization: Option<HeaderValue>,
     kept: Mutex<HashMap<Key, Pooled>>,
@@ -44,7 +43,7 @@ pub struct Clients {
 
 impl Clients {
     /// Clients that show a certificate, or none. A renewed one is shown from then on.
-    pub fn new(registry: Arc<Registry>, identity: Option<(PathBuf, PathBuf)>) -> Self {
+    pub fn new(registry: Arc<Registry>, identity: Option<Identity>) -> Self {
         Self { registry, identity, authorization: None, kept: Mutex::default() }
     }
 
@@ -56,17 +55,20 @@ impl Clients {
     }
 
     fn of(&self, endpoint: &Endpoint) -> Result<Pooled, String> {
-        let shown =
-            self.identity.as_ref().and_then(|(cert, _)| std::fs::metadata(cert).ok()?.modified().ok());
+        let shown = match &self.identity {
+            Some(Identity::Files { cert, .. }) => {
+                std::fs::metadata(cert).and_then(|about| about.modified()).ok()
+            }
+            Some(Identity::Pem { .. }) | None => None,
+        };
         let key = (endpoint.target.clone(), endpoint.trust.clone(), shown);
         if let Some(client) = self.kept.lock().get(&key) {
             return Ok(client.clone());
         }
-        let identity = self.identity.as_ref().map(|(cert, key)| (cert.as_path(), key.as_path()));
         let connector = Connector {
             registry: Arc::clone(&self.registry),
             target: endpoint.target.clone(),
-            config: endpoint.trust.client(identity)?,
+            config: endpoint.trust.client(self.identity.as_ref())?,
         };
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::Endpoint;
 use super::client::Clients;
-use super::tls::Trust;
+use super::tls::{Identity, Trust};
 use crate::registry::Registry;
 
 /// How often a question is asked that nobody answers.
@@ -48,6 +48,9 @@ struct Cluster {
     certificate_authority_data: Option<String>,
     #[serde(default)]
     insecure_skip_tls_verify: bool,
+    // What would change where connections go, or whom they trust.
+    tls_server_name: Option<String>,
+    proxy_url: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -62,6 +65,8 @@ struct NamedUser {
 struct User {
     client_certificate: Option<PathBuf>,
     client_key: Option<PathBuf>,
+    client_certificate_data: Option<String>,
+    client_key_data: Option<String>,
     token: Option<String>,
     #[serde(rename = "tokenFile")]
     token_file: Option<PathBuf>,
@@ -102,8 +107,9 @@ impl Remote {
         let (cluster, user) = chosen(&file).map_err(named)?;
         let trust = trust(cluster, base).map_err(named)?;
         let endpoint = Endpoint::of_url(&cluster.server, trust).map_err(named)?;
-        let at = |file: &PathBuf| base.join(file);
-        let identity = user.client_certificate.as_ref().map(at).zip(user.client_key.as_ref().map(at));
+        let identity = identity(&user, base).map_err(named)?;
+        // What cannot be used is told at the start and not with every question.
+        endpoint.trust.client(identity.as_ref()).map_err(named)?;
         let authorization = authorization(&user, base).map_err(named)?;
         let clients = Clients::new(Arc::clone(registry), identity).with_authorization(authorization);
         Ok(Self { clients, endpoint })
@@ -150,6 +156,16 @@ fn chosen(file: &File) -> Result<(&Cluster, User), String> {
         .context;
     let cluster = file.clusters.iter().find(|one| one.name == context.cluster);
     let cluster = cluster.ok_or_else(|| format!("cluster {:?} does not exist", context.cluster))?;
+    let unknown = [
+        ("tls-server-name", cluster.cluster.tls_server_name.is_some()),
+        ("proxy-url", cluster.cluster.proxy_url.is_some()),
+    ];
+    if let Some((field, _)) = unknown.iter().find(|(_, is_given)| *is_given) {
+        return Err(format!(
+            "cluster {:?}: {field} is not implemented by Coracle; leave it out",
+            context.cluster
+        ));
+    }
     let user = file.users.iter().find(|one| one.name == context.user).map(|one| one.user.clone());
     Ok((&cluster.cluster, user.unwrap_or_default()))
 }
@@ -162,6 +178,24 @@ fn trust(cluster: &Cluster, base: &Path) -> Result<Trust, String> {
         (Some(data), _) => Trust::of_bundle(data),
         (None, Some(path)) => Trust::of_file(&base.join(path)),
         (None, None) => Ok(Trust::System),
+    }
+}
+
+/// What is in the file itself counts for more than what it names.
+fn identity(user: &User, base: &Path) -> Result<Option<Identity>, String> {
+    let decoded = |what: &str, data: &String| {
+        STANDARD.decode(data).map_err(|error| format!("{what}: it is no base64: {error}"))
+    };
+    let cert = user.client_certificate_data.as_ref().map(|data| decoded("client-certificate-data", data));
+    let key = user.client_key_data.as_ref().map(|data| decoded("client-key-data", data));
+    if let (Some(cert), Some(key)) = (cert, key) {
+        return Ok(Some(Identity::Pem { cert: cert?, key: key? }));
+    }
+    match (&user.client_certificate, &user.client_key) {
+        (Some(cert), Some(key)) => Ok(Some(Identity::Files { cert: base.join(cert), key: base.join(key) })),
+        (None, None) if user.client_certificate_data.is_none() && user.client_key_data.is_none() => Ok(None),
+        _ => Err("a client certificate and its key have to be given together, both as files or both as data"
+            .to_owned()),
     }
 }
 
@@ -206,7 +240,29 @@ contexts: [{name: b, context: {cluster: c, user: u}}]
         assert_eq!(trust(cluster, Path::new(".")), Ok(Trust::Anyone));
         let shown = authorization(&user, Path::new(".")).expect("makes sense").expect("something");
         assert_eq!(shown, "Basic bWU6cGFzcw==");
+        file.clusters[0].cluster.proxy_url = Some("http://p".to_owned());
+        assert!(chosen(&file).is_err_and(|error| error.contains("proxy-url is not implemented")));
         file.current_context = "z".to_owned();
         assert!(chosen(&file).is_err_and(|error| error.contains("\"z\"")));
+    }
+
+    #[test]
+    fn a_certificate_to_show_is_in_files_or_in_the_file_itself() {
+        let user = |text: &str| serde_yaml_ng::from_str::<User>(text).expect("reads");
+        let identity = |text: &str| identity(&user(text), Path::new("/etc"));
+        assert!(matches!(identity("{token: t}"), Ok(None)));
+        let files = identity("{client-certificate: a.crt, client-key: /b.key}");
+        assert!(matches!(
+            files,
+            Ok(Some(Identity::Files { cert, key })) if cert == Path::new("/etc/a.crt") && key == Path::new("/b.key")
+        ));
+        let data = "client-certificate-data: YQ==, client-key-data: Yg==";
+        for text in [format!("{{{data}}}"), format!("{{{data}, client-certificate: a, client-key: b}}")] {
+            let data = identity(&text);
+            assert!(matches!(data, Ok(Some(Identity::Pem { cert, key })) if cert == b"a" && key == b"b"));
+        }
+        assert!(identity("{client-certificate: a}").is_err_and(|error| error.contains("together")));
+        let bad = identity("{client-certificate-data: '%', client-key-data: Yg==}");
+        assert!(bad.is_err_and(|error| error.contains("client-certificate-data")));
     }
 }

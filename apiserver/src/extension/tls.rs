@@ -1,18 +1,20 @@
 //! Which certificates of an extension server count, and upstream's words for those that do not.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use component_base::tls;
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WantsClientCert, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
 
 const UNREADABLE: &str = "unable to load root certificates: unable to parse bytes as PEM block";
 
@@ -63,9 +65,14 @@ impl Trust {
     ///
     /// # Errors
     /// The identity's files cannot be used, or no authority can.
-    pub fn client(&self, identity: Option<(&Path, &Path)>) -> Result<Arc<ClientConfig>, String> {
-        let base = tls::client_config(None, identity, &["http/1.1"]).map_err(|error| error.to_string())?;
-        let mut config = (*base).clone();
+    pub fn client(&self, identity: Option<&Identity>) -> Result<Arc<ClientConfig>, String> {
+        let mut config = match identity {
+            Some(Identity::Pem { cert, key }) => with_identity(cert, key)?,
+            Some(Identity::Files { cert, key }) => with_identity(&read(cert)?, &read(key)?)
+                .map_err(|error| format!("{}, {}: {error}", cert.display(), key.display()))?,
+            None => base().with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let provider = Arc::clone(config.crypto_provider());
         let verifier: Arc<dyn ServerCertVerifier> = match self {
             Self::Anyone => Arc::new(Anyone(provider)),
@@ -84,6 +91,44 @@ impl Trust {
         config.dangerous().set_certificate_verifier(verifier);
         Ok(Arc::new(config))
     }
+}
+
+/// The certificate that a client shows.
+#[derive(Clone)]
+pub enum Identity {
+    /// In PEM files, which may be renewed.
+    Files {
+        /// The certificate, and those between it and its authority.
+        cert: PathBuf,
+        /// Its key.
+        key: PathBuf,
+    },
+    /// As PEM.
+    Pem {
+        /// The certificate, and those between it and its authority.
+        cert: Vec<u8>,
+        /// Its key.
+        key: Vec<u8>,
+    },
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// What trusts nobody yet.
+fn base() -> ConfigBuilder<ClientConfig, WantsClientCert> {
+    tls::install_provider();
+    ClientConfig::builder().with_root_certificates(RootCertStore::empty())
+}
+
+fn with_identity(cert: &[u8], key: &[u8]) -> Result<ClientConfig, String> {
+    let certs = CertificateDer::pem_slice_iter(cert).collect::<Result<Vec<_>, _>>();
+    let certs = certs.ok().filter(|certs| !certs.is_empty());
+    let certs = certs.ok_or("tls: failed to find any PEM data in certificate input")?;
+    let key = PrivateKeyDer::from_pem_slice(key)
+        .map_err(|_| "tls: failed to find any PEM data in key input".to_owned())?;
+    base().with_client_auth_cert(certs, key).map_err(|error| format!("tls: {error}"))
 }
 
 fn authorities(roots: RootCertStore) -> Result<Arc<WebPkiServerVerifier>, String> {
@@ -219,4 +264,28 @@ pub fn failure(error: &std::io::Error, server_name: &str) -> String {
         None => return error.to_string(),
     };
     format!("tls: failed to verify certificate: x509: {about}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_shown_where_there_is_one() {
+        let made = rcgen::generate_simple_self_signed(["client".to_owned()]).expect("a certificate");
+        let (cert, key) = (made.cert.pem().into_bytes(), made.signing_key.serialize_pem().into_bytes());
+        let shows = |identity: Option<&Identity>| {
+            Trust::Anyone.client(identity).map(|config| config.client_auth_cert_resolver.has_certs())
+        };
+        assert_eq!(shows(None), Ok(false));
+        assert_eq!(shows(Some(&Identity::Pem { cert: cert.clone(), key: key.clone() })), Ok(true));
+        let no_key = Identity::Pem { cert: cert.clone(), key: cert.clone() };
+        assert_eq!(shows(Some(&no_key)), Err("tls: failed to find any PEM data in key input".to_owned()));
+        let folder = tempfile::tempdir().expect("a folder");
+        let files = Identity::Files { cert: folder.path().join("a.crt"), key: folder.path().join("a.key") };
+        assert!(shows(Some(&files)).is_err_and(|error| error.contains("a.crt")));
+        std::fs::write(folder.path().join("a.crt"), &cert).expect("written");
+        std::fs::write(folder.path().join("a.key"), &key).expect("written");
+        assert_eq!(shows(Some(&files)), Ok(true));
+    }
 }
