@@ -43,7 +43,6 @@ pub const NOT_IMPLEMENTED: &[&str] = &[
     "emulation-forward-compatible",
     "enable-garbage-collector",
     "enable-logs-handler",
-    "encryption-provider-config-automatic-reload",
     "etcd-count-metric-poll-period",
     "etcd-db-metric-poll-interval",
     "etcd-servers-overrides",
@@ -87,7 +86,7 @@ pub struct Options {
     /// The port for HTTPS; 0 lets the system choose.
     #[arg(long, default_value_t = 6443, help_heading = "Serving")]
     pub secure_port: u16,
-    /// Serving certificate chain, PEM. Replaced files are served without a restart.
+    /// Serving certificate chain, PEM; without one a self-signed pair is made in --cert-dir. Replaced files are served without a restart.
     #[arg(long, help_heading = "Serving")]
     pub tls_cert_file: Option<PathBuf>,
     /// Key of --tls-cert-file, PEM.
@@ -99,7 +98,7 @@ pub struct Options {
     /// Requests that may be in work at a time, read-only ones; 0 is no limit. Watches do not count.
     #[arg(long, default_value_t = 400, help_heading = "Serving")]
     pub max_requests_inflight: usize,
-    /// Where upstream keeps a self-signed certificate; not used, as --tls-cert-file has to be given.
+    /// The directory of the pair apiserver.crt and apiserver.key, which is made if it is not there and counts if --tls-cert-file is not given.
     #[arg(long, default_value = "/var/run/kubernetes", help_heading = "Serving")]
     pub cert_dir: PathBuf,
     /// The name, with a port if it is another one, that this server is known by outside: in discovery and for the public keys of ServiceAccount tokens.
@@ -169,6 +168,9 @@ pub struct Options {
     /// Which resources are sealed with which keys in etcd: a file of kind EncryptionConfiguration (aesgcm, aescbc, secretbox, identity).
     #[arg(long, help_heading = "Storage")]
     pub encryption_provider_config: Option<PathBuf>,
+    /// Take what a replaced --encryption-provider-config says without a restart; what makes no sense changes nothing.
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false, help_heading = "Storage")]
+    pub encryption_provider_config_automatic_reload: bool,
     /// How long etcd may take to answer for this server to count as healthy.
     #[arg(long, default_value = "2s", help_heading = "Storage")]
     pub etcd_healthcheck_timeout: GoDuration,
@@ -426,9 +428,9 @@ impl Options {
                 errors.push(format!("--{cert} and --{key} must be given together"));
             }
         }
-        if self.tls_cert_file.is_none() {
+        if self.encryption_provider_config_automatic_reload && self.encryption_provider_config.is_none() {
             errors.push(
-                "--tls-cert-file and --tls-private-key-file must be specified (self-made certificates are not implemented)"
+                "--encryption-provider-config-automatic-reload must be set with --encryption-provider-config"
                     .to_owned(),
             );
         }
@@ -730,6 +732,10 @@ mod tests {
                 "--service-cluster-ip-range: a second range is not implemented by Coracle",
             ),
             (
+                &["--encryption-provider-config-automatic-reload"],
+                "--encryption-provider-config-automatic-reload must be set with --encryption-provider-config",
+            ),
+            (
                 &["--peer-ca-file=/x"],
                 "flag --peer-ca-file is not implemented by Coracle yet (requests are not passed on",
             ),
@@ -749,13 +755,9 @@ mod tests {
             parse(&["--etcd-servers=127.0.0.1:2379", "--authorization-mode=Magic", "--feature-gates=A=true"])
                 .expect("parses");
         let errors = options.check().expect_err("is refused").join("\n");
-        for wanted in [
-            "must begin with http",
-            "--tls-cert-file",
-            "--service-account-issuer",
-            "\"Magic\"",
-            "unrecognized feature gate: A",
-        ] {
+        for wanted in
+            ["must begin with http", "--service-account-issuer", "\"Magic\"", "unrecognized feature gate: A"]
+        {
             assert!(errors.contains(wanted), "{wanted} in\n{errors}");
         }
     }

@@ -16,17 +16,59 @@ fn stored(cluster: &Cluster, name: &str) -> String {
     cluster.etcd.etcdctl(&["get", "--write-out=fields", &key])
 }
 
+fn configuration(providers: &str) -> String {
+    format!(
+        "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\n\
+         resources: [{{resources: [secrets], providers: [{providers}]}}]"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replaced_file_counts_without_a_restart() {
+    let cluster = Cluster::new();
+    let path = cluster.dir.path().join("encryption.yaml");
+    let replace = |text: &str| {
+        let new = path.with_extension("new");
+        std::fs::write(&new, text).expect("written");
+        std::fs::rename(&new, &path).expect("moved");
+    };
+    replace(&configuration("{identity: {}}"));
+    let file = format!("--encryption-provider-config={}", path.display());
+    let server = cluster.server(&[&file, "--encryption-provider-config-automatic-reload"]).await;
+    let admin = cluster.client(&server, Some("admin"));
+    let object = |name: &str| json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": {"word": "b3BlbiBzZXNhbWU="}});
+    wait_for("a plain secret", || async {
+        admin.json("POST", SECRETS, &object("plain")).await.status == StatusCode::CREATED
+    })
+    .await;
+    assert!(stored(&cluster, "plain").contains("b3BlbiBzZXNhbWU="));
+    replace(&configuration(&format!("{{{KEY}}}, {{identity: {{}}}}")));
+    let path_of = |name: &str| format!("{SECRETS}/{name}");
+    let sealed = "k8s:enc:aesgcm:v1:one:";
+    wait_for("the key to be used", || async {
+        let plain = admin.get(&path_of("plain")).await.expect("readable").body;
+        assert_eq!(admin.json("PUT", &path_of("plain"), &plain).await.status, StatusCode::OK);
+        stored(&cluster, "plain").contains(sealed)
+    })
+    .await;
+    // What makes no sense changes nothing.
+    replace("kind: Nonsense");
+    for number in 0..5 {
+        let name = format!("later-{number}");
+        assert_eq!(admin.json("POST", SECRETS, &object(&name)).await.status, StatusCode::CREATED);
+        assert!(stored(&cluster, &name).contains(sealed));
+    }
+    assert_eq!(admin.get(&path_of("plain")).await.expect("an answer").body["data"], object("plain")["data"]);
+    server.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn secrets_are_sealed_opened_and_written_anew_by_the_rules() {
     let cluster = Cluster::new();
     let dir = tempfile::tempdir().expect("a folder");
     let config = |providers: &str| {
-        let text = format!(
-            "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\n\
-             resources: [{{resources: [secrets], providers: [{providers}]}}]"
-        );
         let path = dir.path().join("encryption.yaml");
-        std::fs::write(&path, text).expect("written");
+        std::fs::write(&path, configuration(providers)).expect("written");
         format!("--encryption-provider-config={}", path.display())
     };
     let secret = |name: &str| json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": {"word": "b3BlbiBzZXNhbWU="}});

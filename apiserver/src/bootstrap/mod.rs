@@ -75,7 +75,7 @@ pub fn start(
 }
 
 /// The address given, or the one listened on, or the host's own on the way out.
-fn advertised(options: &Options) -> Option<IpAddr> {
+pub fn advertised(options: &Options) -> Option<IpAddr> {
     let given = [options.advertise_address, Some(options.bind_address)];
     given.into_iter().flatten().find(|address| !address.is_unspecified()).or_else(outward_address)
 }

@@ -13,6 +13,7 @@ mod recording;
 pub mod relay;
 pub mod request_info;
 pub mod respond;
+mod self_signed;
 pub mod tls;
 mod understand;
 mod write_options;

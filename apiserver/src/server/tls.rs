@@ -12,6 +12,7 @@ use rustls::server::ResolvesServerCert;
 use crate::authn::Authenticator;
 use crate::authn::certificate::{AnyClient, Bundle, ClientCa};
 use crate::options::Options;
+use crate::server::self_signed;
 
 /// What connections are accepted with.
 pub struct ServingTls {
@@ -29,12 +30,13 @@ impl ServingTls {
     /// # Errors
     /// A text naming the flag.
     pub fn new(options: &Options, authenticator: &Authenticator) -> Result<Self, String> {
-        let (Some(cert), Some(key)) = (&options.tls_cert_file, &options.tls_private_key_file) else {
-            return Err("--tls-cert-file and --tls-private-key-file must be specified".to_owned());
+        let (cert, key) = match (&options.tls_cert_file, &options.tls_private_key_file) {
+            (Some(cert), Some(key)) => (cert.clone(), key.clone()),
+            _ => self_signed::pair(options)?,
         };
         tls::install_provider();
         let protocols = options.tls.protocols()?;
-        let certificates = sni::resolver((cert, key), &options.tls_sni_cert_key).map_err(|error| {
+        let certificates = sni::resolver((&cert, &key), &options.tls_sni_cert_key).map_err(|error| {
             format!("--tls-cert-file, --tls-private-key-file, --tls-sni-cert-key: {error}")
         })?;
         let alpn: &[&str] = if options.disable_http2_serving { &["http/1.1"] } else { &["h2", "http/1.1"] };

@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Response, Status};
 
-use encryption::Encryption;
+use encryption::Rules;
 pub use error::StorageError;
 use error::{Retry, classify};
 
@@ -65,7 +65,7 @@ pub struct Storage {
     prefix: String,
     metrics: StorageMetrics,
     leases: lease::Leases,
-    encryption: Encryption,
+    encryption: Rules,
 }
 
 impl Storage {
@@ -104,8 +104,8 @@ impl Storage {
         }
         let prefix = options.etcd_prefix.trim_end_matches('/').to_owned();
         let encryption = match &options.encryption_provider_config {
-            Some(path) => Encryption::read(path, &prefix)?,
-            None => Encryption::default(),
+            Some(path) => Rules::open(path, &prefix, options.encryption_provider_config_automatic_reload)?,
+            None => Rules::none(),
         };
         Ok(Self {
             members,
@@ -224,7 +224,7 @@ impl Storage {
     pub async fn get(&self, key: &str) -> Result<(Option<KeyValue>, i64), StorageError> {
         let request = RangeRequest { key: Bytes::copy_from_slice(key.as_bytes()), ..RangeRequest::default() };
         let mut response = self.range("get", OPERATION_DEADLINE, request).await?;
-        self.encryption.open_all(response.kvs.iter_mut());
+        self.encryption.current().open_all(response.kvs.iter_mut());
         let revision = response.header.as_ref().map_or(0, |header| header.revision);
         Ok((response.kvs.pop(), revision))
     }
@@ -256,7 +256,7 @@ impl Storage {
     ) -> Result<RangeResponse, StorageError> {
         let request = RangeRequest { key, range_end: end, limit, revision, ..RangeRequest::default() };
         let mut response = self.range("list", PAGE_DEADLINE, request).await?;
-        self.encryption.open_all(response.kvs.iter_mut());
+        self.encryption.current().open_all(response.kvs.iter_mut());
         Ok(response)
     }
 
@@ -264,12 +264,12 @@ impl Storage {
     pub(crate) fn open_events(&self, response: &mut WatchResponse) {
         let versions =
             response.events.iter_mut().flat_map(|event| event.kv.iter_mut().chain(&mut event.prev_kv));
-        self.encryption.open_all(versions);
+        self.encryption.current().open_all(versions);
     }
 
     /// Whether writing again what is under a key already may change how it is stored.
     pub fn may_be_stale(&self, key: &str) -> bool {
-        self.encryption.may_be_stale(key.as_bytes())
+        self.encryption.current().may_be_stale(key.as_bytes())
     }
 
     /// Writes `value` if the key's last change is of revision `expected` (0: the key is absent). The outcome is certain: an
@@ -285,7 +285,7 @@ impl Storage {
         lease: i64,
     ) -> Result<Swap, StorageError> {
         let key = Bytes::copy_from_slice(key.as_bytes());
-        let sealed = self.encryption.seal(&key, value.clone());
+        let sealed = self.encryption.current().seal(&key, value.clone());
         let put = PutRequest { key: key.clone(), value: sealed, lease, ..PutRequest::default() };
         let operation = if expected == 0 { "create" } else { "update" };
         let (response, ambiguous) =
@@ -348,7 +348,7 @@ impl Storage {
             Some(response_op::Response::ResponseRange(mut range)) => range.kvs.pop(),
             _ => None,
         });
-        self.encryption.open_all(current.iter_mut());
+        self.encryption.current().open_all(current.iter_mut());
         Swap::Conflict { current }
     }
 }

@@ -140,6 +140,15 @@ pub struct Server {
 }
 
 impl Server {
+    /// Waits until it says that it is ready.
+    pub async fn ready(&self, client: &Client) {
+        wait_for("readyz", || async {
+            assert!(!self.task.is_finished(), "the server ended");
+            client.get("/readyz").await.is_ok_and(|answer| answer.status == StatusCode::OK)
+        })
+        .await;
+    }
+
     pub async fn finish(self) {
         self.stop.cancel();
         let ended = tokio::time::timeout(PATIENCE, self.task).await.expect("ends in time").expect("no panic");
@@ -170,6 +179,13 @@ impl Cluster {
 
     /// One without some of the flags that servers usually have.
     pub async fn server_with(&self, without: &[&str], extra: &[&str]) -> Server {
+        let server = self.launch(without, extra);
+        server.ready(&self.client(&server, None)).await;
+        server
+    }
+
+    /// The same, not waiting until it is ready.
+    pub fn launch(&self, without: &[&str], extra: &[&str]) -> Server {
         let port = free_port();
         let at = |file: &str| self.dir.path().join(file).display().to_string();
         let mut args = vec![
@@ -191,14 +207,7 @@ impl Cluster {
                 .expect("flags");
         let stop = CancellationToken::new();
         let task = tokio::spawn(apiserver::run::run(options, stop.clone()));
-        let server = Server { port, stop, task };
-        let anonymous = self.client(&server, None);
-        wait_for("readyz", || async {
-            assert!(!server.task.is_finished(), "the server ended");
-            anonymous.get("/readyz").await.is_ok_and(|answer| answer.status == StatusCode::OK)
-        })
-        .await;
-        server
+        Server { port, stop, task }
     }
 
     /// A client with the certificate of that file name.

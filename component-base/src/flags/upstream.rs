@@ -135,7 +135,6 @@ const FLAGS: &[Flag] = &[
     flag("enable-leader-migration", FALSE, "there is one lease for all controllers"),
     flag("enable-load-reader", EITHER, NO_CADVISOR),
     flag("enable-logs-handler", FALSE, "the host's log files are not served"),
-    flag("encryption-provider-config-automatic-reload", FALSE, "the file is read once, at start"),
     flag("endpoint-updates-batch-period", &["0s", "0"], "changes of endpoints are written at once"),
     flag("endpointslice-updates-batch-period", &["0s", "0"], "changes of endpoints are written at once"),
     flag(

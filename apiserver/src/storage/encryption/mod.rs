@@ -4,6 +4,7 @@
 //! A sealed value begins with `k8s:enc:PROVIDER:v1:KEY:`, as upstream has it. The first key of a rule seals; all keys open.
 
 mod config;
+mod following;
 mod providers;
 
 use std::path::Path;
@@ -11,6 +12,7 @@ use std::path::Path;
 use bytes::Bytes;
 use coracle_proto::mvccpb::KeyValue;
 
+pub(super) use following::Rules;
 use providers::Provider;
 
 /// What all sealed values begin with.
