@@ -42,6 +42,9 @@ pub fn json(bytes: &[u8]) -> Result<Decoded, DecodeError> {
 
 /// Reads one YAML document (JSON is such too). Keys that are no strings become strings, `<<` merges.
 pub fn yaml(bytes: &[u8]) -> Result<Decoded, DecodeError> {
+    if looks_too_deep(bytes) {
+        return Err(DecodeError("recursion limit exceeded".to_owned()));
+    }
     let mut duplicates = Vec::new();
     let value = Node { duplicates: &mut duplicates, merges: true }
         .deserialize(serde_yaml_ng::Deserializer::from_slice(bytes))
@@ -49,6 +52,25 @@ pub fn yaml(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     let named = 0..duplicates.len().min(REPEATED_KEYS_MAX);
     let duplicates = named.filter_map(|index| repeated_key(bytes, index)).collect();
     Ok(Decoded { value, duplicates })
+}
+
+/// Whether brackets lie deeper within one another than anybody reads. The YAML scanner finds that out late: it looks at all that are open with each
+/// piece of text. A guess from the look of the text, which sees brackets in quotes and in comments too, but not those within words.
+fn looks_too_deep(bytes: &[u8]) -> bool {
+    const OPEN_MAX: usize = 256;
+    let (mut open, mut before) = (0_usize, b'\n');
+    for byte in bytes {
+        match byte {
+            b'[' | b'{' if before.is_ascii_whitespace() || b"[{,:-?".contains(&before) => open += 1,
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        if open > OPEN_MAX {
+            return true;
+        }
+        before = *byte;
+    }
+    false
 }
 
 /// The complaint about the key with which a map of a YAML body is given something for the `index`-th time again. The
@@ -397,6 +419,20 @@ impl<'de> Visitor<'de> for Reader<'_> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn deep_brackets_are_refused_before_they_are_read() {
+        let start = std::time::Instant::now();
+        for bracket in ["[", "{", "[{", "- [", "{\"a\":", "[ a, "] {
+            assert!(yaml(bracket.repeat(200_000).as_bytes()).is_err(), "{bracket}");
+        }
+        assert!(start.elapsed() < std::time::Duration::from_secs(10), "{:?}", start.elapsed());
+        // What people write: lists of lists, and what terminals are sent.
+        let lists = format!("a: [{}]", "[[1, 2], {b: []}], ".repeat(1000));
+        assert!(yaml(lists.as_bytes()).is_ok());
+        let text = format!("a: \"{}\"", "\\e[31mx\\e[0m".repeat(1000));
+        assert!(yaml(text.as_bytes()).is_ok());
+    }
 
     #[test]
     fn duplicates_are_named_by_path_and_the_last_value_stays() {

@@ -1,5 +1,5 @@
 //! Bytes that no client should send: the functions of `fuzz/` over mutations of valid inputs, seeded and bounded; and the same mutations
-//! over HTTP, where every one of them is answered and none by a 500.
+//! over HTTP, where every one of them is answered and none by a 500. And what is too deep, too large or too long to be worked on.
 
 mod common;
 #[path = "../../fuzz/src/lib.rs"]
@@ -7,7 +7,10 @@ mod targets;
 
 use std::panic::catch_unwind;
 
-use common::Cluster;
+use common::{Cluster, PATIENCE, wait_for};
+use http::StatusCode;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const SEED: u64 = 0x00c0_7ac1_e000_0001;
 /// Mutations of each seed input.
@@ -183,5 +186,170 @@ async fn mutated_requests_are_answered_and_none_by_a_500() {
         assert!(status < 500 || status == 504, "{query}: {answer:?}");
     }
     assert_eq!(admin.get("/readyz").await.expect("an answer").status, http::StatusCode::OK);
+    server.finish().await;
+}
+
+/// `levels` objects and as many lists within one another, with what belongs behind them.
+fn deep(levels: usize) -> [String; 2] {
+    [
+        format!("{}1{}", "{\"a\":".repeat(levels), "}".repeat(levels)),
+        format!("{}1{}", "[".repeat(levels), "]".repeat(levels)),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn json_ten_thousand_levels_deep_is_refused_at_once() {
+    const LEVELS: usize = 10_000;
+    let cluster = Cluster::new();
+    let server = cluster.server(&[]).await;
+    let admin = cluster.client(&server, Some("admin"));
+    let maps = "/api/v1/namespaces/default/configmaps";
+    wait_for("the namespace", || async {
+        admin.json("POST", maps, &json!({"metadata": {"name": "a"}})).await.status == StatusCode::CREATED
+    })
+    .await;
+    let object = format!("{maps}/a");
+    let applied = format!("{maps}/a?fieldManager=x");
+    let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "things.example.com"},
+        "spec": {"group": "example.com", "scope": "Namespaced", "names": {"plural": "things", "kind": "Thing"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}]}});
+    let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    assert_eq!(admin.json("POST", definitions, &definition).await.status, StatusCode::CREATED);
+    let things = "/apis/example.com/v1/namespaces/default/things";
+    wait_for("serving", || async {
+        admin.get(things).await.is_ok_and(|answer| answer.status == StatusCode::OK)
+    })
+    .await;
+    let requests = [
+        ("POST", maps, "application/json"),
+        ("POST", maps, "application/yaml"),
+        ("PUT", &object, "application/json"),
+        ("PATCH", &object, "application/json-patch+json"),
+        ("PATCH", &object, "application/merge-patch+json"),
+        ("PATCH", &object, "application/strategic-merge-patch+json"),
+        ("PATCH", &applied, "application/apply-patch+yaml"),
+        ("DELETE", &object, "application/json"),
+        ("POST", things, "application/json"),
+        ("POST", things, "application/yaml"),
+        ("POST", definitions, "application/json"),
+        ("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", "application/json"),
+    ];
+    for deep in deep(LEVELS) {
+        for within in [
+            "DEEP",
+            r#"{"apiVersion":"example.com/v1","kind":"Thing","metadata":{"name":"a"},"spec":DEEP}"#,
+            r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a","annotations":DEEP}}"#,
+            r#"[{"op":"add","path":"/data","value":DEEP}]"#,
+        ] {
+            let body = within.replace("DEEP", &deep);
+            for (method, path, content_type) in requests {
+                let asked = format!("{method} {path} {content_type} {}", &body[..60]);
+                let answer = admin.request(method, path, content_type, body.clone()).await;
+                let answer = answer.unwrap_or_else(|error| panic!("{asked}: {error}"));
+                assert!(answer.status.is_client_error(), "{asked}: {answer:?}");
+            }
+        }
+    }
+    assert_eq!(admin.get(&object).await.expect("an answer").status, StatusCode::OK);
+    server.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heads_that_are_too_large_are_refused_and_others_are_served() {
+    let cluster = Cluster::new();
+    let server = cluster.server(&[]).await;
+    let admin = cluster.client(&server, Some("admin"));
+    let url = |bytes: usize| format!("/version?x={}", "y".repeat(bytes));
+    assert_eq!(admin.get(&url(60_000)).await.expect("an answer").status, StatusCode::OK);
+    // The client's own library makes no such URL.
+    let mut stream = cluster.connect(server.port, "admin", "http/1.1").await;
+    let head = format!("GET {} HTTP/1.1\r\nhost: localhost\r\n\r\n", url(100_000));
+    stream.write_all(head.as_bytes()).await.expect("written");
+    let mut line = [0; 12];
+    tokio::time::timeout(PATIENCE, stream.read_exact(&mut line)).await.expect("in time").expect("an answer");
+    assert_eq!(&line, b"HTTP/1.1 414");
+    // One that does not fit, and many that do.
+    let large = admin.clone().with_header("x-large", "y".repeat(2_000_000));
+    let mut many = admin.clone();
+    for _ in 0..500 {
+        many = many.with_header("x-many", "y");
+    }
+    for client in [large, many] {
+        // The rest of a head that is not read may be cut off.
+        if let Ok(answer) = client.get("/version").await {
+            assert_eq!(answer.status, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+        }
+    }
+    assert_eq!(admin.get("/version").await.expect("an answer").status, StatusCode::OK);
+
+    server.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn expressions_that_would_run_for_ever_are_stopped() {
+    let cluster = Cluster::new();
+    let server = cluster.server(&[]).await;
+    let admin = cluster.client(&server, Some("admin"));
+    let definition = |name: &str, list: Value| {
+        json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": format!("{name}s.example.com")},
+            "spec": {"group": "example.com", "scope": "Cluster", "names": {"plural": format!("{name}s"), "kind": "Thing"},
+                "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object", "properties": {"list": list}}}}]}})
+    };
+    let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let message = |answer: &common::Answer| answer.body["message"].as_str().unwrap_or_default().to_owned();
+
+    // One that can be known to.
+    let rule = "self.all(a, self.all(b, self.all(c, self.all(d, a + b + c + d > 0))))";
+    let list =
+        json!({"type": "array", "items": {"type": "integer"}, "x-kubernetes-validations": [{"rule": rule}]});
+    let answer = admin.json("POST", definitions, &definition("endles", list)).await;
+    assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{answer:?}");
+    assert!(message(&answer).contains("estimated rule cost exceeds budget by factor of"), "{answer:?}");
+
+    // One that is cheap enough for what it is allowed to see, but not for what it sees.
+    let rule = "self.all(a, self.all(b, a + b > -1))";
+    let list = json!({"type": "array", "maxItems": 1000, "items": {"type": "integer"}, "x-kubernetes-validations": [{"rule": rule}]});
+    let answer = admin.json("POST", definitions, &definition("long", list)).await;
+    assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
+    let path = "/apis/example.com/v1/longs";
+    wait_for("serving", || async {
+        admin.get(path).await.is_ok_and(|answer| answer.status == StatusCode::OK)
+    })
+    .await;
+    let thing = |length: usize| json!({"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": format!("t{length}")}, "list": vec![1; length]});
+    assert_eq!(admin.json("POST", path, &thing(10)).await.status, StatusCode::CREATED);
+    let answer = admin.json("POST", path, &thing(1000)).await;
+    assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{answer:?}");
+    assert!(message(&answer).contains("call cost exceeds limit"), "{answer:?}");
+
+    // A policy, of whose objects nothing is known.
+    let policies = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies";
+    let expression = "!has(object.data) || object.data.all(a, object.data.all(b, object.data.all(c, object.data.all(d, a + b + c + d != 'x'))))";
+    let policy = json!({"metadata": {"name": "endless"}, "spec": {"failurePolicy": "Fail",
+        "matchConstraints": {"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]}]},
+        "validations": [{"expression": expression}]}});
+    assert_eq!(admin.json("POST", policies, &policy).await.status, StatusCode::CREATED);
+    let binding = json!({"metadata": {"name": "endless"}, "spec": {"policyName": "endless", "validationActions": ["Deny"]}});
+    let bindings = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings";
+    assert_eq!(admin.json("POST", bindings, &binding).await.status, StatusCode::CREATED);
+    let data: serde_json::Map<String, Value> =
+        (0..300).map(|number| (format!("key-{number}"), json!("v"))).collect();
+    let map = json!({"metadata": {"generateName": "a-"}, "data": data});
+    let maps = "/api/v1/namespaces/default/configmaps";
+    wait_for("the policy to stop it", || async {
+        let start = tokio::time::Instant::now();
+        let answer = admin.json("POST", maps, &map).await;
+        assert!(start.elapsed() < PATIENCE / 2, "{:?}", start.elapsed());
+        // Until the policy and the namespace are known.
+        if matches!(answer.status, StatusCode::CREATED | StatusCode::NOT_FOUND) {
+            return false;
+        }
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{answer:?}");
+        assert!(message(&answer).contains("cost limit exceeded"), "{answer:?}");
+        true
+    })
+    .await;
+    let small = json!({"metadata": {"name": "small"}, "data": {"a": "b"}});
+    assert_eq!(admin.json("POST", maps, &small).await.status, StatusCode::CREATED);
     server.finish().await;
 }

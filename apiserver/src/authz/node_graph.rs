@@ -77,12 +77,12 @@ impl State {
         if let Some(mut cursor) = self.cursor {
             loop {
                 events.clear();
-                match cache.read(&mut cursor, BATCH, &mut events) {
-                    Ok(()) if events.is_empty() => {
+                match cache.read(&mut cursor, (BATCH, usize::MAX), &mut events) {
+                    Ok(_) if events.is_empty() => {
                         self.cursor = Some(cursor);
                         return;
                     }
-                    Ok(()) => {
+                    Ok(_) => {
                         for event in &events {
                             match event.event_type {
                                 EventType::Deleted => self.remove(&event.object.suffix),

@@ -165,9 +165,9 @@ impl Source {
         if let Some(read) = cursor {
             loop {
                 events.clear();
-                match self.cache.read(read, BATCH, &mut events) {
-                    Ok(()) if events.is_empty() => return,
-                    Ok(()) => {
+                match self.cache.read(read, (BATCH, usize::MAX), &mut events) {
+                    Ok(_) if events.is_empty() => return,
+                    Ok(_) => {
                         for event in &events {
                             self.apply(policy, &event.object, event.event_type);
                         }

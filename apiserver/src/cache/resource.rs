@@ -391,25 +391,31 @@ impl ResourceCache {
         Ok(Cursor { next: state.first + skip, epoch: state.epoch })
     }
 
-    /// Up to `max` events from the cursor on, which moves behind them.
+    /// Events from the cursor on, which moves behind them: up to `max`, and no more once they have `bytes` together. Whether those were all.
     ///
     /// # Errors
     /// The ring has overtaken the cursor.
     pub fn read(
         &self,
         cursor: &mut Cursor,
-        max: usize,
+        (max, bytes): (usize, usize),
         into: &mut Vec<Arc<CacheEvent>>,
-    ) -> Result<(), TooOld> {
+    ) -> Result<bool, TooOld> {
         let state = self.state.read();
         if cursor.epoch != state.epoch || cursor.next < state.first {
             return Err(TooOld { horizon: state.horizon });
         }
         let skip = (cursor.next - state.first) as usize;
-        let before = into.len();
-        into.extend(state.ring.iter().skip(skip).take(max).map(Arc::clone));
-        cursor.next += (into.len() - before) as u64;
-        Ok(())
+        let mut taken = 0;
+        for event in state.ring.iter().skip(skip).take(max) {
+            into.push(Arc::clone(event));
+            cursor.next += 1;
+            taken += event.object.size();
+            if taken >= bytes {
+                break;
+            }
+        }
+        Ok(cursor.next >= state.first + state.ring.len() as u64)
     }
 
     /// Registers a watcher to be woken; deregistered when the result is dropped.
@@ -486,7 +492,7 @@ mod tests {
 
     fn read(cache: &ResourceCache, cursor: &mut Cursor) -> Result<Vec<i64>, TooOld> {
         let mut events = Vec::new();
-        cache.read(cursor, 100, &mut events)?;
+        cache.read(cursor, (100, usize::MAX), &mut events)?;
         Ok(events.iter().map(|event| event.revision).collect())
     }
 

@@ -25,8 +25,9 @@ use crate::strategy::{self, Strategy};
 
 /// How often a watch that allows it gets a bookmark.
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
-/// Events taken from the ring at a time.
+/// Events taken from the ring at a time: so many, or fewer of together so many bytes, as a watcher that does not read keeps them.
 const BATCH: usize = 128;
+const BATCH_BYTES: usize = 256 * 1024;
 
 /// A running watch.
 pub struct Watch {
@@ -127,6 +128,19 @@ impl Registry {
     }
 }
 
+/// The first of these that fit in a batch.
+fn next_batch(objects: &mut std::vec::IntoIter<Arc<CachedObject>>) -> Vec<Arc<CachedObject>> {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    while batch.len() < BATCH
+        && bytes < BATCH_BYTES
+        && let Some(object) = objects.next()
+    {
+        bytes += object.size();
+        batch.push(object);
+    }
+    batch
+}
+
 /// 410 with upstream's text.
 fn too_old(wanted: i64, horizon: i64) -> ApiError {
     ApiError::expired(format!("too old resource version: {wanted} ({horizon})"))
@@ -148,7 +162,7 @@ impl Watch {
             return None;
         }
         let mut lines: Vec<Bytes> = Vec::new();
-        let initial: Vec<Arc<CachedObject>> = self.initial.by_ref().take(BATCH).collect();
+        let initial = next_batch(&mut self.initial);
         let initial = match self.shown(initial).await {
             Ok(initial) => initial,
             Err(error) => return Some(vec![self.end(&error)]),
@@ -173,11 +187,13 @@ impl Watch {
         loop {
             // Read before the ring: everything up to here is in the ring by then.
             let complete = self.everything.revision();
-            if let Err(TooOld { horizon }) = self.cache.read(&mut self.cursor, BATCH, &mut events) {
-                self.ended = true;
-                return Some(vec![self.frames.framing.error(&too_old(self.after, horizon))]);
-            }
-            let drained = events.len() < BATCH;
+            let drained = match self.cache.read(&mut self.cursor, (BATCH, BATCH_BYTES), &mut events) {
+                Ok(drained) => drained,
+                Err(TooOld { horizon }) => {
+                    self.ended = true;
+                    return Some(vec![self.frames.framing.error(&too_old(self.after, horizon))]);
+                }
+            };
             if let Err(error) = self.show(&mut events).await {
                 return Some(vec![self.end(&error)]);
             }

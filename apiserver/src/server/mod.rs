@@ -1,8 +1,10 @@
 //! HTTPS: accepts connections, hands requests to the pipeline, and on shutdown stops taking new work, ends watches and lets the rest finish.
 
 pub mod app;
+mod arriving;
 pub mod body;
 pub mod closing;
+mod connection;
 pub mod cors;
 pub mod handlers;
 pub mod limits;
@@ -14,32 +16,25 @@ pub mod relay;
 pub mod request_info;
 pub mod respond;
 mod self_signed;
+mod sending;
 pub mod tls;
 mod understand;
 mod write_options;
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use component_base::gathered_writes::GatheredWrites;
-use http::header::CONNECTION;
-use http::{HeaderValue, Request};
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
-use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::authn::Connection;
 use crate::options::Options;
 use app::App;
-use closing::LastOfConnection;
+use connection::Allowance;
 use tls::ServingTls;
 
 /// Connections at a time; more wait in the system's backlog.
@@ -49,6 +44,10 @@ const BACKLOG: u32 = 1024;
 /// Requests of one connection that may be in work at a time, unless the flag says otherwise.
 const HTTP2_STREAMS_MAX: u32 = 1000;
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a connection may be without a request, as upstream.
+const IDLE_MAX: Duration = Duration::from_secs(90);
+/// How long the head of a request may take to arrive, as upstream, unless requests are to be done sooner.
+const HEAD_MAX: Duration = Duration::from_secs(32);
 /// How long requests in work may go on after watches have been told to end.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -129,50 +128,18 @@ async fn connection(
         .peer_certificates()
         .map(|chain| chain.iter().map(|cert| cert.clone().into_owned()).collect())
         .unwrap_or_default();
-    // Not for HTTP/1.1, whose connections may be upgraded to streams that flush once and then wait.
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let stream = if is_http2 { Either::Left(GatheredWrites::new(stream)) } else { Either::Right(stream) };
     let identity = Arc::new(Connection::new(Some(peer), chain));
-    let streams_max = match app.options.http2_max_streams_per_connection {
-        0 => HTTP2_STREAMS_MAX,
-        limit => limit,
+    let allowance = Allowance {
+        streams_max: match app.options.http2_max_streams_per_connection {
+            0 => HTTP2_STREAMS_MAX,
+            limit => limit,
+        },
+        idle_max: IDLE_MAX,
+        head_max: HEAD_MAX.min(app.options.request_timeout.get()),
     };
-    let ending = CancellationToken::new();
-    let last = ending.clone();
-    let service = service_fn(move |request: Request<Incoming>| {
-        let answered = pipeline::serve(Arc::clone(&app), Arc::clone(&identity), request);
-        let last = last.clone();
-        async move {
-            let mut response = answered.await;
-            if response.extensions_mut().remove::<LastOfConnection>().is_some() {
-                if is_http2 {
-                    last.cancel();
-                } else {
-                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                }
-            }
-            Ok::<_, Infallible>(response)
-        }
-    });
-    let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(120));
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(streams_max)
-        .max_send_buf_size(64 * 1024)
-        .keep_alive_interval(Duration::from_secs(30))
-        .keep_alive_timeout(Duration::from_secs(15));
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = async { tokio::select! { () = stop.cancelled() => {}, () = ending.cancelled() => {} } } => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = result {
-        tracing::debug!(%error, %peer, "connection ended with an error");
+    let answer = move |request| pipeline::serve(Arc::clone(&app), Arc::clone(&identity), request);
+    if let Err(error) = connection::serve(stream, is_http2, allowance, stop, answer).await {
+        tracing::debug!(error, %peer, "connection ended with an error");
     }
 }

@@ -26,6 +26,7 @@ use super::negotiate::{self, Accepted, Offers};
 use super::recording;
 use super::request_info::{Query, RequestInfo, UserInfo, Verb, Warnings};
 use super::respond::{self, Form};
+use super::sending::Patience;
 use super::understand::{Understood, asked, understand};
 use crate::aggregation::Service;
 use crate::audit::policy::Stage;
@@ -34,6 +35,8 @@ use crate::authn::{Connection, impersonation};
 use crate::authz::Attributes;
 use crate::flowcontrol;
 
+/// What an answer that is late already has for being sent.
+const SENDING_MIN: Duration = Duration::from_secs(5);
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
 /// A request that has been understood and allowed.
@@ -53,6 +56,32 @@ struct Noted {
     /// Another server answered.
     foreign: bool,
     trail: Trail,
+    /// How long the answer may take to be sent.
+    sent: Sent,
+}
+
+/// How long an answer may take to be sent.
+#[derive(Clone, Copy)]
+enum Sent {
+    /// All of it within the request's own time.
+    Within(Duration),
+    /// Watches: each event within the time that other requests have as a whole.
+    ByEvent,
+    /// Streams, whose readers may pause as they like.
+    AtWill,
+}
+
+impl Sent {
+    fn patience(self, app: &App, started: Instant) -> Option<Patience> {
+        match self {
+            Self::Within(time) => {
+                let end = (started + time).max(Instant::now() + SENDING_MIN);
+                Some(Patience::Until(end.into()))
+            }
+            Self::ByEvent => Some(Patience::EachPart(app.options.request_timeout.get())),
+            Self::AtWill => None,
+        }
+    }
 }
 
 /// Answers one request.
@@ -72,7 +101,8 @@ pub async fn serve(app: Arc<App>, connection: Arc<Connection>, request: Request<
         scope: "",
         code: 0,
     };
-    let mut noted = Noted { labels, long_running: false, foreign: false, trail: Trail::default() };
+    let sent = Sent::Within(app.options.request_timeout.get());
+    let mut noted = Noted { labels, long_running: false, foreign: false, trail: Trail::default(), sent };
     let path = request.uri().path().to_owned();
     if let Some(mut refusal) = app.closing.refusal(&request) {
         secure_transport(&app, refusal.headers_mut());
@@ -88,7 +118,7 @@ pub async fn serve(app: Arc<App>, connection: Arc<Connection>, request: Request<
     let id = audit_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default();
     let answered = AssertUnwindSafe(answer(&app, &connection, request, id, &mut noted));
     let answered = answered.catch_unwind().await;
-    let Noted { mut labels, long_running, foreign, trail } = noted;
+    let Noted { mut labels, long_running, foreign, trail, sent } = noted;
     let mut response = match answered {
         Ok(response) => recording::complete(&trail, response, long_running, foreign).await,
         Err(_) => {
@@ -110,6 +140,9 @@ pub async fn serve(app: Arc<App>, connection: Arc<Connection>, request: Request<
     secure_transport(&app, headers);
     if is_last {
         response.extensions_mut().insert(LastOfConnection);
+    }
+    if let Some(patience) = sent.patience(&app, started) {
+        response.extensions_mut().insert(patience);
     }
     let elapsed = started.elapsed();
     tracing::debug!(
@@ -159,7 +192,7 @@ async fn answer(
     audit_id: &str,
     noted: &mut Noted,
 ) -> Response {
-    let Noted { labels, long_running, foreign, trail } = noted;
+    let Noted { labels, long_running, foreign, trail, sent } = noted;
     let query = Query::parse(request.uri().query());
     let form = error_form(&request, &query);
     let understood = understand(app, request.method(), request.uri().path(), &query, request.headers());
@@ -206,6 +239,12 @@ async fn answer(
         deadline => deadline.unwrap_or_else(|_| app.options.request_timeout.get()),
     };
     let is_watch = matches!(&asked.0, Attributes::Resource(asked) if asked.verb == "watch");
+    let is_log = matches!(&asked.0, Attributes::Resource(asked) if asked.subresource == "log");
+    *sent = match *long_running {
+        true if is_watch => Sent::ByEvent,
+        false if !is_log => Sent::Within(deadline),
+        _ => Sent::AtWill,
+    };
     let entered = if *long_running && !is_watch {
         None
     } else {

@@ -19,6 +19,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 /// How long a test waits for anything.
@@ -208,6 +209,21 @@ impl Cluster {
         let stop = CancellationToken::new();
         let task = tokio::spawn(apiserver::run::run(options, stop.clone()));
         Server { port, stop, task }
+    }
+
+    /// An encrypted connection with the certificate of that file name.
+    pub async fn connect(&self, port: u16, identity: &str, protocol: &str) -> TlsStream<TcpStream> {
+        let at = |end: &str| self.dir.path().join(format!("{identity}.{end}"));
+        let (cert, key) = (at("crt"), at("key"));
+        let config = component_base::tls::client_config(
+            Some(&self.dir.path().join("ca.crt")),
+            Some((&cert, &key)),
+            &[protocol],
+        );
+        let connector = tokio_rustls::TlsConnector::from(config.expect("TLS"));
+        let stream = TcpStream::connect(("127.0.0.1", port)).await.expect("connects");
+        let name = rustls::pki_types::ServerName::try_from("localhost").expect("a name");
+        connector.connect(name, stream).await.expect("TLS")
     }
 
     /// A client with the certificate of that file name.
