@@ -7,6 +7,7 @@ mod targets;
 
 use std::panic::catch_unwind;
 
+use common::http2::{Http2, Part};
 use common::{Cluster, PATIENCE, wait_for};
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -282,6 +283,14 @@ async fn heads_that_are_too_large_are_refused_and_others_are_served() {
     }
     assert_eq!(admin.get("/version").await.expect("an answer").status, StatusCode::OK);
 
+    let client = Http2::new(cluster.connect(server.port, "admin", "h2").await, 65_535);
+    let is_taken = async |url: &str, bytes: usize| {
+        let mut answer = client.send("GET", url, &[("x-large", &"y".repeat(bytes))], true);
+        tokio::time::timeout(PATIENCE, answer.next()).await.expect("in time")
+    };
+    assert_eq!(is_taken(&url(60_000), 50_000).await, Some(Part::Head(true)));
+    assert_eq!(is_taken(&url(1), 140_000).await, Some(Part::Head(false)));
+    assert_eq!(is_taken(&url(1), 1).await, Some(Part::Head(true)), "the connection goes on");
     server.finish().await;
 }
 

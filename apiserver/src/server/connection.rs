@@ -203,6 +203,10 @@ impl Drop for InWork {
 }
 
 #[cfg(test)]
+#[path = "../../tests/common/http2.rs"]
+mod h2_client;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use bytes::Bytes;
@@ -212,11 +216,14 @@ mod tests {
     use tokio::task::JoinHandle;
 
     use crate::server::body;
+    use h2_client::{Http2, Part};
 
     const ALLOWANCE: Allowance =
         Allowance { streams_max: 100, idle_max: Duration::from_secs(90), head_max: Duration::from_secs(32) };
     /// How long answers may be on their way.
     const SENT_MAX: Duration = Duration::from_secs(60);
+    /// The number of HTTP/2's reason.
+    const CANCEL: u32 = 8;
     const HEAD: &[u8] = b"GET /small HTTP/1.1\r\nhost: a\r\n\r\n";
 
     /// `/small`: some bytes; `/large`: many at once; `/endless`: without end, all in time; `/events`: the same, each part in time; `/quiet`: nothing.
@@ -301,6 +308,60 @@ mod tests {
         }
     }
 
+    async fn ask(client: &Http2, path: &str) -> h2_client::Answer {
+        let mut answer = client.send("GET", path, &[], true);
+        assert_eq!(answer.next().await, Some(Part::Head(true)), "{path}");
+        answer
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_that_nobody_reads_are_cut_over_http2_and_others_are_not() {
+        for path in ["/endless", "/large", "/events"] {
+            for room in [0, 1, 60_000] {
+                let (client, served, held) = start(true);
+                let client = Http2::new(client, room);
+                let mut unread = ask(&client, path).await;
+                let mut quiet = ask(&client, "/quiet").await;
+                let cut = async {
+                    loop {
+                        match unread.next().await {
+                            Some(Part::Data(_)) => {}
+                            part => return assert_eq!(part, Some(Part::Reset(CANCEL)), "{path} {room}"),
+                        }
+                    }
+                };
+                assert_eq!(seconds_until(cut).await, 60, "{path} {room}");
+                assert_eq!(Arc::strong_count(&held), 1 + 1, "{path} {room}: what the connection itself has");
+                let quiet = tokio::time::timeout(Duration::from_secs(600), quiet.next()).await;
+                assert!(quiet.is_err(), "a watch without events goes on");
+                ask(&client, "/small").await;
+                served.abort();
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_that_are_read_are_whole() {
+        let (client, served, _) = start(true);
+        let client = Http2::new(client, 20_000);
+        let mut large = ask(&client, "/large").await;
+        let mut length = 0;
+        while let Some(Part::Data(bytes)) = large.next().await {
+            length += bytes.len();
+            client.give_room(large.stream, bytes.len().max(1));
+        }
+        assert_eq!(length, 5_000_000);
+        let mut events = ask(&client, "/events").await;
+        let start = Instant::now();
+        // Slow, but each part is read in time.
+        while start.elapsed() < SENT_MAX * 5 {
+            let Some(Part::Data(bytes)) = events.next().await else { panic!("it goes on") };
+            tokio::time::sleep(SENT_MAX / 20).await;
+            client.give_room(events.stream, bytes.len());
+        }
+        served.abort();
+    }
+
     #[tokio::test(start_paused = true)]
     async fn bodies_over_http1_are_whole_too() {
         let (mut client, served, _) = start(false);
@@ -313,5 +374,17 @@ mod tests {
         assert_eq!(text.iter().rev().take_while(|byte| **byte == b'x').count(), 5_000_000);
         assert_eq!(served.await.expect("no panic"), Ok(()));
         assert_eq!(body::full(Bytes::from_static(b"some")).size_hint().exact(), Some(4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_over_http2_end_when_nothing_is_asked() {
+        let (client, served, _) = start(true);
+        let client = Http2::new(client, 1000);
+        let watch = ask(&client, "/quiet").await;
+        tokio::time::sleep(Duration::from_secs(1000)).await;
+        assert!(!served.is_finished());
+        client.take_back(watch.stream);
+        let lasted = seconds_until(served).await;
+        assert!((90..=180).contains(&lasted), "{lasted} s");
     }
 }

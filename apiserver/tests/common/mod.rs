@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod extension;
+pub mod http2;
 #[path = "../../../tests/src/ports.rs"]
 mod ports;
 
