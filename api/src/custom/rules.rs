@@ -264,7 +264,7 @@ impl Judgement {
                     });
                     let message = self.message(rule, &mut inputs);
                     let error = match message {
-                        Ok(message) => for_reason(rule, shown(&at), rules.kind, message),
+                        Ok(message) => for_reason(rule, shown(&at), displayed(rules.kind, value), message),
                         Err(detail) => field::invalid(shown(&at), rules.kind, detail),
                     };
                     let unchanged = || correlated.is_some_and(|(now, before)| now == before);
@@ -314,13 +314,19 @@ impl Judgement {
     }
 }
 
-fn for_reason(rule: &Rule, path: String, kind: &str, detail: String) -> FieldError {
-    match rule.reason.as_str() {
-        "FieldValueForbidden" => field::forbidden(path, detail),
-        "FieldValueRequired" => field::required(path, detail),
-        "FieldValueDuplicate" => field::duplicate(path, kind),
-        _ => field::invalid(path, kind, detail),
-    }
+/// What an error shows of a value that breaks a rule: simple values as they are, nothing of large ones.
+fn displayed(kind: &str, value: &Json) -> Option<Json> {
+    (!matches!(kind, "object" | "array")).then(|| value.clone())
+}
+
+fn for_reason(rule: &Rule, path: String, value: Option<Json>, detail: String) -> FieldError {
+    let (kind, bad_value, detail) = match rule.reason.as_str() {
+        "FieldValueForbidden" => return field::forbidden(path, detail),
+        "FieldValueRequired" => return field::required(path, detail),
+        "FieldValueDuplicate" => (FieldErrorKind::Duplicate, value, String::new()),
+        _ => (FieldErrorKind::Invalid, value, detail),
+    };
+    FieldError { kind, path, bad_value, detail }
 }
 
 /// What an item was before: only keys tell.
@@ -363,11 +369,11 @@ mod tests {
         assert_eq!(
             texts(&schema, &object, None).0,
             [
-                "spec.x: Invalid value: \"object\": failed rule: self.metadata.name != 'no'",
-                "spec: Invalid value: \"object\": failed rule: self.x + self.y > 0",
+                "spec.x: Invalid value: failed rule: self.metadata.name != 'no'",
+                "spec: Invalid value: failed rule: self.x + self.y > 0",
                 "spec.x: Forbidden: x is 7",
-                "spec.list[1]: Invalid value: \"string\": must start with a",
-                "spec.map[k]: Invalid value: \"integer\": failed rule: self > 0",
+                "spec.list[1]: Invalid value: \"b\": must start with a",
+                "spec.map[k]: Invalid value: 0: failed rule: self > 0",
             ]
         );
     }
@@ -387,9 +393,9 @@ mod tests {
         assert_eq!(
             texts(&schema, &new, Some(&old)).0,
             [
-                "list[0]: Invalid value: \"object\": v is immutable",
-                "num: Invalid value: \"integer\": failed rule: self > oldSelf",
-                "opt: Invalid value: \"integer\": failed rule: !oldSelf.hasValue() || oldSelf.value() == self",
+                "list[0]: Invalid value: v is immutable",
+                "num: Invalid value: 9: failed rule: self > oldSelf",
+                "opt: Invalid value: 2: failed rule: !oldSelf.hasValue() || oldSelf.value() == self",
             ]
         );
     }
@@ -401,7 +407,7 @@ mod tests {
         let (errors, warnings) = texts(&schema, &json!({"a": 1, "b": 2}), Some(&json!({"a": 1, "b": 1})));
         assert_eq!(
             (errors, warnings),
-            (Vec::new(), vec!["a: Invalid value: \"integer\": failed rule: self > 5".to_owned()])
+            (Vec::new(), vec!["a: Invalid value: 1: failed rule: self > 5".to_owned()])
         );
         let (errors, _) = texts(&schema, &json!({"a": 2}), Some(&json!({"a": 1})));
         assert_eq!(errors.len(), 1);
