@@ -179,14 +179,9 @@ impl ApiError {
     }
 
     /// 422 for a patch that does not apply to the object: `the server rejected our request due to an error in our request`.
-    pub fn patch_not_applicable(message: &str) -> ApiError {
-        let mut error =
-            ApiError::new(422, "Invalid", "the server rejected our request due to an error in our request")
-                .about("", "", "");
-        if !message.is_empty() {
-            error.0.causes.push(json!({"message": message}));
-        }
-        error
+    pub fn patch_not_applicable() -> ApiError {
+        ApiError::new(422, "Invalid", "the server rejected our request due to an error in our request")
+            .about("", "", "")
     }
 
     /// 400 with the given message.

@@ -1,6 +1,6 @@
 //! Webhooks that change objects: one after the other, and once more those that want it when others changed the object after them.
 
-use coracle_api::patch;
+use coracle_api::patch::json;
 use coracle_api::resource::Resource;
 use coracle_api::status::ApiError;
 use serde_json::{Value, json};
@@ -129,14 +129,12 @@ impl Webhooks {
                 hook.name
             ))));
         };
-        let patched = patch::json::apply(&seen, &operations).map_err(|error| match error.code() {
-            422 => {
-                let cause = error.causes().first().and_then(|cause| cause["message"].as_str());
-                Refused::Denied(ApiError::internal(cause.unwrap_or(error.message())))
+        let patched = json::attempt(&seen, &operations).map_err(|failure| match failure {
+            json::Failure::TestFailed(error) | json::Failure::NotApplicable(error) => {
+                Refused::Denied(ApiError::internal(error))
             }
-            _ => Refused::Unanswered(format!(
-                "received undecodable patch in webhook response: {}",
-                error.message()
+            json::Failure::Malformed(error) => Refused::Unanswered(format!(
+                "received undecodable patch in webhook response: error decoding patch: {error}"
             )),
         })?;
         let accepted = accept(&self.registry, request, object, patched, known_as, Unknown::Dropped).await;
