@@ -37,6 +37,22 @@ pub fn text<'a>(object: &'a Value, field: &str) -> &'a str {
         .unwrap_or_default()
 }
 
+/// The name that an object has to bear, that of the path it is sent to.
+///
+/// # Errors
+/// 400 for another name, and for none.
+pub fn check_named(object: &Value, wanted: &str) -> Result<(), ApiError> {
+    match text(object, "name") {
+        name if name == wanted => Ok(()),
+        "" => Err(ApiError::bad_request(format!(
+            "the name of the object ({wanted} based on URL) was undeterminable: name must be provided"
+        ))),
+        name => Err(ApiError::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({wanted})"
+        ))),
+    }
+}
+
 /// Sets a text field of `metadata`.
 pub fn set_text(object: &mut Value, field: &str, value: &str) {
     if let Some(metadata) = metadata_mut(object) {

@@ -121,8 +121,8 @@ impl Patch {
         if !self.is_apply() {
             return Ok(None);
         }
-        let mut new = self.server_side_apply(request, None)?;
-        meta::set_text(&mut new, "name", request.name());
+        let new = self.server_side_apply(request, None)?;
+        meta::check_named(&new, request.name())?;
         Ok(Some(new))
     }
 

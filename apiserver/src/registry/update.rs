@@ -350,13 +350,7 @@ pub(super) fn is_finished(strategy: &dyn Strategy, object: &Value) -> bool {
 
 /// The body must speak of the object that the path names.
 fn check_identity(request: &RequestInfo, change: &Change<'_>, new: &Value) -> Result<(), ApiError> {
-    let name = meta::text(new, "name");
-    if !name.is_empty() && name != request.name() {
-        return Err(ApiError::bad_request(format!(
-            "the name of the object ({name}) does not match the name on the URL ({})",
-            request.name()
-        )));
-    }
+    meta::check_named(new, request.name())?;
     let namespace = meta::text(new, "namespace");
     if request.resource.namespaced && !namespace.is_empty() && namespace != request.namespace() {
         return Err(ApiError::bad_request(match change {

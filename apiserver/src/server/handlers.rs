@@ -283,9 +283,7 @@ async fn update(
     form: &Form,
 ) -> Result<Response, ApiError> {
     let object = body_object(info, request).await?;
-    if meta::text(&object, "name").is_empty() {
-        return Err(ApiError::bad_request("name must be provided"));
-    }
+    meta::check_named(&object, info.name())?;
     written(info, app.registry.update(info, Change::Replace(object)).await?, form)
 }
 

@@ -62,9 +62,7 @@ pub async fn read(registry: &Arc<Registry>, info: &RequestInfo) -> Result<Value,
 /// # Errors
 /// 404, 409, 422.
 pub async fn replace(registry: &Arc<Registry>, info: &RequestInfo, scale: Value) -> Result<Value, ApiError> {
-    if meta::text(&scale, "name").is_empty() {
-        return Err(ApiError::bad_request("name must be provided"));
-    }
+    meta::check_named(&scale, info.name())?;
     let change = |workload: Value| scaled(workload, &scale, info.resource);
     scale_from(registry, info, Change::With(&change)).await
 }
