@@ -280,3 +280,45 @@ async fn a_server_knows_what_happened_shortly_before_its_start() {
     ];
     assert_eq!(seen, expected);
 }
+
+/// A definition says that it is established wherever it is read; whoever reads that may turn to the other server next.
+#[tokio::test]
+async fn what_one_server_has_established_the_other_serves() {
+    const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let cluster = Cluster::new();
+    let servers = [Process::start(&cluster, free_port()), Process::start(&cluster, free_port())];
+    let [one, other] =
+        [&servers[0], &servers[1]].map(|server| cluster.client_of_port(server.port, Some("admin")));
+    for client in [&one, &other] {
+        wait_for("the servers", || async {
+            client.get("/readyz").await.is_ok_and(|answer| answer.status == StatusCode::OK)
+        })
+        .await;
+    }
+    for number in 0..20 {
+        let group = format!("group-{number}.example.com");
+        let definition = json!({
+            "metadata": {"name": format!("things.{group}")},
+            "spec": {
+                "group": group, "scope": "Cluster", "names": {"plural": "things", "kind": "Thing"},
+                "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object"}}}],
+            },
+        });
+        let (status, answer) = until_answered(&one, "POST", DEFINITIONS, &definition).await;
+        assert_eq!(status, StatusCode::CREATED, "{answer}");
+        let mut events =
+            one.watch(&format!("{DEFINITIONS}?watch=1&resourceVersion={}", revision(&answer))).await;
+        while !coracle_api::custom::condition(
+            &events.next().await.expect("another event")["object"],
+            "Established",
+        ) {}
+        // Discovery and the objects by turns: whichever comes first is the one that could be too early.
+        let mut paths =
+            [format!("/apis/{group}/v1"), format!("/apis/{group}/v1/things"), format!("/apis/{group}")];
+        paths.rotate_left(number % 3);
+        for path in paths {
+            let answer = other.get(&path).await.expect("an answer");
+            assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.body);
+        }
+    }
+}

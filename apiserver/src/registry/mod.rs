@@ -17,6 +17,7 @@ mod versions;
 pub mod watch;
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use coracle_api::resource::Resource;
@@ -100,6 +101,9 @@ impl Written {
     }
 }
 
+/// How long a negative answer waits for news.
+const CATCH_UP_PATIENCE: Duration = Duration::from_secs(1);
+
 impl Registry {
     /// Over a store and its caches.
     pub fn new(storage: Arc<Storage>, cache: Arc<Cache>, options: Arc<Options>) -> Arc<Self> {
@@ -143,6 +147,18 @@ impl Registry {
             Some(admission) if !request.admitted => admission.validate(request, object, old).await,
             _ => Ok(()),
         }
+    }
+
+    /// Waits a moment until the cache has what the store has now: before saying that there is none of what another server may have
+    /// just made.
+    pub(crate) async fn catch_up(&self) {
+        let reached = async {
+            if let Ok(revision) = self.storage.current_revision().await {
+                let _ = self.cache.wait_for(revision).await;
+            }
+        };
+        // A store that does not answer must not keep anyone from hearing what is known.
+        let _ = tokio::time::timeout(CATCH_UP_PATIENCE, reached).await;
     }
 
     /// The store key of an object.

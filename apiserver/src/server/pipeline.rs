@@ -257,6 +257,17 @@ async fn answer(
     let _counted = (!*long_running).then(|| Counted::new(app, mutating));
     let _in_work = (!*long_running).then(|| app.closing.enter());
     let decided = authorize(app, &user, &asked.0, trail).await;
+    let understood = if decided.is_ok() && is_unheard_of(app, &understood, &path) {
+        app.registry.catch_up().await;
+        let again = understand(app, request.method(), &path, &query, request.headers());
+        if let Ok(Some(Understood::Known(info))) = &again {
+            fill_labels(labels, info);
+            *long_running = is_long_running(info, &query);
+        }
+        again
+    } else {
+        understood
+    };
     let target = match decided.and_then(|()| target(app, &user, understood, &path, trail)) {
         Ok(target) => target,
         Err(error) => {
@@ -431,6 +442,23 @@ async fn authorize(
     trail.annotate("authorization.k8s.io/decision", word);
     trail.annotate("authorization.k8s.io/reason", decision.reason);
     refused
+}
+
+/// Whether a path asks for what only a definition of custom resources could have made, and none that this server has seen did. One
+/// that another server has established may still be under way.
+fn is_unheard_of(app: &App, understood: &Result<Option<Understood>, ApiError>, path: &str) -> bool {
+    match understood {
+        Ok(Some(Understood::Unknown { remote: None, group, .. })) => group.contains('.'),
+        Ok(None) => path.strip_prefix("/apis/").is_some_and(|group_version| {
+            let (group, version) = group_version.split_once('/').unwrap_or((group_version, ""));
+            let served = app.registry.cache.served();
+            let mut rows = served.rows().filter(|row| row.group == group);
+            group.contains('.')
+                && app.aggregator.remote(group, version).is_none()
+                && !rows.any(|row| version.is_empty() || row.version == version)
+        }),
+        _ => false,
+    }
 }
 
 /// Who answers a request that is allowed.
