@@ -15,6 +15,7 @@ pub mod health;
 pub mod host_port;
 pub mod logging;
 pub mod metrics;
+pub mod program;
 pub mod secure_port;
 pub mod shutdown;
 pub mod sni;

@@ -23,6 +23,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use component_base::feature_gates::{FeatureGates, Program};
 use component_base::health::Health;
+use component_base::program::{self, Threads};
 use coracle_client::config::{ClientConfig, connect, host_name};
 use coracle_client::leader_election::run_or_exit;
 use coracle_client::metrics::{LeaderElectionMetrics, WorkQueueMetrics};
@@ -41,20 +42,7 @@ pub fn main() -> ExitCode {
     let options: Options = component_base::flags::parse(options::NOT_IMPLEMENTED);
     component_base::logging::init(&options.log, PROGRAM);
     component_base::tls::install_provider();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("Error: cannot start the runtime: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    match runtime.block_on(run(options)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("Error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    program::run(Threads::EachCore, run(options))
 }
 
 async fn run(options: Options) -> anyhow::Result<()> {

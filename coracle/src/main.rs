@@ -3,6 +3,8 @@
 
 use std::process::ExitCode;
 
+use component_base::program::{self, Threads};
+
 mod client;
 mod cluster;
 mod commands;
@@ -19,18 +21,5 @@ mod topology;
 
 fn main() -> ExitCode {
     let arguments: commands::Arguments = component_base::flags::parse(&[]);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("Error: cannot start the async runtime: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    match runtime.block_on(commands::run(arguments)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("Error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    program::run(Threads::Only(2), commands::run(arguments))
 }

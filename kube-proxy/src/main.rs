@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use component_base::health::Health;
+use component_base::program::{self, Threads};
 use coracle_client::config::{ClientConfig, connect};
 use tokio::net::TcpListener;
 
@@ -26,20 +27,7 @@ fn main() -> ExitCode {
     component_base::logging::init(&options.log, "kube-proxy");
     component_base::tls::install_provider();
     // Two threads are enough: the work is a few transactions a second at most.
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("Error: cannot start the runtime: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    match runtime.block_on(run(options)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("Error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    program::run(Threads::Only(2), run(options))
 }
 
 async fn run(options: Options) -> anyhow::Result<()> {

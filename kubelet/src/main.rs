@@ -17,6 +17,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use component_base::program::{self, Threads};
 use component_base::{flags, logging, shutdown, tls};
 use coracle_client::config::{ClientConfig, connect};
 use coracle_client::event_recorder::{EventRecorder, EventStyle};
@@ -63,23 +64,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("Error: cannot start the async runtime: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let result = runtime.block_on(run(config, latency));
-    // Calls that are under way are not waited for: containers go on by themselves.
-    runtime.shutdown_background();
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("Error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    program::run(Threads::Only(2), run(config, latency))
 }
 
 async fn run(config: Config, hollow_latency: Duration) -> anyhow::Result<()> {

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use component_base::feature_gates::{FeatureGates, Program};
 use component_base::health::Health;
+use component_base::program::{self, Threads};
 use coracle_client::config::{ClientConfig, connect, host_name};
 use coracle_client::event_recorder::{EventRecorder, EventStyle};
 use coracle_client::leader_election::run_or_exit;
@@ -39,20 +40,7 @@ fn main() -> ExitCode {
     let options: Options = component_base::flags::parse(options::NOT_IMPLEMENTED);
     component_base::logging::init(&options.log, PROGRAM);
     component_base::tls::install_provider();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("Error: cannot start the runtime: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    match runtime.block_on(run(options)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("Error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    program::run(Threads::EachCore, run(options))
 }
 
 async fn run(options: Options) -> anyhow::Result<()> {
