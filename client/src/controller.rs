@@ -11,6 +11,7 @@ use futures::FutureExt;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::is_conflict;
 use crate::informer::{Change, Informer, Watchable};
 use crate::metrics::WorkQueueMetrics;
 use crate::object_key::ObjectKey;
@@ -75,7 +76,7 @@ impl Controller {
     }
 
     /// Runs until `shutdown`; reconciliations under way are finished first (each within its deadline). An error or a panic
-    /// retries the key with a growing delay.
+    /// retries the key with a growing delay, a conflict quietly so.
     pub async fn run<F, Fut>(self, shutdown: &CancellationToken, reconcile: F)
     where
         F: Fn(ObjectKey) -> Fut + Send + Sync + 'static,
@@ -120,6 +121,12 @@ where
             if let Outcome::RequeueAfter(delay) = outcome {
                 queue.add_after(key.clone(), delay);
             }
+            None
+        }
+        // Part of ordinary life: our copy was behind.
+        Ok(Ok(Err(error))) if error.downcast_ref().is_some_and(is_conflict) => {
+            tracing::debug!(controller = name, key = %key, "the object changed meanwhile, trying again");
+            queue.add_rate_limited(key.clone());
             None
         }
         Ok(Ok(Err(error))) => Some(format!("{error:#}")),

@@ -2,11 +2,11 @@
 //! time in the whole process. Never decides and never retries: a failed plan goes back to the controller's queue.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use controller_manager_core::action::{Action, Propagation, ResourceId, Target};
 use controller_manager_core::object_meta::preconditions;
-use coracle_client::config::{CALL_DEADLINE, is_conflict, is_not_found, within};
+use coracle_client::config::{CALL_DEADLINE, is_not_found, within};
+use coracle_client::controller::Outcome;
 use coracle_client::event_recorder::{EventKind, EventRecorder};
 use http::{Method, Request};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -287,13 +287,9 @@ pub fn body(resource: &ResourceId, object: &Value) -> Vec<u8> {
     object.to_string().into_bytes()
 }
 
-/// A conflict is part of ordinary life (our copy was behind): try again soon, and say nothing loudly.
-pub fn retry_soon(result: Result<(), kube::Error>) -> anyhow::Result<Option<Duration>> {
-    match result {
-        Ok(()) => Ok(None),
-        Err(error) if is_conflict(&error) => Ok(Some(Duration::from_millis(20))),
-        Err(error) => Err(error.into()),
-    }
+/// The end of a reconciliation whose last request went so.
+pub fn done(result: Result<(), kube::Error>) -> anyhow::Result<Outcome> {
+    Ok(result.map(|()| Outcome::Done)?)
 }
 
 #[cfg(test)]

@@ -12,7 +12,6 @@ use coracle_client::informer::Informer;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 
 use crate::context::{Context, outcome};
-use crate::executor::retry_soon;
 
 fn tokens(context: &Context) -> Informer<Secret> {
     let selector = format!("type={SECRET_TYPE},metadata.namespace={SECRETS_NAMESPACE}");
@@ -37,10 +36,8 @@ pub async fn run_signer(context: Context) {
                 let Some(info) = known.get(&key) else { return Ok(Outcome::Done) };
                 let now = crate::clock::now();
                 let all = tokens.list();
-                if let Some(action) = sign(&info, all.iter().map(|secret| &**secret), now)
-                    && let Some(again) = retry_soon(executor.execute(&action).await)?
-                {
-                    return Ok(Outcome::RequeueAfter(again));
+                if let Some(action) = sign(&info, all.iter().map(|secret| &**secret), now) {
+                    executor.execute(&action).await?;
                 }
                 // The signature goes with its token.
                 let ends =

@@ -19,8 +19,8 @@ use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use rustls::SignatureScheme;
 
-use crate::context::{Context, outcome};
-use crate::executor::{Executor, path, retry_soon};
+use crate::context::Context;
+use crate::executor::{Executor, done, path};
 use crate::settings::Settings;
 
 const WORKERS: usize = 5;
@@ -72,7 +72,7 @@ async fn approve(executor: &Executor, request: &CertificateSigningRequest) -> an
         let answer: SubjectAccessReview = executor.call(Method::POST, &address, json, json, question).await?;
         if answer.status.is_some_and(|status| status.allowed) {
             let action = approval::approve(request, *way, crate::clock::now());
-            return Ok(outcome(retry_soon(executor.execute(&action).await)?));
+            return done(executor.execute(&action).await);
         }
     }
     if ways.is_empty() {
@@ -127,7 +127,7 @@ async fn sign(
             deliver(object, pem)
         }
     };
-    Ok(outcome(retry_soon(executor.execute(&action).await)?))
+    done(executor.execute(&action).await)
 }
 
 /// Makes and signs a certificate with the CA that the files hold now.

@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use crate::context::{Context, outcome};
-use crate::executor::{Executor, is_namespace_terminating, retry_soon};
+use crate::executor::{Executor, is_namespace_terminating};
 use crate::informers::Informers;
 
 const WORKERS: usize = 5;
@@ -128,7 +128,7 @@ impl Shared {
                 Err(error) => {
                     let message = format!("Deleted job: {}", super::message(&error));
                     self.tell(cron_job, EventKind::Warning, "FailedDelete", message);
-                    return Ok(outcome(retry_soon(Err(error))?));
+                    return Err(error.into());
                 }
             }
         }
@@ -141,7 +141,7 @@ impl Shared {
         }
         match self.report(key, cron_job, status).await {
             Ok(()) => Ok(outcome(plan.requeue_after)),
-            Err(error) => Ok(outcome(retry_soon(Err(error))?)),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 
 use crate::claims::{Claimer, any_name, as_is, claim_all, wanted_by};
 use crate::context::{Context, outcome};
-use crate::executor::{Executor, body, retry_soon};
+use crate::executor::{Executor, body, done};
 use crate::informers::Informers;
 use crate::pod_control::{Owner, PodControl};
 use crate::revisions::{History, Settled, settle};
@@ -129,7 +129,7 @@ impl Shared {
         let history = match settle(&self.informers, &self.executor, &parent, &spec.selector).await {
             Ok(Settled::Found(history)) => history,
             Ok(Settled::Collision) => return self.count_collision(&set).await,
-            Err(error) => return Ok(outcome(retry_soon(Err(error))?)),
+            Err(error) => return Err(error.into()),
         };
         let claimer = Claimer {
             resource: &DAEMON_SETS,
@@ -170,11 +170,9 @@ impl Shared {
             }
         }
         after = recheck_after(satisfied, after);
-        if let Some(again) = self.report(set, &look.status(satisfied)).await? {
-            after = Some(again);
-        }
+        self.report(set, &look.status(satisfied)).await?;
         match failure {
-            Some(error) => Ok(outcome(retry_soon(Err(error))?)),
+            Some(error) => Err(error.into()),
             None => Ok(outcome(after)),
         }
     }
@@ -201,21 +199,16 @@ impl Shared {
         created.error.or(deleted.error)
     }
 
-    /// Some delay if the report must be tried again.
-    async fn report(
-        &self,
-        set: &DaemonSet,
-        status: &DaemonSetStatus,
-    ) -> anyhow::Result<Option<std::time::Duration>> {
+    async fn report(&self, set: &DaemonSet, status: &DaemonSetStatus) -> Result<(), kube::Error> {
         match report(&DAEMON_SETS, &set.metadata, set.status.as_ref(), status) {
-            Some(action) => retry_soon(self.executor.execute(&action).await),
-            None => Ok(None),
+            Some(action) => self.executor.execute(&action).await,
+            None => Ok(()),
         }
     }
 
     async fn count_collision(&self, set: &DaemonSet) -> anyhow::Result<Outcome> {
         let mut status = set.status.clone().unwrap_or_default();
         status.collision_count = Some(status.collision_count.unwrap_or(0).saturating_add(1));
-        Ok(outcome(self.report(set, &status).await?))
+        done(self.report(set, &status).await)
     }
 }

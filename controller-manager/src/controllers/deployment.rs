@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::context::{Context, outcome};
-use crate::executor::{Executor, is_namespace_terminating, retry_soon};
+use crate::executor::{Executor, done, is_namespace_terminating};
 use crate::informers::{Informers, ORPHANS};
 
 const WORKERS: usize = 5;
@@ -139,9 +139,7 @@ impl Shared {
                 }
                 (_, result) => result,
             };
-            if let Some(after) = retry_soon(result)? {
-                return Ok(Outcome::RequeueAfter(after));
-            }
+            result?;
         }
         Ok(outcome(plan.requeue_after))
     }
@@ -195,6 +193,6 @@ impl Shared {
         });
         let target = Target::new(&DEPLOYMENTS, namespace(&deployment.metadata), name(&deployment.metadata));
         let patch = Action::Patch { target, subresource: "status", patch };
-        Ok(outcome(retry_soon(self.executor.execute(&patch).await)?))
+        done(self.executor.execute(&patch).await)
     }
 }

@@ -20,7 +20,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{APIResourceList, OwnerRefer
 
 use crate::context::{Context, outcome};
 use crate::discovery::Discovery;
-use crate::executor::{Executor, path, retry_soon};
+use crate::executor::{Executor, done, path};
 use crate::informers::Informers;
 
 const WORKERS: usize = 2;
@@ -102,9 +102,7 @@ impl Shared {
         let now = crate::clock::now();
         let plan = plan(&budget, &pods, &scale, now);
         // A budget that cannot be worked out is looked at again when something changes, as its status now says.
-        if let Some(again) = retry_soon(self.executor.execute_all(&plan.actions).await)? {
-            return Ok(Outcome::RequeueAfter(again));
-        }
+        self.executor.execute_all(&plan.actions).await?;
         Ok(outcome(plan.recheck_at.map(|at| at.duration_since(now).try_into().unwrap_or_default())))
     }
 
@@ -116,7 +114,7 @@ impl Shared {
             Some(left) if !left.is_zero() => Ok(Outcome::RequeueAfter(left)),
             Some(_) => {
                 let reset: Action = reset_stale(&pod, now);
-                Ok(outcome(retry_soon(self.executor.execute(&reset).await)?))
+                done(self.executor.execute(&reset).await)
             }
         }
     }

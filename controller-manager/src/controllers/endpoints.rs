@@ -17,8 +17,8 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::context::{Context, outcome};
-use crate::executor::{Executor, is_namespace_terminating, retry_soon};
+use crate::context::Context;
+use crate::executor::{Executor, done, is_namespace_terminating};
 use crate::informers::{Informers, SLICES_OF};
 
 const WORKERS: usize = 5;
@@ -107,9 +107,7 @@ impl SliceControl {
             } else if matches!(action, Action::Create { .. }) {
                 left -= 1;
             }
-            if let Some(after) = retry_soon(result)? {
-                return Ok(outcome(Some(after)));
-            }
+            result?;
         }
         Ok(Outcome::Done)
     }
@@ -224,7 +222,7 @@ pub async fn run_legacy(context: Context) {
                 };
                 match executor.execute(&action).await {
                     Err(error) if is_namespace_terminating(&error) => Ok(Outcome::Done),
-                    result => Ok(outcome(retry_soon(result)?)),
+                    result => done(result),
                 }
             }
         })

@@ -10,6 +10,7 @@ use controller_manager_core::horizontal_autoscaler::stabilization::Memory;
 use controller_manager_core::horizontal_autoscaler::{Decision, FirstLook, Look};
 use coracle_api::selector::LabelSelector;
 use coracle_client::ObjectKey;
+use coracle_client::config::is_conflict;
 use coracle_client::controller::Outcome;
 use coracle_client::informer::{Change, Informer};
 use http::Method;
@@ -23,7 +24,7 @@ use serde_json::json;
 use super::message;
 use crate::context::Context;
 use crate::discovery::Discovery;
-use crate::executor::{Executor, path, retry_soon};
+use crate::executor::{Executor, path};
 use crate::informers::Informers;
 use crate::metrics_client::MetricsClient;
 
@@ -103,11 +104,11 @@ impl Shared {
             known.memory = memory;
         }
         // Failures are shown by conditions and events; the next try is due after the period in any case.
-        match retry_soon(self.executor.execute_all(&actions).await) {
-            Ok(None) => {}
-            Ok(Some(_)) => tracing::debug!(%key, "the autoscaler changed meanwhile"),
+        match self.executor.execute_all(&actions).await {
+            Ok(()) => {}
+            Err(error) if is_conflict(&error) => tracing::debug!(%key, "the autoscaler changed meanwhile"),
             Err(error) => {
-                tracing::warn!(%key, error = %format!("{error:#}"), "an autoscaler's status is not written")
+                tracing::warn!(%key, error = %error, "an autoscaler's status is not written")
             }
         }
         Ok(Outcome::RequeueAfter(tuning.period))

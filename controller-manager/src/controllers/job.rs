@@ -29,7 +29,7 @@ use serde_json::json;
 
 use crate::claims::{Claimer, any_name, claim_all, wanted_by};
 use crate::context::{Context, outcome};
-use crate::executor::{Executor, body, retry_soon};
+use crate::executor::{Executor, body, done};
 use crate::informers::Informers;
 use crate::pod_control::{Owner, PodControl};
 
@@ -160,7 +160,7 @@ impl Shared {
         if self.is_orphaned(&pod) {
             let target = Target::new(&PODS, &key.namespace, &key.name);
             let result = self.executor.remove_finalizer(&target, &pod.metadata, TRACKING_FINALIZER).await;
-            return Ok(outcome(retry_soon(result)?));
+            return done(result);
         }
         Ok(Outcome::Done)
     }
@@ -214,19 +214,19 @@ impl Shared {
         if let Some(status) = counting.flush.filter(|_| !frees_first) {
             match self.write(key, job, version.take(), status).await {
                 Ok(new) => version = new,
-                Err(error) => return Ok(outcome(retry_soon(Err(error))?)),
+                Err(error) => return Err(error.into()),
             }
             self.memory.lock().backoffs.insert(key.clone(), sync.backoff());
         }
         let (removed, removal_error) = self.remove_finalizers(key, &counting.remove).await;
         if let Some(status) = sync.finish(&removed, removal_error.is_some()) {
             if let Err(error) = self.write(key, job, version, status).await {
-                return Ok(outcome(retry_soon(Err(error))?));
+                return Err(error.into());
             }
             self.tell_all(job, &mut sync);
         }
         if let Some(error) = removal_error.or(pods_error) {
-            return Ok(outcome(retry_soon(Err(error))?));
+            return Err(error.into());
         }
         Ok(outcome(recheck_after(satisfied, sync.requeue_after())))
     }

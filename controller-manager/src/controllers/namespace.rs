@@ -6,7 +6,7 @@ use controller_manager_core::action::{Action, NAMESPACES, ResourceId, Target};
 use controller_manager_core::namespace::{Content, conditions, deletion_order, finalized, is_terminating};
 use controller_manager_core::object_meta::{name, preconditions};
 use coracle_client::ObjectKey;
-use coracle_client::config::{api_code, is_conflict, is_not_found};
+use coracle_client::config::{api_code, is_not_found};
 use coracle_client::controller::Outcome;
 use futures::stream::{self, StreamExt};
 use http::Method;
@@ -118,7 +118,6 @@ impl Shared {
         {
             Ok(_) => Ok(Outcome::Done),
             Err(error) if is_not_found(&error) => Ok(Outcome::Done),
-            Err(error) if is_conflict(&error) => Ok(Outcome::RequeueAfter(Duration::from_millis(20))),
             Err(error) => Err(error.into()),
         }
     }

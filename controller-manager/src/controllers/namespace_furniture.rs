@@ -7,8 +7,8 @@ use coracle_client::controller::Outcome;
 use k8s_openapi::api::core::v1::Namespace;
 use serde_json::{Value, json};
 
-use crate::context::{Context, outcome};
-use crate::executor::{is_namespace_terminating, retry_soon};
+use crate::context::Context;
+use crate::executor::{done, is_namespace_terminating};
 use crate::informers::{Informers, ROOT_CA_NAME};
 
 const WORKERS: usize = 2;
@@ -28,7 +28,7 @@ fn forgiving(result: Result<(), kube::Error>) -> anyhow::Result<Outcome> {
     match result {
         Err(error) if is_namespace_terminating(&error) || is_conflict(&error) => Ok(Outcome::Done),
         Err(error) if coracle_client::config::is_not_found(&error) => Ok(Outcome::Done),
-        result => Ok(outcome(retry_soon(result)?)),
+        result => done(result),
     }
 }
 

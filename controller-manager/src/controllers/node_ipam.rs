@@ -11,8 +11,8 @@ use k8s_openapi::api::core::v1::Node;
 use parking_lot::Mutex;
 use serde_json::json;
 
-use crate::context::{Context, outcome};
-use crate::executor::retry_soon;
+use crate::context::Context;
+use crate::executor::done;
 
 fn ranges(node: &Node) -> Vec<Cidr> {
     let spec = node.spec.as_ref();
@@ -72,7 +72,7 @@ pub async fn run(context: Context) {
                     "spec": { "podCIDR": texts.first(), "podCIDRs": texts },
                 });
                 let target = Target::new(&NODES, "", name(&node.metadata));
-                Ok(outcome(retry_soon(executor.execute(&Action::Patch { target, subresource: "", patch }).await)?))
+                done(executor.execute(&Action::Patch { target, subresource: "", patch }).await)
             }
         })
         .await;

@@ -16,8 +16,8 @@ use coracle_client::informer::Change;
 use k8s_openapi::api::core::v1::Node;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::context::{Context, outcome};
-use crate::executor::{Executor, retry_soon};
+use crate::context::Context;
+use crate::executor::Executor;
 
 const WORKERS: usize = 4;
 const NODE_LEASES: &str = "kube-node-lease";
@@ -61,17 +61,13 @@ async fn run_changes(context: Context) {
             async move {
                 let Some(node) = informers.nodes.store().get(&key) else { return Ok(Outcome::Done) };
                 let now = crate::clock::now();
-                if let Some(action) = taints::plan(&node, Evicting::Keep, now)
-                    && let Some(after) = retry_soon(executor.execute(&action).await)?
-                {
-                    return Ok(outcome(Some(after)));
+                if let Some(action) = taints::plan(&node, Evicting::Keep, now) {
+                    executor.execute(&action).await?;
                 }
                 if readiness(&node) != Readiness::Ready {
                     for pod in informers.pods.store().indexed("nodeName", &key.name) {
                         let actions = mark_pod_not_ready(&pod, now).into_iter().flatten().collect::<Vec<_>>();
-                        if let Some(after) = retry_soon(executor.execute_all(&actions).await)? {
-                            return Ok(outcome(Some(after)));
-                        }
+                        executor.execute_all(&actions).await?;
                     }
                 }
                 Ok(Outcome::Done)

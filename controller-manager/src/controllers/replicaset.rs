@@ -16,7 +16,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use crate::claims::{Claimer, any_name, as_is, claim_all, wanted_by};
 use crate::context::{Context, outcome};
-use crate::executor::{Executor, body, retry_soon};
+use crate::executor::{Executor, body};
 use crate::informers::Informers;
 use crate::pod_control::{Owner, PodControl};
 
@@ -165,7 +165,10 @@ impl<S: Sets> Shared<S> {
         };
         let report = S::reportable(status::calculate(&set, &owned, failure.as_ref(), now));
         let after = match status::patch(&S::RESOURCE, &set, &report) {
-            Some(patch) => retry_soon(self.executor.execute(&patch).await)?,
+            Some(patch) => {
+                self.executor.execute(&patch).await?;
+                None
+            }
             None => status::recheck_after(&set, &owned, now),
         };
         match error {

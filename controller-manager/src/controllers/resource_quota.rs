@@ -25,7 +25,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::context::Context;
-use crate::executor::{Executor, retry_soon};
+use crate::executor::Executor;
 
 const WORKERS: usize = 5;
 const MOMENT: Duration = Duration::from_millis(20);
@@ -140,17 +140,14 @@ impl Shared {
         };
         let resync = self.context.settings.quota_resync.max(SETTLE);
         let action = plan(&quota, &counted, &pending);
-        let soon = match &action {
-            Some(Action::Patch { target, subresource, patch }) => {
-                // The controller's role lets it write the status, not read quotas: what was seen is sent, changed.
-                let mut object = as_json;
-                json_patch::merge(&mut object, patch);
-                retry_soon(self.executor.replace(target, subresource, &object).await.map(|_| ()))?
-            }
-            _ => None,
-        };
+        if let Some(Action::Patch { target, subresource, patch }) = &action {
+            // The controller's role lets it write the status, not read quotas: what was seen is sent, changed.
+            let mut object = as_json;
+            json_patch::merge(&mut object, patch);
+            self.executor.replace(target, subresource, &object).await?;
+        }
         // What a limit that is new did not count yet is counted when requests under way have come to their end.
-        Ok(Outcome::RequeueAfter(soon.or(again).or(action.map(|_| SETTLE)).unwrap_or(resync)))
+        Ok(Outcome::RequeueAfter(again.or(action.map(|_| SETTLE)).unwrap_or(resync)))
     }
 
     /// The namespace's objects of a kind, as far as they matter; `None` when there is no such kind.

@@ -22,8 +22,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use rustls::SignatureScheme;
 use serde_json::{Value, json};
 
-use crate::context::{Context, outcome};
-use crate::executor::{Executor, retry_soon};
+use crate::context::Context;
+use crate::executor::{Executor, done};
 
 /// Upstream's default of `--concurrent-serviceaccount-token-syncs`.
 const WORKERS: usize = 5;
@@ -174,7 +174,7 @@ impl Shared {
         let Some(action) = known.and_then(|account| forget(&account, secret)) else {
             return Ok(Outcome::Done);
         };
-        Ok(outcome(retry_soon(self.executor.execute(&action).await)?))
+        done(self.executor.execute(&action).await)
     }
 }
 

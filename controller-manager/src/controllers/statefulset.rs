@@ -20,7 +20,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use crate::claims::{Claimer, as_is, claim_all, owners, wanted_by};
 use crate::context::{Context, outcome};
-use crate::executor::{Executor, is_namespace_terminating, retry_soon};
+use crate::executor::{Executor, done, is_namespace_terminating};
 use crate::informers::Informers;
 use crate::revisions::{History, Settled, settle};
 
@@ -92,7 +92,7 @@ impl Shared {
         let history = match settle(&self.informers, &self.executor, &parent, &spec.selector).await {
             Ok(Settled::Found(history)) => history,
             Ok(Settled::Collision) => return self.count_collision(&set).await,
-            Err(error) => return Ok(outcome(retry_soon(Err(error))?)),
+            Err(error) => return Err(error.into()),
         };
         let claimer =
             Claimer { resource: &STATEFUL_SETS, meta: &set.metadata, selector: &spec.selector, is_member };
@@ -124,12 +124,12 @@ impl Shared {
         };
         let Some(plan) = planned else { return Ok(Outcome::Done) };
         let failure = self.carry_out(set, &plan).await;
-        let again = self.report(set, &plan.status).await?;
+        self.report(set, &plan.status).await?;
         if let Some(error) = failure {
-            return Ok(outcome(retry_soon(Err(error))?));
+            return Err(error.into());
         }
         self.executor.execute_all(&forgotten).await?;
-        Ok(outcome(again.or(plan.requeue_after)))
+        Ok(outcome(plan.requeue_after))
     }
 
     /// One of the failures, if there were any.
@@ -209,21 +209,16 @@ impl Shared {
         self.executor.events().record(regarding, kind, reason, title, message);
     }
 
-    /// Some delay if the report must be tried again.
-    async fn report(
-        &self,
-        set: &StatefulSet,
-        status: &StatefulSetStatus,
-    ) -> anyhow::Result<Option<std::time::Duration>> {
+    async fn report(&self, set: &StatefulSet, status: &StatefulSetStatus) -> Result<(), kube::Error> {
         match report(&STATEFUL_SETS, &set.metadata, set.status.as_ref(), status) {
-            Some(action) => retry_soon(self.executor.execute(&action).await),
-            None => Ok(None),
+            Some(action) => self.executor.execute(&action).await,
+            None => Ok(()),
         }
     }
 
     async fn count_collision(&self, set: &StatefulSet) -> anyhow::Result<Outcome> {
         let mut status = set.status.clone().unwrap_or_default();
         status.collision_count = Some(status.collision_count.unwrap_or(0).saturating_add(1));
-        Ok(outcome(self.report(set, &status).await?))
+        done(self.report(set, &status).await)
     }
 }

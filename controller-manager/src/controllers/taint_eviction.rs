@@ -11,8 +11,8 @@ use coracle_client::controller::Outcome;
 use k8s_openapi::api::core::v1::{Node, Taint};
 use parking_lot::Mutex;
 
-use crate::context::{Context, outcome};
-use crate::executor::retry_soon;
+use crate::context::Context;
+use crate::executor::done;
 
 const WORKERS: usize = 8;
 
@@ -68,7 +68,7 @@ pub async fn run(context: Context) {
                     Some(_) => {
                         let result = executor.execute_all(&evict(&pod, now)).await;
                         pending.lock().remove(&key);
-                        Ok(outcome(retry_soon(result)?))
+                        done(result)
                     }
                 }
             }

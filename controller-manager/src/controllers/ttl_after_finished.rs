@@ -3,8 +3,8 @@
 use controller_manager_core::ttl_after_finished::{Plan, plan};
 use coracle_client::controller::Outcome;
 
-use crate::context::{Context, outcome};
-use crate::executor::retry_soon;
+use crate::context::Context;
+use crate::executor::done;
 
 const WORKERS: usize = 5;
 
@@ -26,7 +26,7 @@ pub async fn run(context: Context) {
                 match plan(&job, crate::clock::now()) {
                     Plan::Nothing => Ok(Outcome::Done),
                     Plan::Wait(left) => Ok(Outcome::RequeueAfter(left)),
-                    Plan::Delete(action) => Ok(outcome(retry_soon(executor.execute(&action).await)?)),
+                    Plan::Delete(action) => done(executor.execute(&action).await),
                 }
             }
         })

@@ -12,8 +12,8 @@ use futures::future::join;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
 
-use crate::context::{Context, outcome};
-use crate::executor::{Executor, retry_soon};
+use crate::context::Context;
+use crate::executor::{Executor, done};
 use crate::informers::Informers;
 
 /// Two that decide at the same time would only get into each other's way: a claim needs to see the volumes that others took.
@@ -133,7 +133,7 @@ impl Shared {
         };
         let volumes = self.informers.volumes.store().list();
         let actions = claim::plan(&claim, class, volumes.iter().map(|volume| &**volume));
-        Ok(outcome(retry_soon(self.executor.execute_all(&actions).await)?))
+        done(self.executor.execute_all(&actions).await)
     }
 
     async fn reconcile_volume(&self, key: &ObjectKey) -> anyhow::Result<Outcome> {
@@ -147,7 +147,7 @@ impl Shared {
             },
         };
         let actions = volume::plan(&found, claim.as_deref());
-        Ok(outcome(retry_soon(self.executor.execute_all(&actions).await)?))
+        done(self.executor.execute_all(&actions).await)
     }
 
     async fn live_claim(&self, key: &ObjectKey) -> anyhow::Result<Option<Arc<PersistentVolumeClaim>>> {

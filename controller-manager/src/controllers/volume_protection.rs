@@ -11,8 +11,8 @@ use coracle_client::informer::Change;
 use k8s_openapi::List;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 
-use crate::context::{Context, outcome};
-use crate::executor::{Executor, path, retry_soon};
+use crate::context::Context;
+use crate::executor::{Executor, done, path};
 use crate::informers::Informers;
 
 const WORKERS: usize = 2;
@@ -34,12 +34,12 @@ pub async fn run_claims(context: Context) {
                 let Some(claim) = informers.claims.store().get(&key) else { return Ok(Outcome::Done) };
                 match claim_step(&claim) {
                     Step::Nothing => Ok(Outcome::Done),
-                    Step::Protect(action) => Ok(outcome(retry_soon(executor.execute(&action).await)?)),
+                    Step::Protect(action) => done(executor.execute(&action).await),
                     Step::ReleaseIfUnused(action) => {
                         if is_used(&informers, &executor, &claim).await? {
                             return Ok(Outcome::Done);
                         }
-                        Ok(outcome(retry_soon(executor.execute(&action).await)?))
+                        done(executor.execute(&action).await)
                     }
                 }
             }
@@ -101,7 +101,7 @@ pub async fn run_volumes(context: Context) {
                     Step::ReleaseIfUnused(action) if !is_volume_used(volume) => action,
                     _ => return Ok(Outcome::Done),
                 };
-                Ok(outcome(retry_soon(executor.execute(&action).await)?))
+                done(executor.execute(&action).await)
             }
         })
         .await;
