@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use controller_manager_core::action::{Action, DEPLOYMENTS, REPLICA_SETS, Target};
 use controller_manager_core::deployment::{numbers, plan, status, template};
+use controller_manager_core::expectations::{Expectations, recheck_after};
 use controller_manager_core::label_selector;
 use controller_manager_core::object_meta::{
     Claim, claim, controller, is_controlled_by, name, namespace, object_reference, preconditions, uid,
@@ -19,6 +20,7 @@ use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::context::{Context, outcome};
 use crate::executor::{Executor, done, is_namespace_terminating};
@@ -32,6 +34,9 @@ struct Shared {
     executor: Executor,
     /// Of ReplicaSets: the room that one leaves is another's.
     writes: Arc<Mutex<OwnWrites>>,
+    /// By Deployment, the ReplicaSets that it has asked for: they take room before they are seen.
+    expected: Arc<Mutex<Expectations>>,
+    started: Instant,
 }
 
 /// Runs until shutdown.
@@ -40,11 +45,13 @@ pub async fn run(context: Context) {
         informers: context.informers.clone(),
         executor: context.executor("deployment-controller"),
         writes: Arc::default(),
+        expected: Arc::default(),
+        started: Instant::now(),
     };
-    let (for_sets, for_pods) = (shared.clone(), shared.clone());
+    let (for_deployments, for_sets, for_pods) = (shared.clone(), shared.clone(), shared.clone());
     context
         .controller("deployment", WORKERS)
-        .watch(&context.informers.deployments, |change| vec![change.key()])
+        .watch(&context.informers.deployments, move |change| for_deployments.deployment_changed(change))
         .watch(&context.informers.replica_sets, move |change| for_sets.set_changed(change))
         .watch(&context.informers.pods, move |change| for_pods.pod_changed(change))
         .run(&context.shutdown, move |key| {
@@ -55,12 +62,22 @@ pub async fn run(context: Context) {
 }
 
 impl Shared {
+    fn deployment_changed(&self, change: &Change<Deployment>) -> Vec<ObjectKey> {
+        if change.is_deleted() {
+            self.expected.lock().forget(&change.key().to_string());
+        }
+        vec![change.key()]
+    }
+
     fn set_changed(&self, change: &Change<ReplicaSet>) -> Vec<ObjectKey> {
         let meta = &change.object().metadata;
         if change.is_deleted() {
             self.writes.lock().forget(&change.key().to_string());
         }
         let owner = controller_of_kind(meta, "Deployment");
+        if let Some(owner) = owner.as_ref().filter(|_| change.old().is_none()) {
+            self.expected.lock().created(&owner.to_string(), 1);
+        }
         let before = change.old().and_then(|old| controller_of_kind(&old.metadata, "Deployment"));
         let mut keys: Vec<_> = owner.into_iter().chain(before).collect();
         keys.dedup();
@@ -92,6 +109,9 @@ impl Shared {
 
     async fn reconcile(&self, key: &ObjectKey) -> anyhow::Result<Outcome> {
         let Some(deployment) = self.informers.deployments.store().get(key) else { return Ok(Outcome::Done) };
+        if !self.expected.lock().satisfied(&key.to_string(), self.started.elapsed()) {
+            return Ok(outcome(recheck_after(false, None)));
+        }
         let sets = self.claim(&deployment).await?;
         let is_behind = |set: &Arc<ReplicaSet>| {
             self.writes.lock().is_stale(&ObjectKey::of(&**set).to_string(), &set.metadata)
@@ -113,6 +133,7 @@ impl Shared {
                 Action::Patch { target, subresource, patch } if target.resource == REPLICA_SETS => {
                     self.patch_set(target, subresource, patch).await
                 }
+                Action::Create { .. } => self.create_set(key, action).await,
                 action => self.executor.execute(action).await,
             };
             let result = match (action, result) {
@@ -142,6 +163,16 @@ impl Shared {
             result?;
         }
         Ok(outcome(plan.requeue_after))
+    }
+
+    async fn create_set(&self, key: &ObjectKey, create: &Action) -> Result<(), kube::Error> {
+        let key = key.to_string();
+        self.expected.lock().expect(&key, 1, [], self.started.elapsed());
+        let result = self.executor.execute(create).await;
+        if result.is_err() {
+            self.expected.lock().created(&key, 1);
+        }
+        result
     }
 
     async fn patch_set(&self, target: &Target, subresource: &str, patch: &Value) -> Result<(), kube::Error> {
