@@ -9,13 +9,17 @@ use anyhow::Context as _;
 use controller_manager_core::action::Action;
 use controller_manager_core::pod_state::is_finished;
 use controller_manager_core::resource_quota::charges::{Charges, SETTLE};
-use controller_manager_core::resource_quota::{Counted, count, kinds, plan};
+use controller_manager_core::resource_quota::tally::Tally;
+use controller_manager_core::resource_quota::{Counted, kinds, plan, usage};
+use coracle_api::kinds::pod_resources::Amounts;
 use coracle_client::ObjectKey;
+use coracle_client::config::is_conflict;
 use coracle_client::controller::Outcome;
 use coracle_client::informer::{Change, Informer, Watchable};
 use coracle_client::store::index_by_namespace;
 use coracle_client::work_queue::WorkQueue;
 use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::core::PartialObjectMeta;
@@ -36,8 +40,19 @@ const DISCOVERY_AGE_MAX: Duration = Duration::from_secs(30);
 
 type MetadataInformer = Informer<PartialObjectMeta<DynamicObject>>;
 
-/// The charges of a quota, with its version up to which they are known.
-type Followed = (Charges, Option<String>);
+/// What is known of a quota beside its copy.
+struct Followed {
+    charges: Charges,
+    /// Its version up to which they are known.
+    version: Option<String>,
+    tally: Tally,
+}
+
+impl Followed {
+    fn new(version: Option<String>, now: Duration) -> Self {
+        Self { charges: Charges::new(now), version, tally: Tally::default() }
+    }
+}
 
 #[derive(Clone)]
 struct Shared {
@@ -45,7 +60,7 @@ struct Shared {
     executor: Executor,
     quotas: Informer<ResourceQuota>,
     queue: WorkQueue<ObjectKey>,
-    charges: Arc<Mutex<HashMap<ObjectKey, Followed>>>,
+    followed: Arc<Mutex<HashMap<ObjectKey, Followed>>>,
     /// Kinds of which only the number counts.
     numbers: Arc<Mutex<HashMap<Counted, MetadataInformer>>>,
     started: Instant,
@@ -58,7 +73,7 @@ pub async fn run(context: Context) {
         executor: context.executor("resourcequota-controller"),
         quotas: context.informer().index(index_by_namespace()).start(&context.shutdown),
         queue: controller.queue(),
-        charges: Arc::default(),
+        followed: Arc::default(),
         numbers: Arc::default(),
         started: Instant::now(),
         context: context.clone(),
@@ -89,20 +104,20 @@ impl Shared {
     /// Notes what admission charged; a changed spec is counted anew.
     fn quota_changed(&self, change: &Change<ResourceQuota>) -> Vec<ObjectKey> {
         let (key, now) = (change.key(), self.started.elapsed());
-        let mut charges = self.charges.lock();
+        let mut followed = self.followed.lock();
         let quota = change.object();
         let version = quota.metadata.resource_version.clone();
         let Some(old) = change.old().filter(|old| old.metadata.uid == quota.metadata.uid) else {
             if change.is_deleted() {
-                charges.remove(&key);
+                followed.remove(&key);
                 return Vec::new();
             }
-            charges.insert(key.clone(), (Charges::new(now), version));
+            followed.insert(key.clone(), Followed::new(version, now));
             return vec![key];
         };
-        let (known, until) = charges.entry(key.clone()).or_insert_with(|| (Charges::new(now), None));
-        known.observe(old, quota, now);
-        *until = version;
+        let known = followed.entry(key.clone()).or_insert_with(|| Followed::new(None, now));
+        known.charges.observe(old, quota, now);
+        known.version = version;
         let hard = quota.spec.as_ref().and_then(|spec| spec.hard.as_ref());
         let known = quota.status.as_ref().and_then(|status| status.hard.as_ref());
         if old.spec != quota.spec || hard != known { vec![key] } else { Vec::new() }
@@ -122,36 +137,54 @@ impl Shared {
         let Some(quota) = self.quotas.store().get(key) else { return Ok(Outcome::Done) };
         let as_json = serde_json::to_value(&*quota)?;
         let now = crate::clock::now();
-        let mut counted = std::collections::BTreeMap::new();
+        let mut usages = Vec::new();
         for (kind, keys) in kinds(&quota) {
             let Some(objects) = self.objects(&kind, &key.namespace).await? else { continue };
-            counted.extend(count(&as_json, &kind, &keys, objects.iter(), now));
+            let usage = |(uid, object): (String, Value)| (uid, usage(&as_json, &kind, &keys, &object, now));
+            let usage = objects.into_iter().map(usage).collect();
+            usages.push((kind, keys, usage));
         }
         // The charges are asked after the count: what was charged since is not in it.
-        let (pending, again) = {
-            let mut charges = self.charges.lock();
+        let (action, again) = {
+            let mut followed = self.followed.lock();
             let now = self.started.elapsed();
-            match charges.get_mut(key) {
-                Some((known, until)) if *until == quota.metadata.resource_version => known.pending(now),
+            let Some(known) = followed.get_mut(key) else { return Ok(Outcome::Done) };
+            if known.version != quota.metadata.resource_version {
                 // The ledger is a moment behind or ahead of the copy at hand.
-                Some(_) => return Ok(Outcome::RequeueAfter(MOMENT)),
-                None => return Ok(Outcome::Done),
+                return Ok(Outcome::RequeueAfter(MOMENT));
             }
+            let mut counted = Amounts::new();
+            for (kind, keys, usage) in usages {
+                counted.extend(known.tally.look(&kind, &keys, usage));
+            }
+            let (pending, again) = known.charges.pending(now);
+            let action = plan(&quota, &counted, known.tally.freed(), &pending);
+            if action.is_none() {
+                known.tally.settle();
+            }
+            (action, again)
         };
         let resync = self.context.settings.quota_resync.max(SETTLE);
-        let action = plan(&quota, &counted, &pending);
-        if let Some(Action::Patch { target, subresource, patch }) = &action {
-            // The controller's role lets it write the status, not read quotas: what was seen is sent, changed.
-            let mut object = as_json;
-            json_patch::merge(&mut object, patch);
-            self.executor.replace(target, subresource, &object).await?;
+        let Some(Action::Patch { target, subresource, patch }) = &action else {
+            return Ok(Outcome::RequeueAfter(again.unwrap_or(resync)));
+        };
+        // The controller's role lets it write the status, not read quotas: what was seen is sent, changed.
+        let mut object = as_json;
+        json_patch::merge(&mut object, patch);
+        let result = self.executor.replace(target, subresource, &object).await.map(|_| ());
+        // A write that failed some other way may have had its effect: nothing may be subtracted twice.
+        if !result.as_ref().is_err_and(is_conflict)
+            && let Some(known) = self.followed.lock().get_mut(key)
+        {
+            known.tally.settle();
         }
+        result?;
         // What a limit that is new did not count yet is counted when requests under way have come to their end.
-        Ok(Outcome::RequeueAfter(again.or(action.map(|_| SETTLE)).unwrap_or(resync)))
+        Ok(Outcome::RequeueAfter(again.unwrap_or(SETTLE)))
     }
 
-    /// The namespace's objects of a kind, as far as they matter; `None` when there is no such kind.
-    async fn objects(&self, kind: &Counted, namespace: &str) -> anyhow::Result<Option<Vec<Value>>> {
+    /// The namespace's objects of a kind by uid, as far as they matter; `None` when there is no such kind.
+    async fn objects(&self, kind: &Counted, namespace: &str) -> anyhow::Result<Option<Vec<(String, Value)>>> {
         let informers = &self.context.informers;
         if kind.group.is_empty() {
             match &*kind.plural {
@@ -172,7 +205,8 @@ impl Shared {
         tokio::time::timeout(SYNC_MAX, informer.wait_synced())
             .await
             .with_context(|| format!("{}.{} cannot be listed yet", kind.plural, kind.group))?;
-        Ok(Some(vec![Value::Null; informer.store().indexed_count("namespace", namespace)]))
+        let objects = informer.store().indexed("namespace", namespace);
+        Ok(Some(objects.iter().map(|object| (uid(&object.metadata), Value::Null)).collect()))
     }
 
     /// Begins to watch how many objects of a kind there are.
@@ -217,10 +251,15 @@ impl Shared {
     }
 }
 
-fn listed<K>(informer: &Informer<K>, namespace: &str) -> anyhow::Result<Vec<Value>>
+fn uid(meta: &ObjectMeta) -> String {
+    meta.uid.clone().unwrap_or_default()
+}
+
+fn listed<K>(informer: &Informer<K>, namespace: &str) -> anyhow::Result<Vec<(String, Value)>>
 where
     K: Watchable + Resource + Serialize,
 {
     let objects = informer.store().indexed("namespace", namespace);
-    Ok(objects.iter().map(|object| serde_json::to_value(&**object)).collect::<Result<_, _>>()?)
+    let listed = |object: &Arc<K>| anyhow::Ok((uid(object.meta()), serde_json::to_value(&**object)?));
+    objects.iter().map(listed).collect()
 }

@@ -8,10 +8,11 @@ use coracle_api::kinds::pod_resources::{self, Amounts};
 use coracle_api::quantity::Quantity;
 use k8s_openapi::api::core::v1::ResourceQuota;
 
-/// How long after a charge its object may still be missing in the count. Far more than a create and its watch event take.
-pub const SETTLE: Duration = Duration::from_secs(5);
+/// How long after a charge its object may still be missing in the count: longer than a request may take, and than a watch may stand still before its
+/// connection counts as dead. Only what was charged and never stored waits so long to be freed.
+pub const SETTLE: Duration = Duration::from_secs(90);
 /// Charges nearer together than this share an entry, which bounds the ledger.
-const GRAIN: Duration = Duration::from_millis(250);
+const GRAIN: Duration = Duration::from_secs(1);
 
 /// The charges of one quota that may still be under way.
 #[derive(Clone, Debug, Default)]

@@ -1,7 +1,9 @@
-//! What a ResourceQuota's status says: `hard` as its spec asks, `used` as counted. Admission adds to `used` before an object is stored, so the
-//! count may lag behind: it raises `used` at once and lowers it only by what no request under way can still need ([`charges`]).
+//! What a ResourceQuota's status says: `hard` as its spec asks, `used` as counted. Admission adds to `used` before an object is stored, and the copies
+//! that are counted lag behind. So a count raises `used` at once, but does not lower it: `used` falls by what has been seen to go ([`tally`]), and to
+//! the count only with everything on top that was charged so lately that the copies may not have it ([`charges`]).
 
 pub mod charges;
+pub mod tally;
 #[cfg(test)]
 mod tests;
 
@@ -91,46 +93,38 @@ fn hard(quota: &ResourceQuota) -> BTreeMap<String, Text> {
     quota.spec.as_ref().and_then(|spec| spec.hard.clone()).unwrap_or_default()
 }
 
-/// Adds up what the objects of one kind come to for the quota's `keys`; each key is there, also with nothing to count.
-pub fn count<'a>(
-    quota: &Value,
-    kind: &Counted,
-    keys: &[String],
-    objects: impl Iterator<Item = &'a Value>,
-    now: Timestamp,
-) -> Amounts {
-    let mut sum: Amounts = keys.iter().map(|key| (key.clone(), Quantity::ZERO)).collect();
-    for object in objects.filter(|object| quota_usage::in_scope(quota, kind.group_resource(), object)) {
-        for (key, amount) in quota_usage::usage_of_stored(kind.group_resource(), object, now) {
-            if let Some(sum) = sum.get_mut(&key) {
-                *sum = if sum.is_zero() { amount } else { sum.saturating_add(amount) };
-            }
-        }
+/// What an object comes to for the quota's `keys` of its kind.
+pub fn usage(quota: &Value, kind: &Counted, keys: &[String], object: &Value, now: Timestamp) -> Amounts {
+    if !quota_usage::in_scope(quota, kind.group_resource(), object) {
+        return Amounts::new();
     }
-    sum
+    let mut usage = quota_usage::usage_of_stored(kind.group_resource(), object, now);
+    usage.retain(|key, _| keys.contains(key));
+    usage
 }
 
-/// The write of the status, when it has to change: `counted` is what was counted, for keys that could be.
-pub fn plan(quota: &ResourceQuota, counted: &Amounts, pending: &Pending) -> Option<Action> {
+/// The write of the status, when it has to change: `counted` is what was counted, for keys that could be, and `freed` what is in `used` for objects
+/// that have been seen to go.
+pub fn plan(quota: &ResourceQuota, counted: &Amounts, freed: &Amounts, pending: &Pending) -> Option<Action> {
     let hard = hard(quota);
     let old = quota.status.clone().unwrap_or_default();
     let charged = |key: &str| old.hard.as_ref().is_some_and(|hard| hard.contains_key(key));
     let mut used = BTreeMap::new();
     for key in hard.keys() {
         let before = old.used.as_ref().and_then(|used| used.get(key));
-        let before_amount = before.and_then(|text| text.0.parse::<Quantity>().ok());
-        let after = match (counted.get(key), before_amount) {
+        let amount = before.and_then(|text| text.0.parse::<Quantity>().ok()).filter(|_| charged(key));
+        let after = match (counted.get(key), amount) {
             (None, _) => before.cloned(),
             // Admission has not charged by this key so far: there is nothing under way that counts.
             (Some(counted), None) => Some(Text(counted.to_string())),
-            (Some(counted), Some(_)) if !charged(key) => Some(Text(counted.to_string())),
+            (Some(counted), Some(amount)) if *counted > amount => {
+                Some(Text(pending.on_top_of(key, *counted).unwrap_or(*counted).to_string()))
+            }
             (Some(counted), Some(amount)) => {
-                let most = pending.on_top_of(key, *counted);
-                match most {
-                    Some(most) if most < amount || *counted > amount => Some(Text(most.to_string())),
-                    None if *counted > amount => Some(Text(counted.to_string())),
-                    _ => before.cloned(),
-                }
+                let without_freed = freed.get(key).map_or(amount, |freed| amount.saturating_sub(*freed));
+                let most = pending.on_top_of(key, *counted).unwrap_or(amount);
+                let after = most.min(without_freed).max(*counted);
+                if after < amount { Some(Text(after.to_string())) } else { before.cloned() }
             }
         };
         if let Some(after) = after {
