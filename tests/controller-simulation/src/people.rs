@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::objects;
 use crate::random::Random;
-use crate::server::{Deletion, Server};
+use crate::server::{Deletion, Refused, Server};
 
 const NAMESPACE: &str = "default";
 
@@ -27,6 +27,8 @@ pub struct Cast {
     pub jobs: Vec<(String, u64, u64, bool)>,
     /// Whether the first Deployment has a budget.
     pub budget: bool,
+    /// Whether people do nothing but evict once all is there.
+    pub only_evictions: bool,
     /// Whether a quota limits pods.
     pub quota: Option<u64>,
 }
@@ -56,7 +58,8 @@ impl Cast {
                 .map(|n| (format!("job{n}"), random.below(1..9), random.below(1..5), random.percent(50)))
                 .collect(),
             budget: random.percent(50),
-            quota: random.percent(20).then(|| random.below(4..12)),
+            only_evictions: random.percent(20),
+            quota: random.percent(30).then(|| random.below(2..10)),
         }
     }
 }
@@ -146,7 +149,8 @@ impl People {
     async fn act(&mut self) {
         let (deployments, sets, stateful) =
             (self.cast.deployments.clone(), self.cast.replica_sets.clone(), self.cast.stateful_sets.clone());
-        match self.random.below(0..13) {
+        let acts = if self.cast.only_evictions { 8..11 } else { 0..13 };
+        match self.random.below(acts) {
             0..3 => {
                 if let Some((name, _)) = self.random.pick(&deployments).cloned() {
                     self.images += 1;
@@ -178,7 +182,8 @@ impl People {
                     let _ = self.server.delete(&key("pods", &pod), &Deletion::default());
                 }
             }
-            8..11 => self.evict_one().await,
+            8..10 => self.evict_one().await,
+            10 => self.drain().await,
             11 => self.replace_set(&sets).await,
             _ => self.set_free(),
         }
@@ -226,41 +231,65 @@ impl People {
         self.make("replicasets", objects::replica_set(&set, replicas));
     }
 
-    /// As the server does it: charged to the budget in one write, then deleted.
-    async fn evict_one(&mut self) {
-        let pods = self.server.list("pods", NAMESPACE).0;
-        let ready = |pod: &&Value| {
+    fn evictable(&self) -> Vec<Value> {
+        let is_ready = |pod: &Value| {
             pod["status"]["conditions"][0]["status"] == "True"
                 && !pod["metadata"]["deletionTimestamp"].is_string()
         };
-        let pods: Vec<_> = pods.into_iter().filter(|pod| ready(&pod)).collect();
-        let Some(pod) = self.random.pick(&pods).cloned() else { return };
-        let budgets = self.server.list("poddisruptionbudgets", NAMESPACE).0;
-        let app = &pod["metadata"]["labels"]["app"];
-        if let Some(budget) =
-            budgets.iter().find(|budget| budget["spec"]["selector"]["matchLabels"]["app"] == *app)
-        {
-            let refused =
-                || crate::server::Refused { code: 429, reason: "TooManyRequests", message: String::new() };
-            let charged = self.server.update(&key("poddisruptionbudgets", &name(budget)), "status", |old| {
-                let mut new = old.clone();
-                let allowed = old["status"]["disruptionsAllowed"].as_i64().unwrap_or(0);
-                if allowed < 1 || old["status"]["observedGeneration"] != old["metadata"]["generation"] {
-                    return Err(refused());
-                }
-                new["status"]["disruptionsAllowed"] = json!(allowed - 1);
-                new["status"]["disruptedPods"][name(&pod)] = json!(objects::timestamp());
-                Ok(new)
+        self.server.list("pods", NAMESPACE).0.into_iter().filter(is_ready).collect()
+    }
+
+    async fn evict_one(&mut self) {
+        if let Some(pod) = self.random.pick(&self.evictable()) {
+            evict(&self.server, pod, Random::new(self.random.next(), 5)).await;
+        }
+    }
+
+    /// Evicts what is on a node, all at once.
+    async fn drain(&mut self) {
+        let Some(node) = self.random.pick(&crate::nodes::NODES).copied() else { return };
+        let mut pods = self.evictable();
+        pods.retain(|pod| pod["spec"]["nodeName"] == node);
+        let seeds: Vec<u64> = pods.iter().map(|_| self.random.next()).collect();
+        let evictions =
+            pods.iter().zip(seeds).map(|(pod, seed)| evict(&self.server, pod, Random::new(seed, 5)));
+        futures::future::join_all(evictions).await;
+    }
+}
+
+/// As the server does it: charged to the budget in one write, then, a little later, deleted. What is refused is tried again for a while.
+async fn evict(server: &Server, pod: &Value, mut random: Random) {
+    let budgets = server.list("poddisruptionbudgets", NAMESPACE).0;
+    let app = &pod["metadata"]["labels"]["app"];
+    if let Some(budget) =
+        budgets.iter().find(|budget| budget["spec"]["selector"]["matchLabels"]["app"] == *app)
+    {
+        let charge = |old: &Value| {
+            let mut new = old.clone();
+            let allowed = old["status"]["disruptionsAllowed"].as_i64().unwrap_or(0);
+            if allowed < 1 || old["status"]["observedGeneration"] != old["metadata"]["generation"] {
+                return Err(Refused { code: 429, reason: "TooManyRequests", message: String::new() });
+            }
+            new["status"]["disruptionsAllowed"] = json!(allowed - 1);
+            new["status"]["disruptedPods"][name(pod)] = json!(objects::timestamp());
+            Ok(new)
+        };
+        let mut tries = 0;
+        while server.update(&key("poddisruptionbudgets", &name(budget)), "status", charge).is_err() {
+            tries += 1;
+            tokio::time::sleep(random.millis(5..400)).await;
+            let stays = server.get(&key("pods", &name(pod))).is_ok_and(|now| {
+                now["metadata"]["uid"] == pod["metadata"]["uid"]
+                    && !now["metadata"]["deletionTimestamp"].is_string()
             });
-            if charged.is_err() {
+            if tries > 10 || !stays {
                 return;
             }
-            let pause = self.random.millis(1..300);
-            tokio::time::sleep(pause).await;
         }
-        let uid = pod["metadata"]["uid"].as_str().map(str::to_owned);
-        let _ = self.server.delete(&key("pods", &name(&pod)), &Deletion { uid, ..Deletion::default() });
+        tokio::time::sleep(random.millis(1..800)).await;
     }
+    let uid = pod["metadata"]["uid"].as_str().map(str::to_owned);
+    let _ = server.delete(&key("pods", &name(pod)), &Deletion { uid, ..Deletion::default() });
 }
 
 /// Removes what has lost its owner, a little later; runs until dropped.

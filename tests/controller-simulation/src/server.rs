@@ -6,11 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use history_oracle::{Change, Key, Oracle, Violation};
+use history_oracle::{Allowances, Change, Key, Oracle, Violation};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
+
+/// More than two requests take.
+const ANSWERED: Duration = Duration::from_secs(1);
 
 /// Why a request is refused.
 #[derive(Debug)]
@@ -96,7 +99,7 @@ impl Server {
             uids: 0,
             objects: BTreeMap::new(),
             log: HashMap::new(),
-            oracle: Oracle::new(),
+            oracle: Oracle::new(&Allowances { adoption: ANSWERED }),
             told: verbose.then(Vec::new),
         };
         Self {

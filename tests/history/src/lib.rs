@@ -19,6 +19,19 @@ use state::State;
 /// How old a controller's copies may be before a decision from them counts as wrong, where an invariant has no better measure.
 pub const STALENESS: Duration = Duration::from_secs(20);
 
+/// How long what a controller does may take between its parts; a loaded machine needs more than virtual time does.
+#[derive(Clone, Copy, Debug)]
+pub struct Allowances {
+    /// Between asking whether an adopter is still there and the write that adopts.
+    pub adoption: Duration,
+}
+
+impl Default for Allowances {
+    fn default() -> Self {
+        Self { adoption: Duration::from_secs(5) }
+    }
+}
+
 /// A broken promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
@@ -48,7 +61,7 @@ pub struct Oracle {
 
 impl Default for Oracle {
     fn default() -> Self {
-        Self::new()
+        Self::new(&Allowances::default())
     }
 }
 
@@ -57,8 +70,13 @@ const KEPT_MAX: usize = 20;
 
 impl Oracle {
     /// An oracle that knows nothing yet.
-    pub fn new() -> Self {
-        Self { state: State::default(), invariants: invariants::all(), violations: Vec::new(), changes: 0 }
+    pub fn new(allowances: &Allowances) -> Self {
+        Self {
+            state: State::default(),
+            invariants: invariants::all(allowances),
+            violations: Vec::new(),
+            changes: 0,
+        }
     }
 
     /// Takes the next change, in the order of revisions.
@@ -91,7 +109,7 @@ impl Oracle {
 
 /// Judges a whole history.
 pub fn check(history: impl IntoIterator<Item = Change>) -> Vec<Violation> {
-    let mut oracle = Oracle::new();
+    let mut oracle = Oracle::default();
     for change in history {
         oracle.take(&change);
     }

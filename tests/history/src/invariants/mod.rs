@@ -14,6 +14,7 @@ mod stateful_sets;
 
 use serde_json::Value;
 
+use crate::Allowances;
 use crate::change::Change;
 use crate::state::State;
 
@@ -51,7 +52,7 @@ pub trait Invariant: Send {
 }
 
 /// All promises.
-pub fn all() -> Vec<Box<dyn Invariant>> {
+pub fn all(allowances: &Allowances) -> Vec<Box<dyn Invariant>> {
     vec![
         Box::new(replica_sets::ReplicaSets::default()),
         Box::new(daemon_sets::DaemonSets),
@@ -60,7 +61,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(jobs::Jobs::default()),
         Box::new(budgets::Budgets::default()),
         Box::new(quotas::Quotas::default()),
-        Box::new(owners::Owners),
+        Box::new(owners::Owners { adoption_max: allowances.adoption }),
         Box::new(bindings::Bindings),
         Box::new(capacity::Capacity),
     ]

@@ -5,11 +5,11 @@ use std::time::Duration;
 use super::{Invariant, Step};
 use crate::object::{controller, list, text, uid};
 
-/// Needs no memory.
-pub struct Owners;
-
-/// Between asking whether the adopter is still there and the write that adopts.
-const ADOPTION_MAX: Duration = Duration::from_secs(5);
+/// Remembers nothing but its allowance.
+pub struct Owners {
+    /// Between asking whether the adopter is still there and the write that adopts.
+    pub adoption_max: Duration,
+}
 
 const KINDS: [&str; 7] =
     ["ReplicaSet", "Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob", "ReplicationController"];
@@ -45,7 +45,7 @@ impl Invariant for Owners {
         let adopted = step.old.is_some_and(|old| uid(old) == uid(new));
         if let Some(gone) = life.gone.filter(|_| adopted) {
             let since = step.change.at.saturating_sub(gone);
-            if since > ADOPTION_MAX {
+            if since > self.adoption_max {
                 found.push(format!(
                     "it was adopted by the {kind} with uid {owner}, which has been gone for {since:?}"
                 ));

@@ -35,7 +35,14 @@ impl Invariant for StatefulSets {
             self.0.entry(owner.to_owned()).or_default().insert(ordinal);
         }
         let mut found = Vec::new();
-        if step.new.is_none() && !node(pod).is_empty() && !is_finished(pod) && !is_terminating(pod) {
+        // Who gives its pods no time to end gives this promise up.
+        let takes_time = number(pod, &["spec", "terminationGracePeriodSeconds"]) != Some(0);
+        if step.new.is_none()
+            && takes_time
+            && !node(pod).is_empty()
+            && !is_finished(pod)
+            && !is_terminating(pod)
+        {
             let there = step.state.get("minions", "", node(pod)).is_some();
             if there {
                 found.push(format!(
