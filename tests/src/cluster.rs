@@ -4,24 +4,36 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::history::History;
 use crate::tools::{Ran, binaries, client, run};
 
 /// A running cluster.
 pub struct Cluster {
     data: tempfile::TempDir,
     kubectl: PathBuf,
+    /// Judged when the cluster ends.
+    history: Option<History>,
 }
 
 impl Cluster {
-    /// `coracle up` with more options; returns when all nodes are Ready.
+    /// `coracle up` with more options; returns when all nodes are Ready. The history of its store is judged when the cluster ends: a broken promise
+    /// fails the test.
     ///
     /// # Panics
     /// It does not come up.
     pub fn up(options: &[&str]) -> Self {
         let data = tempfile::Builder::new().prefix("coracle-").tempdir_in("/tmp").expect("data directory");
-        let cluster = Self { data, kubectl: client("kubectl-1.35") };
+        let mut cluster = Self { data, kubectl: client("kubectl-1.35"), history: None };
         cluster.coracle_with("up", options).ok();
+        cluster.history = Some(History::watch(cluster.data(), &cluster.stores()));
         cluster
+    }
+
+    /// The URLs of the stores, as the API servers are told them.
+    fn stores(&self) -> Vec<String> {
+        let commands = self.coracle("status --commands").ok();
+        let flag = commands.split_whitespace().find_map(|word| word.strip_prefix("--etcd-servers="));
+        flag.unwrap_or_default().split(',').filter(|store| !store.is_empty()).map(str::to_owned).collect()
     }
 
     /// The data directory.
@@ -102,9 +114,16 @@ impl Drop for Cluster {
                 eprintln!("--- {log}\n{}", lines[lines.len().saturating_sub(15)..].join("\n"));
             }
         }
+        // A cluster that did not come up has none.
+        let judged = self.history.take().map(History::finish);
         let down = self.coracle("down --purge");
         if !down.success {
             eprintln!("{}{}", down.stdout, down.stderr);
+        }
+        if let Some(Err(text)) = judged {
+            // A second panic would hide the first.
+            assert!(std::thread::panicking(), "the history of the store: {text}");
+            eprintln!("the history of the store: {text}");
         }
     }
 }

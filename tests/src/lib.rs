@@ -3,6 +3,7 @@
 
 pub mod cluster;
 pub mod comparison;
+pub mod history;
 pub mod member;
 pub mod ports;
 pub mod store;

@@ -54,7 +54,14 @@ const ALLOWED: [(&str, &[&str]); 27] = [
     ),
     (
         "coracle-tests",
-        &["component-base", "coracle-api", "coracle-client", "coracle-proto", "etcd-lite-core"],
+        &[
+            "component-base",
+            "coracle-api",
+            "coracle-client",
+            "coracle-proto",
+            "etcd-lite-core",
+            "history-oracle",
+        ],
     ),
 ];
 

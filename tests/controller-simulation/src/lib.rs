@@ -9,6 +9,7 @@ mod objects;
 mod people;
 pub mod preemption;
 mod random;
+pub mod real;
 mod rest;
 mod run;
 mod server;
