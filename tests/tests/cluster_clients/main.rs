@@ -21,7 +21,7 @@ fn clients_that_are_not_ours_work() {
         ("helm", helm::a_release_lives),
         ("python", python_client),
         ("node", node_client),
-        ("kube-rs", kube_rs::a_deployment_lives),
+        ("kube-rs", kube_rs::a_controller_lives),
         ("etcdctl", etcdctl_reads_and_writes),
     ];
     thread::scope(|scope| {
