@@ -379,7 +379,7 @@ mod tests {
         for line in [
             "      --profiling=false: profiles are not served",
             "      --vmodule: verbosity",
-            "Refused:\n      --alpha: not implemented yet\n      --audit-webhook-config-file: audit events go to a log only\n",
+            "Refused:\n      --alpha: not implemented yet\n      --etcd-servers-overrides: all resources are in one store\n",
         ] {
             assert!(help.contains(line), "{line} in\n{help}");
         }
