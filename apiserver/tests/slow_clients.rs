@@ -4,11 +4,11 @@
 mod common;
 
 use std::future::Future;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use bytes::Bytes;
 use common::http2::{self, Http2, Part};
+use common::process::Process;
 use common::{Client, Cluster, PATIENCE, free_port, wait_for};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -22,71 +22,17 @@ use tokio_rustls::client::TlsStream;
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const MEBIBYTE: u64 = 1024 * 1024;
 
-/// A process of the server, killed when dropped.
-struct Process {
-    child: Child,
-    port: u16,
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Process {
-    async fn start(cluster: &Cluster, extra: &[&str]) -> Self {
-        let at = |file: &str| cluster.dir.path().join(file).display().to_string();
-        let port = free_port();
-        let child = Command::new(env!("CARGO_BIN_EXE_apiserver"))
-            .arg(format!("--etcd-servers={}", cluster.etcd.url()))
-            .arg(format!("--secure-port={port}"))
-            .args(["--bind-address=127.0.0.1", "--authorization-mode=Node,RBAC"])
-            .arg(format!("--tls-cert-file={}", at("server.crt")))
-            .arg(format!("--tls-private-key-file={}", at("server.key")))
-            .arg(format!("--client-ca-file={}", at("ca.crt")))
-            .arg("--service-account-issuer=https://test")
-            .arg(format!("--service-account-signing-key-file={}", at("sa.key")))
-            .args(extra)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the server starts");
-        let server = Self { child, port };
-        let client = server.client(cluster);
-        wait_for("readyz", || async {
-            client.get("/readyz").await.is_ok_and(|answer| answer.status == StatusCode::OK)
+/// A server with more flags that is ready and has made its namespaces.
+async fn started(cluster: &Cluster, extra: &[&str]) -> Process {
+    let server = Process::start(cluster, free_port(), extra);
+    let client = server.client(cluster);
+    for (what, path) in [("readyz", "/readyz"), ("the namespace", "/api/v1/namespaces/default")] {
+        wait_for(what, || async {
+            client.get(path).await.is_ok_and(|answer| answer.status == StatusCode::OK)
         })
         .await;
-        wait_for("the namespace", || async {
-            client.get("/api/v1/namespaces/default").await.is_ok_and(|answer| answer.status == StatusCode::OK)
-        })
-        .await;
-        server
     }
-
-    fn client(&self, cluster: &Cluster) -> Client {
-        cluster.client_of_port(self.port, Some("admin"))
-    }
-
-    /// Resident memory, bytes.
-    fn memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
-        let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
-        kibibytes * 1024
-    }
-
-    /// An encrypted connection as the administrator.
-    async fn connect(&self, cluster: &Cluster, protocol: &str) -> TlsStream<TcpStream> {
-        cluster.connect(self.port, "admin", protocol).await
-    }
-
-    /// An HTTP/2 connection with that much room for each answer.
-    async fn http2(&self, cluster: &Cluster, room: u32) -> Http2 {
-        Http2::new(self.connect(cluster, "h2").await, room)
-    }
+    server
 }
 
 /// Asks for a path and waits for the head of the answer.
@@ -132,7 +78,7 @@ async fn until_ended(stream: &mut TlsStream<TcpStream>) -> usize {
 async fn heads_and_bodies_that_drip_are_not_waited_for() {
     const CLIENTS: usize = 40;
     let cluster = Cluster::new();
-    let server = Process::start(&cluster, &["--request-timeout=2s"]).await;
+    let server = started(&cluster, &["--request-timeout=2s"]).await;
     let client = server.client(&cluster);
     let body = format!(
         "POST {MAPS} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100000\r\n\r\n{{"
@@ -199,7 +145,7 @@ async fn lists_that_nobody_reads_take_little_memory_and_are_cut() {
     const LISTS: usize = 40;
     let cluster = Cluster::new();
     // Long enough for all of them to be stuck at the same time.
-    let server = Process::start(&cluster, &["--request-timeout=8s"]).await;
+    let server = started(&cluster, &["--request-timeout=8s"]).await;
     let client = server.client(&cluster);
     for number in 0..OBJECTS {
         create(&client, &format!("large-{number}"), OBJECT_BYTES).await;
@@ -260,7 +206,7 @@ async fn watches_that_nobody_reads_take_little_memory() {
     const CHANGES: usize = 40;
     const BYTES: usize = 200_000;
     let cluster = Cluster::new();
-    let server = Process::start(&cluster, &[]).await;
+    let server = started(&cluster, &[]).await;
     let client = server.client(&cluster);
     create(&client, "busy", 1).await;
     let change = async |number: usize| {
@@ -312,7 +258,7 @@ async fn ten_thousand_idle_watches_cost_little_and_all_of_them_wake() {
     const CONNECTIONS: usize = 20;
     const WATCHES: usize = 500;
     let cluster = Cluster::new();
-    let server = Process::start(&cluster, &[]).await;
+    let server = started(&cluster, &[]).await;
     let client = server.client(&cluster);
     let before = server.memory();
     // From the cache: what etcd can bear is not asked here.
@@ -373,7 +319,7 @@ async fn watches_served(client: &Client) -> u64 {
 async fn half_closed_connections_are_ended() {
     const CLIENTS: usize = 20;
     let cluster = Cluster::new();
-    let server = Process::start(&cluster, &[]).await;
+    let server = started(&cluster, &[]).await;
     let client = server.client(&cluster);
     let watch = format!("GET {MAPS}?watch=true HTTP/1.1\r\nhost: localhost\r\n\r\n");
     let half = &watch[..watch.len() / 2];
@@ -411,7 +357,7 @@ async fn requests_that_are_taken_back_at_once_do_no_harm() {
     const CONNECTIONS: usize = 10;
     const REQUESTS: usize = 20_000;
     let cluster = Cluster::new();
-    let server = Process::start(&cluster, &[]).await;
+    let server = started(&cluster, &[]).await;
     let client = server.client(&cluster);
     others_are_served(&client).await;
     let before = server.memory();

@@ -4,11 +4,11 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use common::process::Process;
 use common::{Client, Cluster, PATIENCE, free_port, wait_for};
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -21,46 +21,6 @@ const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const KILLS: usize = 6;
 /// How long both serve between kills.
 const BREATH: Duration = Duration::from_secs(2);
-
-/// A process of the server, killed when dropped.
-struct Process {
-    child: Child,
-    port: u16,
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Process {
-    fn start(cluster: &Cluster, port: u16) -> Self {
-        let at = |file: &str| cluster.dir.path().join(file).display().to_string();
-        let child = Command::new(env!("CARGO_BIN_EXE_apiserver"))
-            .arg(format!("--etcd-servers={}", cluster.etcd.url()))
-            .arg(format!("--secure-port={port}"))
-            .args(["--bind-address=127.0.0.1", "--authorization-mode=Node,RBAC"])
-            .arg(format!("--tls-cert-file={}", at("server.crt")))
-            .arg(format!("--tls-private-key-file={}", at("server.key")))
-            .arg(format!("--client-ca-file={}", at("ca.crt")))
-            .arg("--service-account-issuer=https://test")
-            .arg(format!("--service-account-signing-key-file={}", at("sa.key")))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the server starts");
-        Self { child, port }
-    }
-
-    fn restart(&mut self, cluster: &Cluster) {
-        let port = self.port;
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        *self = Self::start(cluster, port);
-    }
-}
 
 /// Hands connections to the servers in turn; one that does not take a connection is passed over.
 async fn balance(listener: TcpListener, ports: [u16; 2]) {
@@ -157,7 +117,8 @@ async fn watch(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_of_two_servers_notices_nothing_when_one_is_killed() {
     let cluster = Cluster::new();
-    let mut servers = [Process::start(&cluster, free_port()), Process::start(&cluster, free_port())];
+    let mut servers =
+        [Process::start(&cluster, free_port(), &[]), Process::start(&cluster, free_port(), &[])];
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("listens");
     let endpoint = listener.local_addr().expect("an address").port();
     let balancer = tokio::spawn(balance(listener, [servers[0].port, servers[1].port]));
@@ -254,7 +215,7 @@ async fn a_server_knows_what_happened_shortly_before_its_start() {
         client
     };
     let map = |name: &str, n: &str| json!({"metadata": {"name": name}, "data": {"n": n}});
-    let first = Process::start(&cluster, free_port());
+    let first = Process::start(&cluster, free_port(), &[]);
     let client = ready(&first).await;
     let (_, list) = until_answered(&client, "GET", MAPS, &Value::Null).await;
     for (method, path, object) in [
@@ -266,7 +227,7 @@ async fn a_server_knows_what_happened_shortly_before_its_start() {
         let (status, answer) = until_answered(&client, method, &path, &object).await;
         assert!(status.is_success(), "{answer}");
     }
-    let second = Process::start(&cluster, free_port());
+    let second = Process::start(&cluster, free_port(), &[]);
     let other = ready(&second).await;
     until_answered(&client, "PUT", &format!("{MAPS}/own-a"), &map("own-a", "3")).await;
     let seen = events_of(&other, revision(&list), 2).await;
@@ -286,7 +247,7 @@ async fn a_server_knows_what_happened_shortly_before_its_start() {
 async fn what_one_server_has_established_the_other_serves() {
     const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
     let cluster = Cluster::new();
-    let servers = [Process::start(&cluster, free_port()), Process::start(&cluster, free_port())];
+    let servers = [Process::start(&cluster, free_port(), &[]), Process::start(&cluster, free_port(), &[])];
     let [one, other] =
         [&servers[0], &servers[1]].map(|server| cluster.client_of_port(server.port, Some("admin")));
     for client in [&one, &other] {

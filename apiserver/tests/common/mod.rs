@@ -5,6 +5,7 @@ pub mod extension;
 pub mod http2;
 #[path = "../../../tests/src/ports.rs"]
 mod ports;
+pub mod process;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
