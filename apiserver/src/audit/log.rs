@@ -1,8 +1,6 @@
 //! The audit log's writer: a thread of its own behind a bounded queue, so that a slow or full disk holds up no more than those who choose to wait for it.
 
 use std::io::{self, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -10,13 +8,12 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{mpsc, oneshot};
 
 use super::options::{AuditOptions, Mode};
+use super::queue::{self, Queue, QueuedBytes};
 use super::rotation::{Limits, RotatingFile};
 
 const MEGABYTE: u64 = 1024 * 1024;
 /// Megabytes of a file where the flag says 0.
 const DEFAULT_MEGABYTES: u64 = 100;
-/// Bytes that may wait in the queue, whatever its number of events.
-const QUEUED_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Lines written with one call when requests wait for them.
 const LINES_AT_ONCE: usize = 128;
 
@@ -28,8 +25,7 @@ struct Entry {
 
 /// The queue to the writer.
 pub struct LogBackend {
-    queue: mpsc::Sender<Entry>,
-    queued_bytes: Arc<AtomicUsize>,
+    queue: Queue<Entry>,
     mode: Mode,
     errors: Counter,
 }
@@ -72,13 +68,12 @@ impl LogBackend {
                     .map_err(|error| format!("--audit-log-path: ensureLogFile: {path}: {error}"))?,
             ),
         };
-        let (queue, entries) = mpsc::channel(options.audit_log_batch_buffer_size);
-        let queued_bytes = Arc::new(AtomicUsize::new(0));
+        let (queue, entries, queued_bytes) = queue::bounded(options.audit_log_batch_buffer_size);
         let waits = options.audit_log_mode != Mode::Batch;
         let writer = Writer {
             output,
             entries,
-            queued_bytes: Arc::clone(&queued_bytes),
+            queued_bytes,
             errors: errors.clone(),
             lines_max: if waits { LINES_AT_ONCE } else { options.audit_log_batch_max_size },
             wait_max: if waits { Duration::ZERO } else { options.audit_log_batch_max_wait.get() },
@@ -87,7 +82,7 @@ impl LogBackend {
             .name("audit-log".to_owned())
             .spawn(move || writer.run())
             .map_err(|error| format!("cannot start the audit log's writer: {error}"))?;
-        Ok(Self { queue, queued_bytes, mode: options.audit_log_mode, errors })
+        Ok(Self { queue, mode: options.audit_log_mode, errors })
     }
 
     /// Hands a line over and, unless in batch mode, waits until it is written. Whether it is (in batch mode: will be tried).
@@ -97,8 +92,7 @@ impl LogBackend {
         }
         let (done, written) = oneshot::channel();
         let length = line.len();
-        self.queued_bytes.fetch_add(length, Ordering::Relaxed);
-        if self.queue.send(Entry { line, done: Some(done) }).await.is_err() {
+        if !self.queue.send(Entry { line, done: Some(done) }, length).await {
             self.errors.inc();
             return false;
         }
@@ -108,19 +102,17 @@ impl LogBackend {
     /// Hands a line over if there is room for it. Whether there was.
     pub fn offer(&self, line: Vec<u8>) -> bool {
         let length = line.len();
-        let queued = self.queued_bytes.fetch_add(length, Ordering::Relaxed);
-        if queued < QUEUED_BYTES_MAX && self.queue.try_send(Entry { line, done: None }).is_ok() {
-            return true;
+        let is_taken = self.queue.offer(Entry { line, done: None }, length);
+        if !is_taken {
+            self.errors.inc();
         }
-        self.queued_bytes.fetch_sub(length, Ordering::Relaxed);
-        self.errors.inc();
-        false
+        is_taken
     }
 
     /// Waits until everything handed over so far is written.
     pub async fn flush(&self) {
         let (done, written) = oneshot::channel();
-        if self.queue.send(Entry { line: Vec::new(), done: Some(done) }).await.is_ok() {
+        if self.queue.send(Entry { line: Vec::new(), done: Some(done) }, 0).await {
             let _ = written.await;
         }
     }
@@ -129,7 +121,7 @@ impl LogBackend {
 struct Writer {
     output: Output,
     entries: mpsc::Receiver<Entry>,
-    queued_bytes: Arc<AtomicUsize>,
+    queued_bytes: QueuedBytes,
     errors: Counter,
     lines_max: usize,
     wait_max: Duration,
@@ -142,7 +134,7 @@ impl Writer {
             self.fill(&mut batch);
             let lines: Vec<u8> = batch.iter().flat_map(|entry| &entry.line).copied().collect();
             let written = lines.is_empty() || self.write(&lines, batch.len());
-            self.queued_bytes.fetch_sub(lines.len(), Ordering::Relaxed);
+            self.queued_bytes.release(lines.len());
             for done in batch.into_iter().filter_map(|entry| entry.done) {
                 // Who waited may have gone.
                 let _ = done.send(written);

@@ -5,6 +5,7 @@ mod event;
 mod log;
 pub mod options;
 pub mod policy;
+mod queue;
 mod rotation;
 mod throttle;
 mod webhook;

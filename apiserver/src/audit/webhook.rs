@@ -2,7 +2,6 @@
 //! their requests wait.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -11,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::options::Mode;
+use super::queue::{self, Queue, QueuedBytes};
 use super::throttle::Throttle;
 use super::webhook_options::WebhookOptions;
 use crate::extension::kubeconfig::Remote;
@@ -25,8 +25,6 @@ const BACKOFF_JITTER: f64 = 0.2;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Batches on their way at a time: with a server that does not answer, the queue fills up and events are dropped.
 const POSTS_MAX: usize = 32;
-/// Bytes that may wait or be on their way, whatever their number of events.
-const QUEUED_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 enum Entry {
     Event(Vec<u8>),
@@ -36,8 +34,7 @@ enum Entry {
 
 /// The way to the server.
 pub struct WebhookBackend {
-    queue: mpsc::Sender<Entry>,
-    queued_bytes: Arc<AtomicUsize>,
+    queue: Queue<Entry>,
     waits: bool,
     poster: Arc<Poster>,
     /// Counts events that found no room.
@@ -48,8 +45,7 @@ impl WebhookBackend {
     /// Starts what posts, which ends when the backend is dropped. `overflow` counts events that found no room, `errors` those that did not arrive.
     pub fn start(remote: Remote, options: &WebhookOptions, overflow: Counter, errors: Counter) -> Self {
         let waits = options.audit_webhook_mode != Mode::Batch;
-        let (queue, entries) = mpsc::channel(options.audit_webhook_batch_buffer_size.max(1));
-        let queued_bytes = Arc::new(AtomicUsize::new(0));
+        let (queue, entries, queued_bytes) = queue::bounded(options.audit_webhook_batch_buffer_size.max(1));
         let backoff = options.audit_webhook_initial_backoff.get();
         let poster = Arc::new(Poster { remote, backoff, errors });
         let throttle = (!waits && options.audit_webhook_batch_throttle_enable).then(|| {
@@ -59,7 +55,7 @@ impl WebhookBackend {
         });
         let sender = Sender {
             entries,
-            queued_bytes: Arc::clone(&queued_bytes),
+            queued_bytes,
             poster: Arc::clone(&poster),
             events_max: if waits { 1 } else { options.audit_webhook_batch_max_size },
             wait_max: if waits { Duration::ZERO } else { options.audit_webhook_batch_max_wait.get() },
@@ -70,7 +66,7 @@ impl WebhookBackend {
             posts: JoinSet::new(),
         };
         tokio::spawn(sender.run());
-        Self { queue, queued_bytes, waits, poster, overflow }
+        Self { queue, waits, poster, overflow }
     }
 
     /// Hands an event over and, unless in batch mode, waits until it has arrived. Whether it has (in batch mode: will be tried).
@@ -81,19 +77,17 @@ impl WebhookBackend {
     /// Hands an event over if there is room for it. Whether there was.
     pub fn offer(&self, event: Vec<u8>) -> bool {
         let length = event.len();
-        let queued = self.queued_bytes.fetch_add(length, Ordering::Relaxed);
-        if queued < QUEUED_BYTES_MAX && self.queue.try_send(Entry::Event(event)).is_ok() {
-            return true;
+        let is_taken = self.queue.offer(Entry::Event(event), length);
+        if !is_taken {
+            self.overflow.inc();
         }
-        self.queued_bytes.fetch_sub(length, Ordering::Relaxed);
-        self.overflow.inc();
-        false
+        is_taken
     }
 
     /// Waits until everything handed over so far has arrived or was given up.
     pub async fn flush(&self) {
         let (done, posted) = oneshot::channel();
-        if self.queue.send(Entry::Flush(done)).await.is_ok() {
+        if self.queue.send(Entry::Flush(done), 0).await {
             let _ = posted.await;
         }
     }
@@ -153,7 +147,7 @@ fn list(events: &[Vec<u8>]) -> Bytes {
 /// Makes batches of what is in the queue.
 struct Sender {
     entries: mpsc::Receiver<Entry>,
-    queued_bytes: Arc<AtomicUsize>,
+    queued_bytes: QueuedBytes,
     poster: Arc<Poster>,
     events_max: usize,
     wait_max: Duration,
@@ -207,11 +201,11 @@ impl Sender {
         while self.posts.len() >= POSTS_MAX {
             self.posts.join_next().await;
         }
-        let (poster, queued_bytes) = (Arc::clone(&self.poster), Arc::clone(&self.queued_bytes));
+        let (poster, queued_bytes) = (Arc::clone(&self.poster), self.queued_bytes.clone());
         self.posts.spawn(async move {
             let length = batch.iter().map(Vec::len).sum();
             poster.post(batch).await;
-            queued_bytes.fetch_sub(length, Ordering::Relaxed);
+            queued_bytes.release(length);
         });
     }
 }
