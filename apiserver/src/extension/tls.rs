@@ -7,14 +7,13 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use component_base::tls;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{WantsClientCert, WebPkiServerVerifier};
+use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{
-    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme,
-};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 const UNREADABLE: &str = "unable to load root certificates: unable to parse bytes as PEM block";
 
@@ -66,13 +65,15 @@ impl Trust {
     /// # Errors
     /// The identity's files cannot be used, or no authority can.
     pub fn client(&self, identity: Option<&Identity>) -> Result<Arc<ClientConfig>, String> {
-        let mut config = match identity {
-            Some(Identity::Pem { cert, key }) => with_identity(cert, key)?,
-            Some(Identity::Files { cert, key }) => with_identity(&read(cert)?, &read(key)?)
-                .map_err(|error| format!("{}, {}: {error}", cert.display(), key.display()))?,
-            None => base().with_no_client_auth(),
+        let files = match identity {
+            Some(Identity::Files { cert, key }) => Some((cert.as_path(), key.as_path())),
+            Some(Identity::Pem { .. }) | None => None,
         };
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let base = tls::client_config(None, files, &["http/1.1"]).map_err(|error| error.to_string())?;
+        let mut config = (*base).clone();
+        if let Some(Identity::Pem { cert, key }) = identity {
+            config.client_auth_cert_resolver = shown(cert, key, config.crypto_provider())?;
+        }
         let provider = Arc::clone(config.crypto_provider());
         let verifier: Arc<dyn ServerCertVerifier> = match self {
             Self::Anyone => Arc::new(Anyone(provider)),
@@ -112,23 +113,15 @@ pub enum Identity {
     },
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
-}
-
-/// What trusts nobody yet.
-fn base() -> ConfigBuilder<ClientConfig, WantsClientCert> {
-    tls::install_provider();
-    ClientConfig::builder().with_root_certificates(RootCertStore::empty())
-}
-
-fn with_identity(cert: &[u8], key: &[u8]) -> Result<ClientConfig, String> {
+/// Shows a certificate to every server that asks for one.
+fn shown(cert: &[u8], key: &[u8], provider: &CryptoProvider) -> Result<Arc<dyn ResolvesClientCert>, String> {
     let certs = CertificateDer::pem_slice_iter(cert).collect::<Result<Vec<_>, _>>();
     let certs = certs.ok().filter(|certs| !certs.is_empty());
     let certs = certs.ok_or("tls: failed to find any PEM data in certificate input")?;
     let key = PrivateKeyDer::from_pem_slice(key)
         .map_err(|_| "tls: failed to find any PEM data in key input".to_owned())?;
-    base().with_client_auth_cert(certs, key).map_err(|error| format!("tls: {error}"))
+    let certified = CertifiedKey::from_der(certs, key, provider).map_err(|error| format!("tls: {error}"))?;
+    Ok(Arc::new(SingleCertAndKey::from(certified)))
 }
 
 fn authorities(roots: RootCertStore) -> Result<Arc<WebPkiServerVerifier>, String> {
