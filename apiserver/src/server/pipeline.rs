@@ -196,10 +196,7 @@ async fn answer(
     let query = Query::parse(request.uri().query());
     let form = error_form(&request, &query);
     let understood = understand(app, request.method(), request.uri().path(), &query, request.headers());
-    if let Ok(Some(Understood::Known(info))) = &understood {
-        fill_labels(labels, info);
-        *long_running = is_long_running(info, &query);
-    }
+    note_known(&understood, &query, labels, long_running);
     if let Ok(Some(Understood::Unknown { verb, subresource, remote: Some(_), .. })) = &understood {
         let streams = matches!(subresource.as_str(), "exec" | "attach" | "portforward" | "proxy" | "log");
         *long_running = *verb == Verb::Watch || streams || request.headers().contains_key(UPGRADE);
@@ -240,11 +237,6 @@ async fn answer(
     };
     let is_watch = matches!(&asked.0, Attributes::Resource(asked) if asked.verb == "watch");
     let is_log = matches!(&asked.0, Attributes::Resource(asked) if asked.subresource == "log");
-    *sent = match *long_running {
-        true if is_watch => Sent::ByEvent,
-        false if !is_log => Sent::Within(deadline),
-        _ => Sent::AtWill,
-    };
     let entered = if *long_running && !is_watch {
         None
     } else {
@@ -260,13 +252,15 @@ async fn answer(
     let understood = if decided.is_ok() && is_unheard_of(app, &understood, &path) {
         app.registry.catch_up().await;
         let again = understand(app, request.method(), &path, &query, request.headers());
-        if let Ok(Some(Understood::Known(info))) = &again {
-            fill_labels(labels, info);
-            *long_running = is_long_running(info, &query);
-        }
+        note_known(&again, &query, labels, long_running);
         again
     } else {
         understood
+    };
+    *sent = match *long_running {
+        true if is_watch => Sent::ByEvent,
+        false if !is_log => Sent::Within(deadline),
+        _ => Sent::AtWill,
     };
     let target = match decided.and_then(|()| target(app, &user, understood, &path, trail)) {
         Ok(target) => target,
@@ -385,6 +379,19 @@ fn is_long_running(info: &RequestInfo, query: &Query) -> bool {
             Some("log") => query.flag("follow"),
             _ => false,
         }
+}
+
+/// Notes what a request for a known resource counts as, and whether it runs long.
+fn note_known(
+    understood: &Result<Option<Understood>, ApiError>,
+    query: &Query,
+    labels: &mut RequestLabels,
+    long_running: &mut bool,
+) {
+    if let Ok(Some(Understood::Known(info))) = understood {
+        fill_labels(labels, info);
+        *long_running = is_long_running(info, query);
+    }
 }
 
 fn fill_labels(labels: &mut RequestLabels, info: &RequestInfo) {
