@@ -25,7 +25,44 @@ pub struct Faults {
     pub flaps: u64,
 }
 
+/// How a request fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Before it had an effect.
+    Before,
+    /// After that.
+    After,
+}
+
+/// What becomes of a watch behind one of its events.
+#[derive(Clone, Copy, Debug)]
+pub struct Aftermath {
+    /// The event comes again.
+    pub repeats: bool,
+    /// Nothing more comes for so long.
+    pub stands_still: Option<Duration>,
+    /// The stream ends.
+    pub breaks: bool,
+}
+
 impl Faults {
+    /// How a request fails, if it does. One that makes an object fails before that only: nobody can tell whether an object whose name the server makes
+    /// was made; upstream makes it again then, and so do we.
+    pub fn of_request(&self, random: &mut Random, makes: bool) -> Option<Failure> {
+        let (fails, late) = (random.below(0..1000) < self.failures, random.percent(50));
+        fails.then_some(if late && !makes { Failure::After } else { Failure::Before })
+    }
+
+    /// What becomes of a watch behind an event.
+    pub fn after_event(&self, random: &mut Random) -> Aftermath {
+        let stall_max = u64::try_from(self.stall_max.as_millis()).unwrap_or(0);
+        Aftermath {
+            repeats: random.percent(self.repeats),
+            stands_still: random.percent(self.stalls).then(|| random.millis(0..stall_max + 1)),
+            breaks: random.percent(self.drops),
+        }
+    }
+
     /// Those of a seed. Some runs have one kind alone.
     pub fn new(random: &mut Random) -> Self {
         let mut of =

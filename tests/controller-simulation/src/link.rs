@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::faults::Faults;
+use crate::faults::{Failure, Faults};
 use crate::random::Random;
 use crate::server::{Deletion, Refused, Server};
 use crate::watch::Watch;
@@ -134,12 +134,10 @@ impl Link {
             let since = parameter("resourceVersion").and_then(|text| text.parse().ok()).unwrap_or(0);
             return Ok(self.watch(address.key.resource, since));
         }
-        let (fails, late) =
-            self.draw(|random| (random.below(0..1000) < self.faults.failures, random.percent(50)));
-        let fails = fails && self.server.is_troubled();
-        // Nobody can tell whether an object whose name the server makes was made; upstream makes it again then, and so do we.
-        let repeatable = parts.method != Method::POST;
-        if fails && !(late && repeatable) {
+        let makes = parts.method == Method::POST;
+        let failure = self.draw(|random| self.faults.of_request(random, makes));
+        let failure = failure.filter(|_| self.server.is_troubled());
+        if failure == Some(Failure::Before) {
             return Err(lost());
         }
         let is_write = parts.method != Method::GET;
@@ -166,7 +164,7 @@ impl Link {
         if !self.alive.load(Ordering::Relaxed) {
             return futures::future::pending().await;
         }
-        if fails && is_write {
+        if failure.is_some() && is_write {
             return Err(lost());
         }
         Ok(match result {

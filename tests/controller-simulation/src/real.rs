@@ -19,11 +19,11 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::faults::Faults;
+use crate::faults::{Failure, Faults};
 use crate::random::Random;
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
-type Answer = Response<UnsyncBoxBody<Bytes, Failure>>;
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+type Answer = Response<UnsyncBoxBody<Bytes, BoxError>>;
 
 /// Runs controllers on a connection with faults until `ended`, with a new life after each end, and without faults once `trouble` is false. How many
 /// lives there were.
@@ -86,12 +86,12 @@ struct Link {
     died: CancellationToken,
 }
 
-fn lost() -> Failure {
+fn lost() -> BoxError {
     std::io::Error::new(std::io::ErrorKind::ConnectionReset, "the connection was lost").into()
 }
 
 impl Link {
-    async fn handle(self, request: Request<Body>) -> Result<Answer, Failure> {
+    async fn handle(self, request: Request<Body>) -> Result<Answer, BoxError> {
         if !self.alive.load(Ordering::Relaxed) {
             return futures::future::pending().await;
         }
@@ -99,17 +99,12 @@ impl Link {
         let troubled = self.trouble.load(Ordering::Relaxed);
         let is_watch =
             uri.query().is_some_and(|query| query.split('&').any(|pair| pair.starts_with("watch=")));
-        let (fails, late, before) = {
+        let (failure, before) = {
             let mut random = self.random.lock();
-            (
-                troubled && random.below(0..1_000) < self.faults.failures,
-                random.percent(50),
-                random.percent(50),
-            )
+            (self.faults.of_request(&mut random, method == Method::POST), random.percent(50))
         };
-        // Nobody can tell whether an object whose name the server makes was made; upstream makes it again then, and so do we.
-        let repeatable = method != Method::POST;
-        if fails && !(late && repeatable) {
+        let failure = failure.filter(|_| troubled);
+        if failure == Some(Failure::Before) {
             return Err(lost());
         }
         let is_write = method != Method::GET && !uri.path().ends_with("/events");
@@ -121,16 +116,16 @@ impl Link {
         if dies {
             return self.die().await;
         }
-        if fails {
+        if failure.is_some() {
             return Err(lost());
         }
         let (head, body) = answer.into_parts();
         if !is_watch || !head.status.is_success() {
-            return Ok(Response::from_parts(head, body.map_err(Failure::from).boxed_unsync()));
+            return Ok(Response::from_parts(head, body.map_err(BoxError::from).boxed_unsync()));
         }
         let seed = self.random.lock().next();
         let watch = Watch {
-            stream: body.into_data_stream().map_err(Failure::from).boxed(),
+            stream: body.into_data_stream().map_err(BoxError::from).boxed(),
             link: self,
             random: Random::new(seed, 1),
             partial: BytesMut::new(),
@@ -153,7 +148,7 @@ impl Link {
 }
 
 struct Watch {
-    stream: BoxStream<'static, Result<Bytes, Failure>>,
+    stream: BoxStream<'static, Result<Bytes, BoxError>>,
     link: Link,
     random: Random,
     partial: BytesMut,
@@ -163,7 +158,7 @@ struct Watch {
 }
 
 impl Watch {
-    async fn next(&mut self) -> Option<Result<Bytes, Failure>> {
+    async fn next(&mut self) -> Option<Result<Bytes, BoxError>> {
         loop {
             if let Some(line) = self.ready.pop_front() {
                 return Some(Ok(line));
@@ -194,22 +189,21 @@ impl Watch {
     }
 
     fn go_wrong(&mut self, line: &Bytes) {
-        let faults = Arc::clone(&self.link.faults);
-        if self.random.percent(faults.repeats) {
+        let aftermath = self.link.faults.after_event(&mut self.random);
+        if aftermath.repeats {
             self.ready.push_back(line.clone());
         }
-        if self.random.percent(faults.stalls) {
-            let most = u64::try_from(faults.stall_max.as_millis()).unwrap_or(0);
-            self.stands_still_until = Instant::now() + self.random.millis(0..most + 1);
+        if let Some(time) = aftermath.stands_still {
+            self.stands_still_until = Instant::now() + time;
         }
-        self.is_over = self.random.percent(faults.drops);
+        self.is_over = aftermath.breaks;
     }
 }
 
 impl tower::Service<Request<Body>> for Link {
     type Response = Answer;
-    type Error = Failure;
-    type Future = Pin<Box<dyn Future<Output = Result<Answer, Failure>> + Send>>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Answer, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         Poll::Ready(Ok(()))

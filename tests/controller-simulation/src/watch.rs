@@ -106,14 +106,14 @@ impl Watch {
     }
 
     fn trouble(&mut self, line: &Bytes) {
-        if self.random.percent(self.faults.repeats) {
+        let aftermath = self.faults.after_event(&mut self.random);
+        if aftermath.repeats {
             self.ready.push_back(line.clone());
         }
-        if self.random.percent(self.faults.stalls) {
-            let most = u64::try_from(self.faults.stall_max.as_millis()).unwrap_or(0);
-            self.stands_still_until = Instant::now() + self.random.millis(0..most + 1);
+        if let Some(time) = aftermath.stands_still {
+            self.stands_still_until = Instant::now() + time;
         }
-        if self.random.percent(self.faults.drops) {
+        if aftermath.breaks {
             // Before or after the event has arrived.
             if self.random.percent(50) {
                 self.ready.clear();
