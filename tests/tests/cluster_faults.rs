@@ -121,7 +121,8 @@ fn promises_hold_while_the_controllers_see_late_lose_watches_and_die() {
     for version in ["v2", "v3"] {
         cluster.kubectl(&format!("set image deployment/web c=x:{version}")).ok();
         cluster.kubectl(&format!("set image statefulset/db c=x:{version}")).ok();
-        cluster.kubectl("delete pod db-0 --wait=false").ok();
+        // The rollout may have taken it just now.
+        cluster.kubectl("delete pod db-0 --wait=false --ignore-not-found").ok();
     }
     cluster.kubectl("scale deployment/web --replicas=9").ok();
     let node = cluster.kubectl("get nodes -o jsonpath={.items[0].metadata.name}").ok();
