@@ -69,8 +69,8 @@ chaos-store: deps-build deps-run ## Strike three members of etcd-lite under load
 
 compare-store: deps-build deps-test tools ## Compare etcd-lite with etcd by random operations: SEED=n OPERATIONS=n ONLY=n,n REFERENCE=3_5 or 3_4.
 	$(CARGO) build --release -p etcd-lite
-	CORACLE_BINARIES=$(CURDIR)/target/release OPERATIONS=$(or $(OPERATIONS),100000) $(CARGO) nextest run -p coracle-tests --test store_comparison \
-	  --no-capture --profile long $(if $(REFERENCE),operations_are_answered_as_by_etcd_$(REFERENCE))
+	CORACLE_BINARIES=$(CURDIR)/target/release OPERATIONS=$(or $(OPERATIONS),100000) $(CARGO) nextest run -p coracle-tests --test store \
+	  --no-capture --profile long operations_are_answered_as_by_etcd_$(REFERENCE)
 
 lint: ## Check formatting and clippy's findings.
 	$(CARGO) fmt --all --check

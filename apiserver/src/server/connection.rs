@@ -203,7 +203,7 @@ impl Drop for InWork {
 }
 
 #[cfg(test)]
-#[path = "../../tests/common/http2.rs"]
+#[path = "../../tests/api/common/http2.rs"]
 mod h2_client;
 
 #[cfg(test)]
