@@ -85,7 +85,6 @@ pub const NOT_IMPLEMENTED: &[&str] = &[
     "pv-recycler-pod-template-filepath-hostpath",
     "pv-recycler-pod-template-filepath-nfs",
     "pv-recycler-timeout-increment-hostpath",
-    "pvclaimbinder-sync-period",
     "requestheader-allowed-names",
     "requestheader-extra-headers-prefix",
     "requestheader-group-headers",
@@ -189,6 +188,9 @@ pub struct Options {
     /// The longest that a signed certificate lasts, and how long it does when the request does not say.
     #[arg(long, default_value = "8760h0m0s")]
     pub cluster_signing_duration: GoDuration,
+    /// How often a claim that waits is looked at again, and people are told again what for.
+    #[arg(long, default_value = "15s")]
+    pub pvclaimbinder_sync_period: GoDuration,
     /// How often quotas are counted anew even if nothing was freed.
     #[arg(long, default_value = "5m0s")]
     pub resource_quota_sync_period: GoDuration,

@@ -52,6 +52,8 @@ pub struct Settings {
     pub mirrored_endpoints_max: usize,
     /// How patiently autoscaling goes on.
     pub autoscaling: Tuning,
+    /// How often a claim that waits for a volume is looked at again.
+    pub claim_sync_period: Duration,
     /// How often quotas are counted anew.
     pub quota_resync: Duration,
     /// Ended pods that may stay.
@@ -79,6 +81,10 @@ impl Settings {
             !options.node_monitor_period.get().is_zero(),
             "--node-monitor-period must be greater than zero"
         );
+        ensure!(
+            !options.pvclaimbinder_sync_period.get().is_zero(),
+            "--pvclaimbinder-sync-period must be greater than zero"
+        );
         Ok(Self {
             enabled: enabled(&options.controllers)?,
             own_identities: options.use_service_account_credentials,
@@ -102,6 +108,7 @@ impl Settings {
             signing_duration: options.cluster_signing_duration.get(),
             mirrored_endpoints_max: usize::from(options.mirroring_max_endpoints_per_subset),
             autoscaling: autoscaling(options)?,
+            claim_sync_period: options.pvclaimbinder_sync_period.get(),
             quota_resync: options.resource_quota_sync_period.get(),
             terminated_pods_max: options.terminated_pod_gc_threshold,
         })

@@ -37,4 +37,5 @@ pub mod taint_eviction;
 mod test_objects;
 pub mod ttl_after_finished;
 pub mod volume_binder;
+pub mod volume_expander;
 pub mod volume_protection;

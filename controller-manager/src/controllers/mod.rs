@@ -24,6 +24,7 @@ mod statefulset;
 mod taint_eviction;
 mod ttl_after_finished;
 pub mod volume_binder;
+mod volume_expander;
 mod volume_protection;
 
 use controller_manager_core::action::{ResourceId, Target};
@@ -130,6 +131,12 @@ controllers![
         "persistentvolume-binder",
         "persistent-volume-binder",
         volume_binder::run
+    ),
+    (
+        "persistentvolume-expander-controller",
+        "persistentvolume-expander",
+        "expand-controller",
+        volume_expander::run
     ),
     (
         "persistentvolumeclaim-protection-controller",

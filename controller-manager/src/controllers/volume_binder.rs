@@ -1,9 +1,13 @@
 //! Runs the persistent volume binder: one worker for claims and one for volumes, woken by each other's changes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use controller_manager_core::action::Action;
+use controller_manager_core::pod_state::{is_finished, node_name};
 use controller_manager_core::volume_binder::claim::Class;
 use controller_manager_core::volume_binder::{claim, claim_ref, class_of_claim, default_class, volume};
+use controller_manager_core::volume_protection::claims_of;
 use coracle_client::ObjectKey;
 use coracle_client::controller::Outcome;
 use coracle_client::informer::{Change, Informer};
@@ -12,7 +16,7 @@ use futures::future::join;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
 
-use crate::context::Context;
+use crate::context::{Context, outcome};
 use crate::executor::{Executor, done};
 use crate::informers::Informers;
 
@@ -26,6 +30,8 @@ struct Shared {
     informers: Informers,
     classes: Informer<StorageClass>,
     executor: Executor,
+    /// How often people are told again what a claim waits for.
+    sync_period: Duration,
 }
 
 /// Files volumes under the claims that they refer to.
@@ -50,6 +56,7 @@ pub async fn run(context: Context) {
         informers: context.informers.clone(),
         classes: context.informer().start(&context.shutdown),
         executor: context.executor("persistentvolume-controller"),
+        sync_period: context.settings.claim_sync_period,
     };
     let (for_claims, for_volumes, by_class, by_claim) =
         (shared.clone(), shared.clone(), shared.clone(), shared.clone());
@@ -58,6 +65,7 @@ pub async fn run(context: Context) {
         .controller("claims", WORKERS)
         .watch(&shared.informers.claims, |change| vec![change.key()])
         .watch(&shared.informers.volumes, move |change| by_volume.claims_for_volume(change))
+        .wait_for(&shared.informers.pods)
         .watch(&shared.classes, move |change| {
             let class = change.key().name;
             by_class.waiting(|claim| [&*class, ""].contains(&class_of_claim(claim)))
@@ -132,8 +140,17 @@ impl Shared {
             }
         };
         let volumes = self.informers.volumes.store().list();
-        let actions = claim::plan(&claim, class, volumes.iter().map(|volume| &**volume));
-        done(self.executor.execute_all(&actions).await)
+        let pods = self.informers.pods.store().indexed("namespace", &key.namespace);
+        let unscheduled: Vec<&str> = pods
+            .iter()
+            .filter(|pod| node_name(pod).is_empty() && !is_finished(pod))
+            .filter(|pod| claims_of(pod).iter().any(|name| **name == *key.name))
+            .filter_map(|pod| pod.metadata.name.as_deref())
+            .collect();
+        let actions = claim::plan(&claim, class, volumes.iter().map(|volume| &**volume), &unscheduled);
+        self.executor.execute_all(&actions).await?;
+        let still_waits = actions.iter().any(|action| matches!(action, Action::Event { .. }));
+        Ok(outcome(still_waits.then_some(self.sync_period)))
     }
 
     async fn reconcile_volume(&self, key: &ObjectKey) -> anyhow::Result<Outcome> {

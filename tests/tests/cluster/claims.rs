@@ -114,3 +114,158 @@ fn certificates_are_signed_for_those_who_are_approved() {
     cluster.kubectl_stdin("create -f -", &kubelet).ok();
     shows(&cluster, "csr/node", "{.status.conditions[0].reason}", "AutoApproved");
 }
+
+/// Waits for an event of this reason and text about the object.
+fn tells(cluster: &Cluster, kind: &str, name: &str, reason: &str, text: &str) {
+    let events = format!(
+        "get events --field-selector involvedObject.kind={kind},involvedObject.name={name},reason={reason} -o jsonpath={{.items[*].message}}"
+    );
+    wait_for(&format!("{kind} {name} has an event {reason} with {text:?}"), PATIENCE, || {
+        let found = cluster.kubectl(&events).result()?;
+        if found.contains(text) { Ok(()) } else { Err(found) }
+    });
+}
+
+const CLASSES: &str = r#"
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {name: fast}
+provisioner: disks.example.com
+allowVolumeExpansion: true
+---
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {name: late}
+provisioner: disks.example.com
+volumeBindingMode: WaitForFirstConsumer
+---
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {name: nobody}
+provisioner: kubernetes.io/no-provisioner
+---
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {name: former}
+provisioner: kubernetes.io/aws-ebs
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: now}
+spec: {accessModes: [ReadWriteOnce], storageClassName: fast, resources: {requests: {storage: 1Gi}}}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: later}
+spec: {accessModes: [ReadWriteOnce], storageClassName: late, resources: {requests: {storage: 1Gi}}}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: unserved}
+spec: {accessModes: [ReadWriteOnce], storageClassName: nobody, resources: {requests: {storage: 1Gi}}}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: migrated}
+spec: {accessModes: [ReadWriteOnce], storageClassName: former, resources: {requests: {storage: 1Gi}}}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: classless}
+spec: {accessModes: [ReadWriteOnce], storageClassName: none-such, resources: {requests: {storage: 1Gi}}}
+"#;
+
+/// What a provisioner makes of the claim `NAME` with the uid `UID`.
+const PROVISIONED: &str = r#"
+apiVersion: v1
+kind: PersistentVolume
+metadata:
+  name: pvc-UID
+  annotations: {pv.kubernetes.io/provisioned-by: disks.example.com}
+  finalizers: [external-provisioner.volume.kubernetes.io/finalizer]
+spec:
+  capacity: {storage: 1Gi}
+  accessModes: [ReadWriteOnce]
+  storageClassName: CLASS
+  persistentVolumeReclaimPolicy: Delete
+  csi: {driver: disks.example.com, volumeHandle: disk-NAME}
+  claimRef: {apiVersion: v1, kind: PersistentVolumeClaim, namespace: default, name: NAME, uid: UID}
+"#;
+
+/// Plays the provisioner for a claim; the volume's name.
+fn provision(cluster: &Cluster, claim: &str, class: &str) -> String {
+    shows(
+        cluster,
+        &format!("pvc/{claim}"),
+        "{.metadata.annotations.volume\\.kubernetes\\.io/storage-provisioner}",
+        "disks.example.com",
+    );
+    let uid = cluster.kubectl(&format!("get pvc/{claim} -o jsonpath={{.metadata.uid}}")).ok();
+    let text = PROVISIONED.replace("UID", &uid).replace("NAME", claim).replace("CLASS", class);
+    cluster.kubectl_stdin("create -f -", &text).ok();
+    format!("pvc-{uid}")
+}
+
+#[test]
+fn claims_are_handed_to_their_provisioners_and_resizers() {
+    let cluster = Cluster::up(&["--runtime", "hollow", "--nodes", "1"]);
+    cluster.kubectl_stdin("apply -f -", CLASSES).ok();
+    let waiting = |driver: &str| {
+        format!(
+            "Waiting for a volume to be created either by the external provisioner '{driver}' or manually by the system administrator. If volume creation is delayed, please verify that the provisioner is running and correctly registered."
+        )
+    };
+    let claim = "PersistentVolumeClaim";
+    tells(&cluster, claim, "now", "ExternalProvisioning", &waiting("disks.example.com"));
+    tells(&cluster, claim, "migrated", "ExternalProvisioning", &waiting("ebs.csi.aws.com"));
+    tells(
+        &cluster,
+        claim,
+        "later",
+        "WaitForFirstConsumer",
+        "waiting for first consumer to be created before binding",
+    );
+    let no_plugin = "no volume plugin matched name: kubernetes.io/no-provisioner";
+    tells(&cluster, claim, "unserved", "ProvisioningFailed", no_plugin);
+    tells(
+        &cluster,
+        claim,
+        "classless",
+        "ProvisioningFailed",
+        "storageclass.storage.k8s.io \"none-such\" not found",
+    );
+
+    let volume = provision(&cluster, "now", "fast");
+    shows(&cluster, "pvc/now", "{.status.phase}/{.status.capacity.storage}", "Bound/1Gi");
+
+    // Its resizer is told when the claim asks for more.
+    cluster.kubectl("patch pvc/now -p {\"spec\":{\"resources\":{\"requests\":{\"storage\":\"2Gi\"}}}}").ok();
+    tells(
+        &cluster,
+        claim,
+        "now",
+        "ExternalExpanding",
+        "waiting for an external controller to expand this PVC",
+    );
+
+    // A claim of the other class goes to the provisioner when its pod has got a node.
+    let pod = r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "first"}, "spec": {
+        "containers": [{"name": "c", "image": "anything:v1"}],
+        "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "later"}}]}}"#;
+    cluster.kubectl_stdin("create -f -", pod).ok();
+    let node = cluster.kubectl("get nodes -o jsonpath={.items[0].metadata.name}").ok();
+    shows(&cluster, "pvc/later", "{.metadata.annotations.volume\\.kubernetes\\.io/selected-node}", &node);
+    provision(&cluster, "later", "late");
+    shows(&cluster, "pod/first", "{.spec.nodeName}", &node);
+
+    // The claim goes, and its volume waits for whoever made it.
+    cluster.kubectl("delete pvc/now").ok();
+    shows(&cluster, &format!("pv/{volume}"), "{.status.phase}", "Released");
+    cluster.kubectl(&format!("delete pv/{volume} --wait=false")).ok();
+    let finalizer = "[\"external-provisioner.volume.kubernetes.io/finalizer\"]";
+    shows(&cluster, &format!("pv/{volume}"), "{.metadata.finalizers}", finalizer);
+    cluster
+        .kubectl(&format!("patch pv/{volume} --type=merge -p {{\"metadata\":{{\"finalizers\":null}}}}"))
+        .ok();
+    cluster.kubectl(&format!("wait --for=delete pv/{volume} --timeout=60s")).ok();
+}

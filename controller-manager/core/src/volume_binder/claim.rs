@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{
     BIND_COMPLETED, BOUND_BY_CONTROLLER, PROVISIONER, PROVISIONER_BETA, SELECTED_NODE, bind, claim_phase,
-    claim_ref, class_of_claim, event_on_claim, is_bound_to, matching, patch_claim,
+    claim_ref, class_of_claim, event_on_claim, in_tree, is_bound_to, matching, patch_claim,
 };
 use crate::action::Action;
 use crate::object_meta::{annotation, name, uid};
@@ -51,12 +51,17 @@ fn waits(claim: &PersistentVolumeClaim) -> Option<Action> {
     enters(claim, "Pending", None, None, true)
 }
 
-/// Decides about a claim, given the volumes and its class.
+/// Decides about a claim, given the volumes, its class, and the names of its pods that have no node yet.
 pub fn plan<'a>(
     claim: &PersistentVolumeClaim,
     class: Class<'_>,
     volumes: impl Iterator<Item = &'a PersistentVolume> + Clone,
+    unscheduled: &[&str],
 ) -> Vec<Action> {
+    if let Some(annotations) = in_tree::claim_moves(&claim.metadata) {
+        // A new version: the rest follows with it.
+        return vec![patch_claim(claim, "", true, json!({"metadata": {"annotations": annotations}}))];
+    }
     let wanted = claim.spec.as_ref().and_then(|spec| spec.volume_name.as_deref()).unwrap_or_default();
     let named = volumes.clone().find(|volume| !wanted.is_empty() && name(&volume.metadata) == wanted);
     if annotation(&claim.metadata, BIND_COMPLETED).is_some() {
@@ -68,7 +73,7 @@ pub fn plan<'a>(
     if !wanted.is_empty() {
         return waits(claim).into_iter().collect();
     }
-    unbound(claim, class, volumes)
+    unbound(claim, class, volumes, unscheduled)
 }
 
 /// A claim that was bound stays so, or is lost for good.
@@ -127,6 +132,7 @@ fn unbound<'a>(
     claim: &PersistentVolumeClaim,
     class: Class<'_>,
     volumes: impl Iterator<Item = &'a PersistentVolume>,
+    unscheduled: &[&str],
 ) -> Vec<Action> {
     if let Class::Default(class) = class {
         let change = json!({"spec": {"storageClassName": class.metadata.name}});
@@ -141,12 +147,7 @@ fn unbound<'a>(
     }
     let is_placed = annotation(&claim.metadata, SELECTED_NODE).is_some();
     let mut actions = match class {
-        _ if waits_for_pod && !is_placed => vec![event_on_claim(
-            claim,
-            false,
-            "WaitForFirstConsumer",
-            "waiting for first consumer to be created before binding".to_owned(),
-        )],
+        _ if waits_for_pod && !is_placed => vec![waits_for(claim, unscheduled)],
         Class::Known(class) => provision(claim, class),
         Class::Missing => vec![event_on_claim(
             claim,
@@ -168,23 +169,33 @@ fn unbound<'a>(
     actions
 }
 
+/// Says what a claim that is bound with its first pod waits for.
+fn waits_for(claim: &PersistentVolumeClaim, unscheduled: &[&str]) -> Action {
+    let (reason, message) = match unscheduled {
+        [] => ("WaitForFirstConsumer", "waiting for first consumer to be created before binding".to_owned()),
+        [pod] => ("WaitForPodScheduled", format!("waiting for pod {pod} to be scheduled")),
+        pods => ("WaitForPodScheduled", format!("waiting for pods {} to be scheduled", pods.join(","))),
+    };
+    event_on_claim(claim, false, reason, message)
+}
+
 /// Asks the class's provisioner, which is no part of this process.
 fn provision(claim: &PersistentVolumeClaim, class: &StorageClass) -> Vec<Action> {
-    let provisioner = &*class.provisioner;
-    if provisioner.starts_with("kubernetes.io/") {
-        let message = format!("no volume plugin matched name: {provisioner}");
+    let provisioner = in_tree::driver(&class.provisioner).unwrap_or(&class.provisioner);
+    if provisioner.starts_with(in_tree::PREFIX) {
+        let message = in_tree::no_plugin(provisioner);
         return vec![event_on_claim(claim, true, "ProvisioningFailed", message)];
     }
-    let message = format!(
-        "Waiting for a volume to be created either by the external provisioner '{provisioner}' or manually by the system administrator. If volume creation is delayed, please verify that the provisioner is running and correctly registered."
-    );
-    let mut actions = Vec::new();
     if annotation(&claim.metadata, PROVISIONER) != Some(provisioner) {
         let mut annotations = json!({});
         annotations[PROVISIONER] = Value::from(provisioner);
         annotations[PROVISIONER_BETA] = Value::from(provisioner);
-        actions.push(patch_claim(claim, "", true, json!({"metadata": {"annotations": annotations}})));
+        annotations[in_tree::MIGRATED_TO] = Value::Null;
+        // A new version: with it people are told.
+        return vec![patch_claim(claim, "", true, json!({"metadata": {"annotations": annotations}}))];
     }
-    actions.push(event_on_claim(claim, false, "ExternalProvisioning", message));
-    actions
+    let message = format!(
+        "Waiting for a volume to be created either by the external provisioner '{provisioner}' or manually by the system administrator. If volume creation is delayed, please verify that the provisioner is running and correctly registered."
+    );
+    vec![event_on_claim(claim, false, "ExternalProvisioning", message)]
 }

@@ -30,7 +30,7 @@ fn has_modes(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
     wanted.iter().all(|mode| modes(volume).contains(mode))
 }
 
-fn has_volume_mode(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
+pub(super) fn has_volume_mode(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
     const USUAL: &str = "Filesystem";
     let of_volume = volume.spec.as_ref().and_then(|spec| spec.volume_mode.as_deref()).unwrap_or(USUAL);
     let of_claim = claim.spec.as_ref().and_then(|spec| spec.volume_mode.as_deref()).unwrap_or(USUAL);

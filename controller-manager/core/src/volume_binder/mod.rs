@@ -2,6 +2,7 @@
 //! be the last one before a crash. Provisioning is external provisioners' work; where a claim waits for its first pod, the scheduler's.
 
 pub mod claim;
+pub(crate) mod in_tree;
 pub mod matching;
 #[cfg(test)]
 mod tests;
@@ -71,6 +72,11 @@ fn volume_phase(volume: &PersistentVolume) -> &str {
     volume.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
 }
 
+fn reclaim_policy(volume: &PersistentVolume) -> &str {
+    let spec = volume.spec.as_ref();
+    spec.and_then(|spec| spec.persistent_volume_reclaim_policy.as_deref()).unwrap_or("Retain")
+}
+
 fn claim_phase(claim: &PersistentVolumeClaim) -> &str {
     claim.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
 }
@@ -83,6 +89,11 @@ fn event_on_claim(
 ) -> Action {
     let regarding = Box::new(object_reference(&PERSISTENT_VOLUME_CLAIMS, &claim.metadata));
     Action::Event { regarding, warning, reason, message }
+}
+
+fn event_on_volume(volume: &PersistentVolume, reason: &'static str, message: String) -> Action {
+    let regarding = Box::new(object_reference(&PERSISTENT_VOLUMES, &volume.metadata));
+    Action::Event { regarding, warning: true, reason, message }
 }
 
 fn patch_volume(volume: &PersistentVolume, subresource: &'static str, exact: bool, change: Value) -> Action {

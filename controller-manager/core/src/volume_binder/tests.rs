@@ -96,7 +96,7 @@ fn the_smallest_volume_that_fits_is_taken() {
 fn a_claim_is_bound_waits_or_is_lost() {
     let free = volume("v", "5Gi", json!({}));
     let plan = |claim: &PersistentVolumeClaim, class, volumes: &[PersistentVolume]| {
-        shown(&claim::plan(claim, class, volumes.iter()))
+        shown(&claim::plan(claim, class, volumes.iter(), &[]))
     };
     let all = [
         "persistentvolumes/v/",
@@ -112,7 +112,7 @@ fn a_claim_is_bound_waits_or_is_lost() {
     assert_eq!(plan(&fast, Class::Known(&late), &[]), ["WaitForFirstConsumer"]);
     let now = class("Immediate", "x.io/p");
     let nobody = class("Immediate", "kubernetes.io/no-provisioner");
-    assert_eq!(plan(&fast, Class::Known(&now), &[]), ["persistentvolumeclaims/c/", "ExternalProvisioning"]);
+    assert_eq!(plan(&fast, Class::Known(&now), &[]), ["persistentvolumeclaims/c/"]);
     assert_eq!(plan(&fast, Class::Known(&nobody), &[]), ["ProvisioningFailed"]);
     assert_eq!(plan(&fast, Class::Missing, &[]), ["ProvisioningFailed"]);
     assert_eq!(plan(&new, Class::Default(&now), &[]), ["persistentvolumeclaims/c/"]);
@@ -130,6 +130,115 @@ fn a_claim_is_bound_waits_or_is_lost() {
     );
     assert_eq!(plan(&done, Class::None, &[]), ["persistentvolumeclaims/c/statusLost", "ClaimLost"]);
     assert_eq!(plan(&done, Class::None, &[taken]), ["persistentvolumeclaims/c/statusLost", "ClaimMisbound"]);
+}
+
+/// Reason and text of the one event, and the annotations of the one write.
+fn said(actions: &[Action]) -> (String, Value) {
+    let mut found = (String::new(), Value::Null);
+    for action in actions {
+        match action {
+            Action::Event { reason, message, .. } => found.0 = format!("{reason}: {message}"),
+            Action::Patch { patch, .. } => found.1 = patch["metadata"]["annotations"].clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+    found
+}
+
+#[test]
+fn a_claim_is_handed_to_its_provisioner() {
+    let asked = |annotations: Value| {
+        claim("1Gi", json!({"metadata": {"annotations": annotations}, "spec": {"storageClassName": "fast"}}))
+    };
+    let plan = |claim: &PersistentVolumeClaim, class: &StorageClass, pods: &[&str]| {
+        said(&claim::plan(claim, Class::Known(class), [].iter(), pods))
+    };
+    let waiting = |driver: &str| {
+        format!(
+            "ExternalProvisioning: Waiting for a volume to be created either by the external provisioner '{driver}' or manually by the system administrator. If volume creation is delayed, please verify that the provisioner is running and correctly registered."
+        )
+    };
+    for (provisioner, driver) in [("x.io/p", "x.io/p"), ("kubernetes.io/aws-ebs", "ebs.csi.aws.com")] {
+        let class = class("Immediate", provisioner);
+        let (event, written) = plan(&asked(json!({})), &class, &[]);
+        assert_eq!(
+            (&*event, &written[PROVISIONER], &written[PROVISIONER_BETA]),
+            ("", &json!(driver), &json!(driver))
+        );
+        let marked = asked(json!({PROVISIONER: driver, PROVISIONER_BETA: driver}));
+        assert_eq!(plan(&marked, &class, &[]), (waiting(driver), Value::Null));
+    }
+    // A claim that waits for its pod is handed over when the scheduler has chosen a node.
+    let late = class("WaitForFirstConsumer", "x.io/p");
+    let event = |claim: &PersistentVolumeClaim, pods: &[&str]| plan(claim, &late, pods).0;
+    assert_eq!(
+        event(&asked(json!({})), &[]),
+        "WaitForFirstConsumer: waiting for first consumer to be created before binding"
+    );
+    assert_eq!(event(&asked(json!({})), &["a"]), "WaitForPodScheduled: waiting for pod a to be scheduled");
+    assert_eq!(
+        event(&asked(json!({})), &["a", "b"]),
+        "WaitForPodScheduled: waiting for pods a,b to be scheduled"
+    );
+    let placed = asked(json!({SELECTED_NODE: "n1", PROVISIONER: "x.io/p"}));
+    assert_eq!(event(&placed, &["a"]), waiting("x.io/p"));
+    let nobody = class("Immediate", "kubernetes.io/no-provisioner");
+    assert_eq!(
+        plan(&asked(json!({})), &nobody, &[]).0,
+        "ProvisioningFailed: no volume plugin matched name: kubernetes.io/no-provisioner"
+    );
+    let missing = claim::plan(&asked(json!({})), Class::Missing, [].iter(), &[]);
+    assert_eq!(said(&missing).0, "ProvisioningFailed: storageclass.storage.k8s.io \"fast\" not found");
+    // What an older release has asked a plugin for is its driver's now, and what says so wrongly is put right.
+    let old = asked(json!({PROVISIONER_BETA: "kubernetes.io/gce-pd"}));
+    assert_eq!(plan(&old, &late, &[]).1, json!({in_tree::MIGRATED_TO: "pd.csi.storage.gke.io"}));
+    let wrong = asked(json!({PROVISIONER: "x.io/p", in_tree::MIGRATED_TO: "pd.csi.storage.gke.io"}));
+    assert_eq!(plan(&wrong, &late, &[]).1, json!({in_tree::MIGRATED_TO: null}));
+}
+
+#[test]
+fn a_volume_is_left_to_its_deleter() {
+    let released = |more: Value| {
+        let mut object = json!({"spec": {"claimRef": {"name": "c", "namespace": "n", "uid": "uid-c"},
+            "persistentVolumeReclaimPolicy": "Delete"}, "status": {"phase": "Bound"}});
+        merge(&mut object, &more);
+        volume("v", "5Gi", object)
+    };
+    let by = |provisioner: &str| json!({"metadata": {"annotations": {PROVISIONED_BY: provisioner}}});
+    let plan = |more: Value| volume::plan(&released(more), None);
+    let csi = json!({"spec": {"csi": {"driver": "x.io", "volumeHandle": "h"}}});
+    for external in [by("x.io"), csi] {
+        assert_eq!(shown(&plan(external)), ["persistentvolumes/v/statusReleased"]);
+    }
+    let failed = plan(json!({"spec": {"nfs": {"server": "s", "path": "/"}}}));
+    assert_eq!(shown(&failed), ["persistentvolumes/v/statusFailed", "VolumeFailedDelete"]);
+    assert_eq!(
+        said(&failed).0,
+        "VolumeFailedDelete: error getting deleter volume plugin for volume \"v\": no deletable volume plugin matched"
+    );
+    // A plugin's volume is its driver's, which takes the finalizer's place with its own.
+    let mut migrated = by("kubernetes.io/aws-ebs");
+    migrated["metadata"]["finalizers"] = json!(["a", "kubernetes.io/pv-controller"]);
+    let Action::Patch { patch, .. } = &plan(migrated.clone())[0] else { panic!("a write") };
+    assert_eq!(patch["metadata"]["finalizers"], json!(["a"]));
+    assert_eq!(patch["metadata"]["annotations"], json!({in_tree::MIGRATED_TO: "ebs.csi.aws.com"}));
+    migrated["metadata"]["finalizers"] = json!(["a"]);
+    migrated["metadata"]["annotations"][in_tree::MIGRATED_TO] = json!("ebs.csi.aws.com");
+    assert_eq!(shown(&plan(migrated)), ["persistentvolumes/v/statusReleased"]);
+    // One of a plugin that nobody took over is kept until somebody looks.
+    let mut lonely = by("kubernetes.io/host-path");
+    let Action::Patch { patch, .. } = &plan(lonely.clone())[0] else { panic!("a write") };
+    assert_eq!(patch["metadata"]["finalizers"], json!(["kubernetes.io/pv-controller"]));
+    lonely["metadata"]["finalizers"] = json!(["kubernetes.io/pv-controller"]);
+    assert_eq!(
+        said(&plan(lonely)).0,
+        "VolumeFailedDelete: no volume plugin matched name: kubernetes.io/host-path"
+    );
+    let block = claim("1Gi", json!({"spec": {"volumeMode": "Block"}}));
+    assert_eq!(
+        shown(&volume::plan(&released(json!({})), Some(&block))),
+        ["VolumeMismatch", "VolumeMismatch"]
+    );
 }
 
 #[test]
@@ -205,7 +314,7 @@ proptest! {
             let actions = if is_claim {
                 let all: Vec<PersistentVolume> = volumes.iter().map(|h| serde_json::from_value(seen(h, stale)).expect("a volume")).collect();
                 let one: PersistentVolumeClaim = serde_json::from_value(seen(&claims[index], stale)).expect("a claim");
-                claim::plan(&one, Class::None, all.iter())
+                claim::plan(&one, Class::None, all.iter(), &[])
             } else {
                 let one: PersistentVolume = serde_json::from_value(seen(&volumes[index], stale)).expect("a volume");
                 let of = claim_ref(&one).and_then(|reference| reference.name.clone()).and_then(|name| name[1..].parse::<usize>().ok());
