@@ -125,7 +125,11 @@ fn build(settings: &ClientConfig, mut config: Config, token: &BearerToken) -> Re
     Ok(builder.with_layer(&RateLimit::new(per_second, burst)).with_layer(token).build())
 }
 
-async fn load(settings: &ClientConfig) -> Result<Config, ConnectError> {
+/// What the kubeconfig or the pod says: for those who show its credentials to others than the API server.
+///
+/// # Errors
+/// See [`ConnectError`].
+pub async fn load(settings: &ClientConfig) -> Result<Config, ConnectError> {
     let Some(path) = &settings.kubeconfig else {
         return Config::incluster().map_err(ConnectError::InCluster);
     };

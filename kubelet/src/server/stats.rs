@@ -2,7 +2,7 @@
 //!
 //! Never here: the runtime's own statistics; those are slow with many pods.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -17,16 +17,23 @@ pub fn running_pods(pods: &[Arc<Pod>]) -> usize {
     pods.iter().filter(|pod| pod_view::phase(pod) == "Running").count()
 }
 
-/// Names and ids of a pod's running containers.
-fn running_containers(pod: &Pod) -> Vec<(String, String)> {
+/// A running container of a pod.
+struct RunningContainer {
+    name: String,
+    id: String,
+    started: Option<Timestamp>,
+}
+
+fn running_containers(pod: &Pod) -> Vec<RunningContainer> {
     let statuses = pod.status.iter().flat_map(|status| {
         status.container_statuses.iter().flatten().chain(status.init_container_statuses.iter().flatten())
     });
     statuses
-        .filter(|status| status.state.as_ref().is_some_and(|state| state.running.is_some()))
         .filter_map(|status| {
+            let running = status.state.as_ref()?.running.as_ref()?;
             let (_, id) = status.container_id.as_deref()?.split_once("://")?;
-            Some((status.name.clone(), id.to_owned()))
+            let started = running.started_at.as_ref().map(|time| time.0);
+            Some(RunningContainer { name: status.name.clone(), id: id.to_owned(), started })
         })
         .collect()
 }
@@ -47,10 +54,13 @@ pub fn summary(shared: &Shared) -> Value {
         let Some(cgroups) = cgroups else { continue };
         let path = cgroups.pod_path(&pod);
         let mut containers = Vec::new();
-        for (name, id) in running_containers(&pod) {
-            if let Some(used) = cgroups.usage(&format!("{path}/{id}")) {
+        for container in running_containers(&pod) {
+            if let Some(used) = cgroups.usage(&format!("{path}/{}", container.id)) {
                 let (cpu, memory) = usage(used, &now);
-                containers.push(json!({"name": name, "cpu": cpu, "memory": memory}));
+                let started = container.started.map(|time| format!("{time:.0}"));
+                containers.push(
+                    json!({"name": container.name, "startTime": started, "cpu": cpu, "memory": memory}),
+                );
             }
         }
         let mut entry = json!({
@@ -74,30 +84,128 @@ pub fn summary(shared: &Shared) -> Value {
     json!({"node": node, "pods": pods})
 }
 
-/// The same for metrics-server.
+/// A family of `/metrics/resource`: its name as upstream has it, its kind and what it says.
+struct Family {
+    name: &'static str,
+    kind: &'static str,
+    help: &'static str,
+    lines: String,
+}
+
+impl Family {
+    const fn new(name: &'static str, kind: &'static str, help: &'static str) -> Self {
+        Self { name, kind, help, lines: String::new() }
+    }
+
+    /// `labels` with their braces, or nothing; `at` is when it was measured.
+    fn add(&mut self, labels: &str, value: impl Display, at: Option<Timestamp>) {
+        let _ = write!(self.lines, "{}{labels} {value}", self.name);
+        if let Some(at) = at {
+            let _ = write!(self.lines, " {}", at.as_millisecond());
+        }
+        self.lines.push('\n');
+    }
+}
+
+/// CPU and memory of a node, a pod or a container.
+struct Families {
+    cpu: Family,
+    memory: Family,
+}
+
+impl Families {
+    fn add(&mut self, labels: &str, (nanoseconds, bytes): (u64, u64)) {
+        let now = Some(Timestamp::now());
+        let (whole, rest) = (nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000);
+        self.cpu.add(labels, format_args!("{whole}.{rest:09}"), now);
+        self.memory.add(labels, bytes, now);
+    }
+}
+
+/// The same for metrics servers. The node is what its pods use together: the machine may carry other nodes.
 pub fn resource_metrics(shared: &Shared) -> String {
-    let mut cpu = String::from(
-        "# HELP container_cpu_usage_seconds_total Cumulative cpu time consumed by the container in core-seconds\n# TYPE container_cpu_usage_seconds_total counter\n",
+    let mut nodes = Families {
+        cpu: Family::new(
+            "node_cpu_usage_seconds_total",
+            "counter",
+            "Cumulative cpu time consumed by the node in core-seconds",
+        ),
+        memory: Family::new(
+            "node_memory_working_set_bytes",
+            "gauge",
+            "Current working set of the node in bytes",
+        ),
+    };
+    let mut of_pods = Families {
+        cpu: Family::new(
+            "pod_cpu_usage_seconds_total",
+            "counter",
+            "Cumulative cpu time consumed by the pod in core-seconds",
+        ),
+        memory: Family::new(
+            "pod_memory_working_set_bytes",
+            "gauge",
+            "Current working set of the pod in bytes",
+        ),
+    };
+    let mut of_containers = Families {
+        cpu: Family::new(
+            "container_cpu_usage_seconds_total",
+            "counter",
+            "Cumulative cpu time consumed by the container in core-seconds",
+        ),
+        memory: Family::new(
+            "container_memory_working_set_bytes",
+            "gauge",
+            "Current working set of the container in bytes",
+        ),
+    };
+    let mut started = Family::new(
+        "container_start_time_seconds",
+        "gauge",
+        "Start time of the container since unix epoch in seconds",
     );
-    let mut memory = String::from(
-        "# HELP container_memory_working_set_bytes Current working set of the container in bytes\n# TYPE container_memory_working_set_bytes gauge\n",
+    let mut errors = Family::new(
+        "resource_scrape_error",
+        "gauge",
+        "1 if there was an error while getting container metrics, 0 otherwise",
     );
     if let Some(cgroups) = &shared.context.cgroups {
+        // Without its first pod a node has no cgroup, and its pods use nothing.
+        nodes.add("", cgroups.usage(&cgroups.pods_path()).unwrap_or_default());
         for pod in shared.manager.list() {
             let path = cgroups.pod_path(&pod);
-            for (name, id) in running_containers(&pod) {
-                let Some((nanoseconds, bytes)) = cgroups.usage(&format!("{path}/{id}")) else { continue };
-                let labels = format!(
-                    "{{container=\"{name}\",namespace=\"{}\",pod=\"{}\"}}",
-                    pod_view::namespace(&pod),
-                    pod_view::name(&pod)
-                );
-                let whole = nanoseconds / 1_000_000_000;
-                let rest = nanoseconds % 1_000_000_000;
-                let _ = writeln!(cpu, "container_cpu_usage_seconds_total{labels} {whole}.{rest:09}");
-                let _ = writeln!(memory, "container_memory_working_set_bytes{labels} {bytes}");
+            let names =
+                format!("namespace=\"{}\",pod=\"{}\"", pod_view::namespace(&pod), pod_view::name(&pod));
+            if let Some(used) = cgroups.usage(&path) {
+                of_pods.add(&format!("{{{names}}}"), used);
+            }
+            for container in running_containers(&pod) {
+                let Some(used) = cgroups.usage(&format!("{path}/{}", container.id)) else { continue };
+                let labels = format!("{{container=\"{}\",{names}}}", container.name);
+                of_containers.add(&labels, used);
+                if let Some(time) = container.started {
+                    started.add(&labels, time.as_second(), None);
+                }
             }
         }
     }
-    cpu + &memory
+    errors.add("", 0, None);
+    let families = [
+        of_containers.cpu,
+        of_containers.memory,
+        started,
+        nodes.cpu,
+        nodes.memory,
+        of_pods.cpu,
+        of_pods.memory,
+        errors,
+    ];
+    let mut text = String::new();
+    for Family { name, kind, help, lines } in families {
+        if !lines.is_empty() {
+            let _ = write!(text, "# HELP {name} [STABLE] {help}\n# TYPE {name} {kind}\n{lines}");
+        }
+    }
+    text
 }
