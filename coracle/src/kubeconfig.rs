@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, write_atomically};
 use crate::layout::Layout;
+use crate::metrics_api;
 use crate::topology::{Component, Probe, Topology};
 
 /// Writes all kubeconfigs of the cluster; they follow from the cluster's shape, so existing ones are replaced.
@@ -38,6 +39,7 @@ pub fn write_all(cluster: &Cluster, layout: &Layout, topology: &Topology) -> any
                 (format!("system:node:{}", process.host), format!("kubelet-client-{}", process.host))
             }
             Component::KubeProxy => ("system:kube-proxy".into(), "kube-proxy".into()),
+            Component::MetricsServer => (metrics_api::USER.into(), "metrics-server-client".into()),
             Component::EtcdLite | Component::Containerd | Component::ApiServer => continue,
         };
         let config = document(layout, &server, &user, &certificate)?;

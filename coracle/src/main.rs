@@ -11,6 +11,7 @@ mod commands;
 mod image;
 mod kubeconfig;
 mod layout;
+mod metrics_api;
 mod network;
 mod pki;
 mod probe;

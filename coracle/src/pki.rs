@@ -13,6 +13,7 @@ use rcgen::{
 
 use crate::cluster::Cluster;
 use crate::layout::Layout;
+use crate::metrics_api;
 use crate::topology::{API_SERVERS, Component, Topology};
 
 /// Lifetimes as kubeadm has them: ten years for authorities, one for what they sign.
@@ -102,6 +103,11 @@ pub fn ensure(cluster: &Cluster, layout: &Layout, topology: &Topology) -> anyhow
         )?;
         let names = [host.name.clone(), host.address.to_string(), "127.0.0.1".into()];
         ca.leaf(layout, &format!("kubelet-{}", host.name), &user, &["system:nodes"], &names, Usage::Server)?;
+    }
+    if let Some((address, _)) = topology.metrics_server() {
+        let names = [metrics_api::HOST_NAME.to_owned(), address.to_string(), "127.0.0.1".into()];
+        ca.leaf(layout, "metrics-server", metrics_api::HOST_NAME, &[], &names, Usage::Server)?;
+        ca.leaf(layout, "metrics-server-client", metrics_api::USER, &[], &[], Usage::Client)?;
     }
     if topology.processes.iter().any(|process| process.component == Component::KubeProxy) {
         ca.leaf(layout, "kube-proxy", "system:kube-proxy", &[], &[], Usage::Client)?;

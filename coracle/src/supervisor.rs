@@ -15,9 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Cluster;
 use crate::layout::Layout;
-use crate::network;
 use crate::processes::ProcessTable;
 use crate::topology::{Component, Topology};
+use crate::{metrics_api, network};
 
 mod backoff;
 mod balancer;
@@ -99,6 +99,8 @@ pub async fn run(layout: Layout) -> anyhow::Result<()> {
     if shared.cluster.has_namespaces() {
         tokio::spawn(follow_routes(Arc::clone(&shared)));
     }
+    let metrics = Arc::clone(&shared);
+    tokio::spawn(async move { metrics_api::register(&metrics.layout, &metrics.topology).await });
     tracing::info!(processes = shared.topology.processes.len(), "supervising");
 
     tokio::select! {

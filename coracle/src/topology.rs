@@ -47,6 +47,8 @@ pub enum Component {
     Kubelet,
     /// Service traffic.
     KubeProxy,
+    /// What nodes and containers use.
+    MetricsServer,
 }
 
 impl Component {
@@ -60,6 +62,7 @@ impl Component {
             Self::Scheduler => "scheduler",
             Self::Kubelet => "kubelet",
             Self::KubeProxy => "kube-proxy",
+            Self::MetricsServer => "metrics-server",
         }
     }
 
@@ -68,7 +71,11 @@ impl Component {
         match self {
             Self::EtcdLite | Self::Containerd => 0,
             Self::ApiServer => 1,
-            Self::ControllerManager | Self::Scheduler | Self::Kubelet | Self::KubeProxy => 2,
+            Self::ControllerManager
+            | Self::Scheduler
+            | Self::Kubelet
+            | Self::KubeProxy
+            | Self::MetricsServer => 2,
         }
     }
 }
@@ -133,6 +140,15 @@ impl Topology {
             })
             .collect()
     }
+
+    /// Address and port of the metrics server.
+    pub fn metrics_server(&self) -> Option<(Ipv4Addr, u16)> {
+        let server = self.processes.iter().find(|process| process.component == Component::MetricsServer)?;
+        match server.probe {
+            Some(Probe::Https(address, port)) => Some((address, port)),
+            _ => None,
+        }
+    }
 }
 
 /// Letters for the control-plane hosts: `cp-a`, `cp-b`, `cp-c`.
@@ -178,6 +194,7 @@ mod tests {
         assert_eq!(count(Component::ApiServer), 2);
         assert_eq!(count(Component::Containerd), 3);
         assert_eq!(count(Component::KubeProxy), 3);
+        assert_eq!(count(Component::MetricsServer), 1);
         let names: BTreeSet<_> = topology.processes.iter().map(|p| &p.name).collect();
         assert_eq!(names.len(), topology.processes.len(), "process names are unique");
         assert!(topology.hosts.iter().all(|h| h.namespace.is_some()));

@@ -15,17 +15,21 @@ use serde_json::{Value, json};
 const SOON: Duration = Duration::from_secs(90);
 /// A schedule of every minute fires within one; the rest is the machine's.
 const NEXT_MINUTE: Duration = Duration::from_secs(150);
+/// Two rounds of measuring of 15 s each that lie behind what is to be seen, and one of looking at them of as long; the rest is the machine's.
+const MEASURED: Duration = Duration::from_secs(150);
 
 #[test]
 fn workloads_run_and_end_as_asked_on_real_containers() {
     let cluster = Cluster::up(&["--nodes", "3", "--runtime", "containerd"]);
     cluster.kubectl("taint node node-c walk=alone:NoSchedule").ok();
-    let walks: [(&str, fn(&Walk)); 6] = [
+    let walks: [(&str, fn(&Walk)); 8] = [
         ("stateful", a_stateful_set_keeps_order_names_and_volumes),
         ("daemons", a_daemon_set_replaces_its_containers_node_by_node),
         ("jobs", jobs_follow_exit_codes),
         ("cron", a_cron_job_fires),
         ("garbage", deletion_waits_for_containers_or_leaves_them),
+        ("load", a_deployment_grows_under_load_and_shrinks_after_it),
+        ("meters", metrics_are_for_those_who_may_read_them),
         ("node-c", a_node_is_emptied_within_a_budget_and_filled_by_priority),
     ];
     thread::scope(|scope| {
@@ -465,4 +469,110 @@ fn a_node_is_emptied_within_a_budget_and_filled_by_priority(walk: &Walk) {
     assert!(gone.contains("not found"), "{gone}");
     let told = walk.kubectl("get events --field-selector=involvedObject.name=humble,reason=Preempted -o jsonpath={.items[*].message}");
     assert!(told.contains("Preempted by"), "{told:?}");
+}
+
+/// What `kubectl top` says of pods: CPU in thousandths, memory in MiB.
+fn top(walk: &Walk, label: &str) -> Result<Vec<(u64, u64)>, String> {
+    let arguments = format!("-n {} top pods -l {label} --no-headers", walk.namespace);
+    let text = walk.cluster.kubectl(&arguments).result()?;
+    let number = |word: Option<&str>, unit: &str| word?.strip_suffix(unit)?.parse().ok();
+    let row = |line: &str| {
+        let mut words = line.split_whitespace().skip(1);
+        Some((number(words.next(), "m")?, number(words.next(), "Mi")?))
+    };
+    text.lines().map(|line| row(line).ok_or_else(|| text.clone())).collect()
+}
+
+fn a_deployment_grows_under_load_and_shrinks_after_it(walk: &Walk) {
+    let directory = walk.cluster.data().join("load");
+    std::fs::create_dir(&directory).expect("directory");
+    let switch = directory.join("on");
+    std::fs::write(&switch, "").expect("the switch");
+    // Reads the empty file as fast as it can, as long as it is there.
+    let mut spec = script("while true; do if cat /load/on; then true; else sleep 1; fi; done");
+    let amounts = |cpu: &str| json!({"cpu": cpu, "memory": "32Mi"});
+    spec["containers"][0]["resources"] = json!({"requests": amounts("100m"), "limits": amounts("200m")});
+    spec["containers"][0]["volumeMounts"] = json!([{"name": "load", "mountPath": "/load"}]);
+    spec["volumes"] = json!([{"name": "load", "hostPath": {"path": directory}}]);
+    deployment(walk, "busy", &spec, 1);
+    walk.create(&json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "busy"}, "spec": {
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "busy"},
+        "minReplicas": 1, "maxReplicas": 3,
+        "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 60}}}],
+        "behavior": {"scaleDown": {"stabilizationWindowSeconds": 0}},
+    }}));
+    let used = wait_for("the load is measured", MEASURED, || match top(walk, "app=busy")?.first() {
+        Some(used) if used.0 >= 120 => Ok(*used),
+        other => Err(format!("{other:?}")),
+    });
+    assert!(used.0 <= 300 && used.1 <= 32, "not beyond the limits: {used:?}");
+    let ready = |count: u32| {
+        wait_for(&format!("{count} containers run"), MEASURED, || {
+            let autoscaler = walk.get("hpa busy");
+            let pods = walk.pods("app=busy");
+            let running = pods.iter().filter(|pod| condition(pod, "Ready").is_some()).count();
+            if running == count as usize && pods.len() == running {
+                Ok(pods)
+            } else {
+                Err(format!("{running} of {} pods: {}", pods.len(), autoscaler["status"]))
+            }
+        })
+    };
+    let grown = ready(3);
+    let told = walk.kubectl("get events --field-selector=involvedObject.name=busy,reason=SuccessfulRescale -o jsonpath={.items[*].message}");
+    assert!(told.contains("cpu resource utilization (percentage of request) above target"), "{told:?}");
+    for pod in &grown {
+        assert_eq!(walk.runs(&container(pod)), Ok(true));
+    }
+    std::fs::remove_file(&switch).expect("the switch");
+    let left = ready(1);
+    for pod in grown.iter().filter(|pod| name(pod) != name(&left[0])) {
+        walk.gone(&container(pod));
+    }
+    let now = top(walk, "app=busy").expect("still measured");
+    assert!(now.iter().all(|(cpu, _)| *cpu < 60), "the load has ended: {now:?}");
+}
+
+/// The metrics server decides for itself who may read, also when it is asked directly.
+fn metrics_are_for_those_who_may_read_them(walk: &Walk) {
+    deployment(walk, "quiet", &script("sleep infinity"), 2);
+    wait_for("both pods are measured", MEASURED, || match top(walk, "app=quiet")?.len() {
+        2 => Ok(()),
+        count => Err(format!("{count} pods")),
+    });
+    let nodes = walk.cluster.kubectl("top nodes --no-headers").ok();
+    assert_eq!(
+        nodes.lines().filter(|line| line.starts_with("node-") && line.contains('%')).count(),
+        3,
+        "{nodes}"
+    );
+    let metrics = walk.get(&format!("podmetrics.metrics.k8s.io -l app=quiet -n {}", walk.namespace));
+    assert_eq!(items(&metrics)[0]["containers"][0]["name"], "main");
+    assert!(walk.cluster.kubectl("explain podmetrics.containers.usage").ok().contains("What is used"));
+
+    let commands = walk.cluster.coracle("status --commands").ok();
+    let line = commands.lines().find(|line| line.starts_with("metrics-server ")).unwrap_or_default();
+    let flag = |name: &str| {
+        line.split(' ').find_map(|word| word.strip_prefix(name)).unwrap_or_else(|| panic!("{commands}"))
+    };
+    let server = format!("https://{}:{}", flag("--bind-address="), flag("--secure-port="));
+    walk.kubectl("create serviceaccount reader");
+    let token = walk.kubectl("create token reader");
+    let ask = |token: &str| {
+        let path = format!("/apis/metrics.k8s.io/v1beta1/namespaces/{}/pods", walk.namespace);
+        walk.cluster.kubectl(&format!(
+            "--kubeconfig=/dev/null --server={server} --insecure-skip-tls-verify --token={token} get --raw {path}"
+        ))
+    };
+    assert!(ask("nonsense").err().contains("Unauthorized"));
+    let refused = ask(token.trim()).err();
+    assert!(
+        refused.contains(
+            "pods.metrics.k8s.io is forbidden: User \"system:serviceaccount:meters:reader\" cannot list"
+        ),
+        "{refused}"
+    );
+    walk.kubectl("create rolebinding reader --clusterrole=view --serviceaccount=meters:reader");
+    let list = wait_for("who may view may read metrics", SOON, || ask(token.trim()).result());
+    assert!(list.contains("\"PodMetricsList\"") && list.contains("quiet-"), "{list}");
 }

@@ -1,5 +1,5 @@
-//! Hosts and command lines of the control plane: etcd-lite, apiserver, controller-manager, scheduler. The flags are those
-//! kubeadm writes into its manifests.
+//! Hosts and command lines of the control plane: etcd-lite, apiserver, controller-manager, scheduler, metrics-server. The flags
+//! are those that kubeadm and metrics-server's own manifest have.
 
 use super::{API_SERVERS, Component, Host, Probe, Process, STORE_MEMBERS, control_plane_name, host, process};
 use crate::cluster::Cluster;
@@ -15,6 +15,7 @@ struct Ports {
     api: u16,
     scheduler: u16,
     controller_manager: u16,
+    metrics: u16,
 }
 
 fn ports(cluster: &Cluster, index: usize) -> Ports {
@@ -26,6 +27,7 @@ fn ports(cluster: &Cluster, index: usize) -> Ports {
             api: 6443,
             scheduler: 10259,
             controller_manager: 10257,
+            metrics: 10250,
         };
     }
     let base = cluster.base_port + 10 * index as u16;
@@ -36,6 +38,7 @@ fn ports(cluster: &Cluster, index: usize) -> Ports {
         api: base + 3,
         scheduler: base + 4,
         controller_manager: base + 5,
+        metrics: base + 6,
     }
 }
 
@@ -68,6 +71,12 @@ pub(super) fn processes(cluster: &Cluster, layout: &Layout, hosts: &[Host]) -> V
                 Some(Probe::Https(host.address, ports.scheduler)),
             ));
         }
+    }
+    // On the host that has the least to do.
+    if let Some((host, index)) = hosts.last().zip(hosts.len().checked_sub(1)) {
+        let port = ports(cluster, index).metrics;
+        let args = metrics_server_args(layout, host, port);
+        processes.push(process(Component::MetricsServer, host, args, Some(Probe::Https(host.address, port))));
     }
     processes
 }
@@ -186,5 +195,20 @@ fn scheduler_args(layout: &Layout, host: &Host, port: u16) -> Vec<String> {
         format!("--secure-port={port}"),
         format!("--tls-cert-file={}", layout.pki(&format!("controllers-{}.crt", host.name)).display()),
         format!("--tls-private-key-file={}", layout.pki(&format!("controllers-{}.key", host.name)).display()),
+    ]
+}
+
+fn metrics_server_args(layout: &Layout, host: &Host, port: u16) -> Vec<String> {
+    let pki = |file: &str| layout.pki(file).display().to_string();
+    vec![
+        format!("--bind-address={}", host.address),
+        format!("--kubeconfig={}", layout.kubeconfig(&format!("metrics-server-{}", host.name)).display()),
+        format!("--kubelet-certificate-authority={}", pki("ca.crt")),
+        "--kubelet-preferred-address-types=InternalIP,ExternalIP,Hostname".into(),
+        "--kubelet-use-node-status-port=true".into(),
+        "--metric-resolution=15s".into(),
+        format!("--secure-port={port}"),
+        format!("--tls-cert-file={}", pki("metrics-server.crt")),
+        format!("--tls-private-key-file={}", pki("metrics-server.key")),
     ]
 }

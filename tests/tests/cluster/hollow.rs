@@ -20,6 +20,14 @@ fn two_hollow_clusters_live_side_by_side() {
     let exec = first.kubectl("exec deploy/web -- ls").err();
     assert!(exec.contains("hollow"), "what is simulated says so: {exec}");
 
+    wait_for("the metrics server is registered", Duration::from_secs(60), || {
+        first
+            .kubectl("wait --for=condition=Available apiservice/v1beta1.metrics.k8s.io --timeout=1s")
+            .result()
+    });
+    let top = first.kubectl("top nodes").err();
+    assert!(top.contains("metrics not available yet"), "hollow nodes use nothing: {top}");
+
     let pids: Vec<u64> = serde_json::from_str::<Vec<Value>>(&first.coracle("status -o json").ok())
         .expect("JSON")
         .iter()
