@@ -10,5 +10,6 @@ mod kubectl;
 mod kubectl_verbs;
 mod kubelet_start;
 mod node;
+mod real_workloads;
 mod scheduling;
 mod workloads;

@@ -22,7 +22,7 @@ const MEASURED: Duration = Duration::from_secs(150);
 fn workloads_run_and_end_as_asked_on_real_containers() {
     let cluster = Cluster::up(&["--nodes", "3", "--runtime", "containerd"]);
     cluster.kubectl("taint node node-c walk=alone:NoSchedule").ok();
-    let walks: [(&str, fn(&Walk)); 8] = [
+    let walks: [(&str, Steps); 8] = [
         ("stateful", a_stateful_set_keeps_order_names_and_volumes),
         ("daemons", a_daemon_set_replaces_its_containers_node_by_node),
         ("jobs", jobs_follow_exit_codes),
@@ -42,6 +42,8 @@ fn workloads_run_and_end_as_asked_on_real_containers() {
         }
     });
 }
+
+type Steps = fn(&Walk);
 
 /// One walk: the cluster through a namespace.
 struct Walk<'a> {
