@@ -216,7 +216,7 @@ impl Access {
         path: &str,
         target: Option<&Target>,
     ) -> Result<(), ApiError> {
-        if OPEN_PATHS.iter().any(|open| path == *open) {
+        if OPEN_PATHS.contains(&path) {
             return Ok(());
         }
         let user = self.user(chain, headers).await?;

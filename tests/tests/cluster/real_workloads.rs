@@ -373,7 +373,7 @@ fn deployment(walk: &Walk, app: &str, spec: &Value, replicas: usize) -> Vec<Valu
 fn deletion_waits_for_containers_or_leaves_them(walk: &Walk) {
     // Hears no SIGTERM, so it lives for its whole grace period.
     let mut deaf = script("sleep infinity");
-    deaf["terminationGracePeriodSeconds"] = 4.into();
+    deaf["terminationGracePeriodSeconds"] = 8.into();
     let pods = deployment(walk, "front", &deaf, 2);
     walk.kubectl("delete deployment front --cascade=foreground --wait=false");
     let front = walk.get("deployment front");
@@ -421,7 +421,7 @@ fn a_node_is_emptied_within_a_budget_and_filled_by_priority(walk: &Walk) {
     walk.until("pdb kept", "the budget counts its pods", |budget| {
         (budget["status"]["currentHealthy"] == 2 && budget["status"]["disruptionsAllowed"] == 0).then_some(())
     });
-    let refused = walk.cluster.kubectl("drain node-c --ignore-daemonsets --timeout=3s").err();
+    let refused = walk.cluster.kubectl("drain node-c --ignore-daemonsets --timeout=8s").err();
     assert!(
         refused.contains("Cannot evict pod as it would violate the pod's disruption budget"),
         "{refused}"
