@@ -11,9 +11,9 @@ use serde_json::Value;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer;
 
-use super::Plugin;
+use super::{Plugin, refusal};
 use crate::authz::{Attributes, Authorizer, ResourceAttributes};
-use crate::registry::{Registry, meta};
+use crate::registry::Registry;
 use crate::server::request_info::RequestInfo;
 
 const GROUP: &str = "certificates.k8s.io";
@@ -87,7 +87,7 @@ impl Plugin for CertificateSubjectRestriction {
     ) -> BoxFuture<'a, Result<(), ApiError>> {
         let new = object.filter(|_| old.is_none() && is_part(request, None));
         let problem = new.and_then(forbidden_subject);
-        let decided = problem.map_or(Ok(()), |text| Err(refusal(request, new, text)));
+        let decided = problem.map_or(Ok(()), |text| Err(refusal(request, new, &text)));
         Box::pin(std::future::ready(decided))
     }
 }
@@ -96,11 +96,6 @@ fn is_part(request: &RequestInfo, subresource: Option<&str>) -> bool {
     request.resource.group == GROUP
         && request.resource.plural == "certificatesigningrequests"
         && request.subresource() == subresource
-}
-
-fn refusal(request: &RequestInfo, object: Option<&Value>, text: String) -> ApiError {
-    let name = object.map_or_else(|| request.name(), |object| meta::text(object, "name"));
-    ApiError::forbidden(request.resource.group_resource(), name, text)
 }
 
 fn signer(object: &Value) -> &str {
@@ -124,7 +119,7 @@ async fn check(
         }
     }
     let text = format!("user not permitted to {verb} requests with signerName {signer:?}");
-    Err(refusal(request, Some(old), text))
+    Err(refusal(request, Some(old), &text))
 }
 
 /// Whether what signers write differs.

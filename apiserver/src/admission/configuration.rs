@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 /// The plugins that have something to be said about.
-const CONFIGURABLE: &[&str] = &["PodSecurity"];
+const CONFIGURABLE: &[&str] = &["PodSecurity", "PodNodeSelector", "PodTolerationRestriction"];
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -1,15 +1,25 @@
 //! Policy on writes: a fixed chain of plugins, mutating ones first, each in a file of its own. Which ones run follows from the flags.
 
+mod always;
+mod always_pull_images;
+mod anti_affinity_topology;
 mod certificates;
 mod claim_resize;
 mod configuration;
 mod default_class;
 mod default_tolerations;
+mod extended_resources;
+mod external_addresses;
 mod limit_ranger;
 pub mod matching;
+mod namespace_existence;
 mod namespace_lifecycle;
 mod node_restriction;
+mod owner_references;
+mod pod_node_selector;
 mod pod_security;
+mod pod_tolerations;
+mod pod_topology_labels;
 pub mod policy;
 mod priority;
 mod reinvocation;
@@ -30,7 +40,7 @@ use serde_json::Value;
 use crate::authz::Authorizer;
 use crate::extension::client::Clients;
 use crate::options::Options;
-use crate::registry::{Admission, Registry};
+use crate::registry::{Admission, Registry, meta};
 use crate::server::request_info::{RequestInfo, Verb};
 use configuration::Configuration;
 use policy::mutating::{self, MutatingPolicies};
@@ -112,13 +122,31 @@ impl Chain {
         let configuration = Configuration::load(options.admission_control_config_file.as_deref())?;
         let validating =
             Webhooks::validating(Arc::clone(&registry), Arc::clone(&clients), Arc::clone(authorizer));
+        let gates = options.gates()?;
+        // In upstream's order.
         let all: Vec<(bool, Box<dyn Plugin>)> = vec![
+            (false, Box::new(always::AlwaysAdmit)),
+            (false, Box::new(namespace_existence::NamespaceAutoProvision(Arc::clone(&registry)))),
             (true, Box::new(namespace_lifecycle::NamespaceLifecycle)),
+            (false, Box::new(namespace_existence::NamespaceExists)),
+            (false, Box::new(anti_affinity_topology::LimitPodHardAntiAffinityTopology)),
             (true, Box::new(service_account::ServiceAccount)),
             (true, Box::new(taint_nodes::TaintNodesByCondition)),
+            (false, Box::new(always_pull_images::AlwaysPullImages)),
+            (
+                false,
+                Box::new(pod_node_selector::PodNodeSelector::new(configuration.of(pod_node_selector::NAME))?),
+            ),
             (true, Box::new(priority::Priority)),
             (true, Box::new(limit_ranger::LimitRanger)),
             (true, Box::new(default_tolerations::DefaultTolerationSeconds::new(options))),
+            (
+                false,
+                Box::new(pod_tolerations::PodTolerationRestriction::new(
+                    configuration.of(pod_tolerations::NAME),
+                )?),
+            ),
+            (false, Box::new(extended_resources::ExtendedResourceToleration)),
             (true, Box::new(pod_security::PodSecurity::new(configuration.of("PodSecurity"))?)),
             (true, Box::new(default_class::DefaultStorageClass)),
             (true, Box::new(default_class::DefaultIngressClass)),
@@ -129,10 +157,14 @@ impl Chain {
             (true, Box::new(certificates::CertificateSigning(Arc::clone(authorizer)))),
             (true, Box::new(certificates::CertificateSubjectRestriction)),
             (false, Box::new(node_restriction::NodeRestriction)),
+            (false, Box::new(owner_references::OwnerReferencesPermissionEnforcement(Arc::clone(authorizer)))),
+            (true, Box::new(pod_topology_labels::PodTopologyLabels::new(&gates))),
+            (false, Box::new(external_addresses::DenyServiceExternalIPs)),
             (true, Box::new(ValidatingPolicies::new(Arc::clone(authorizer)))),
             (true, Box::new(ValidatingWebhooks(validating))),
             // Last: what another plugin refuses is not charged.
             (true, Box::new(resource_quota::ResourceQuota::new())),
+            (false, Box::new(always::AlwaysDeny)),
         ];
         let plugins = all
             .into_iter()
@@ -140,7 +172,7 @@ impl Chain {
             .map(|(_, plugin)| plugin)
             .collect();
         let policies = (options.runs_plugin(mutating::NAME, true)
-            && options.gates()?.is_on(mutating::NAME)
+            && gates.is_on(mutating::NAME)
             && registry.cache.serves("admissionregistration.k8s.io", mutating::VERSION))
         .then(|| MutatingPolicies::new(Arc::clone(&registry), Arc::clone(authorizer)));
         let webhooks = options
@@ -203,6 +235,12 @@ impl Admission for Chain {
             Ok(())
         })
     }
+}
+
+/// 403 about the object of a request.
+fn refusal(request: &RequestInfo, object: Option<&Value>, text: &str) -> ApiError {
+    let name = object.map_or_else(|| request.name(), |object| meta::text(object, "name"));
+    ApiError::forbidden(request.resource.group_resource(), name, text)
 }
 
 /// Whether the request is about this resource of the core group, and not about a part of it.

@@ -3,6 +3,7 @@
 mod common;
 
 mod admission;
+mod admission_on_request;
 mod admission_policies;
 mod aggregation;
 mod applying;
