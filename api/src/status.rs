@@ -92,6 +92,9 @@ const REASONS: &[&str] = &[
 /// The result of anything that can end in an [`ApiError`].
 pub type ApiResult<T> = Result<T, ApiError>;
 
+/// What clients make of an answer 404 that is no `Status`.
+const NO_SUCH_PATH: &str = "the server could not find the requested resource";
+
 impl ApiError {
     /// An error with `code`, `reason` and `message` and nothing else; for what has no constructor of its own.
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> ApiError {
@@ -115,12 +118,14 @@ impl ApiError {
         )
     }
 
-    /// 404 for a path that leads nowhere: `the server could not find the requested resource`.
+    /// 404 for a path that leads nowhere. Clients get plain text then, from which they make `the server could not find the requested resource`.
     pub fn path_not_found() -> ApiError {
-        let mut error = ApiError::new(404, "NotFound", "the server could not find the requested resource")
-            .about("", "", "");
-        error.0.causes.push(json!({"reason": "UnexpectedServerResponse", "message": "404 page not found"}));
-        error
+        ApiError::new(404, "NotFound", NO_SUCH_PATH)
+    }
+
+    /// Whether it is about a path that leads nowhere.
+    pub fn is_path_not_found(&self) -> bool {
+        self.0.code == 404 && self.0.message == NO_SUCH_PATH
     }
 
     /// 409 `pods "web" already exists`.

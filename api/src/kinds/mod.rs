@@ -41,6 +41,7 @@ pub mod namespace;
 pub mod network_policy;
 pub mod node;
 pub mod object_meta;
+mod operating_system;
 pub mod persistent_volume;
 pub mod persistent_volume_claim;
 pub mod pod;

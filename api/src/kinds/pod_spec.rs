@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::access::{boolean, integer, items, present, text};
 use super::container::{self, Role, Surroundings};
-use super::{affinity, resources, security_context, volume};
+use super::{affinity, operating_system, resources, security_context, volume};
 use crate::field::{self, FieldError, FieldPath};
 use crate::names;
 
@@ -69,14 +69,7 @@ pub fn validate(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
             names::inclusive_range_error(1, i64::from(i32::MAX)),
         ));
     }
-    if let Some(system) = present(spec, "os") {
-        let at = path.child("os");
-        match text(system, "name") {
-            "linux" | "windows" => {}
-            "" => errors.push(field::required(at.child("name"), "cannot be empty")),
-            other => errors.push(field::not_supported(at, other, &["linux", "windows"])),
-        }
-    }
+    operating_system::validate(spec, path, errors);
     affinity::validate_tolerations(spec, path, errors);
     host_aliases(spec, path, errors);
     resources::validate_list(spec, "overhead", path, errors);

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use coracle_api::resource::Resource;
 use coracle_api::status::ApiError;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, VARY};
+use http::header::{
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -130,8 +132,13 @@ fn encoded(value: &Value, form: &Form) -> Result<Vec<u8>, ApiError> {
     }
 }
 
-/// An error, always as a `Status`. Who gets nothing of what it accepts is told so in JSON.
+/// An error, as a `Status` but for paths that lead nowhere. Who gets nothing of what it accepts is told so in JSON.
 pub fn error(error: &ApiError, form: &Form) -> Response {
+    if error.is_path_not_found() {
+        let mut response = body::plain(StatusCode::NOT_FOUND, "404 page not found\n");
+        response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        return response;
+    }
     let form = if error.code() == StatusCode::NOT_ACCEPTABLE { &Form::PLAIN } else { form };
     let status = StatusCode::from_u16(error.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = value(status, &error.to_status(), form);
