@@ -65,6 +65,11 @@ impl Context {
         Self { client, recorders: Arc::default(), ..self.clone() }
     }
 
+    /// The process's own connection, for reading what its watches leave out.
+    pub fn watching(&self) -> Client {
+        self.watching.clone()
+    }
+
     /// A watch of what one controller alone needs; what several need is in [`Context::informers`].
     pub fn informer<K>(&self) -> InformerBuilder<K>
     where

@@ -48,7 +48,6 @@ pub const NOT_IMPLEMENTED: &[&str] = &[
     "controller-shutdown-timeout",
     "controller-start-interval",
     "disable-attach-detach-reconcile-sync",
-    "disable-force-detach-on-timeout",
     "disable-http2-serving",
     "disabled-metrics",
     "emulated-version",
@@ -64,7 +63,6 @@ pub const NOT_IMPLEMENTED: &[&str] = &[
     "http2-max-streams-per-connection",
     "kube-api-content-type",
     "leader-migration-config",
-    "legacy-service-account-token-clean-up-period",
     "log-flush-frequency",
     "log-json-info-buffer-size",
     "log-json-split-stream",
@@ -191,6 +189,13 @@ pub struct Options {
     /// How often a claim that waits is looked at again, and people are told again what for.
     #[arg(long, default_value = "15s")]
     pub pvclaimbinder_sync_period: GoDuration,
+    /// Leave a volume that a node still uses attached, however long that node has not been well.
+    #[arg(long, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", default_value_t = false)]
+    pub disable_force_detach_on_timeout: bool,
+    /// A token Secret that a cluster made for an account and that nobody has used for so long is not good any more, and after as long again deleted.
+    #[arg(long, default_value = "8760h0m0s")]
+    pub legacy_service_account_token_clean_up_period: GoDuration,
     /// How often quotas are counted anew even if nothing was freed.
     #[arg(long, default_value = "5m0s")]
     pub resource_quota_sync_period: GoDuration,

@@ -54,6 +54,10 @@ pub struct Settings {
     pub autoscaling: Tuning,
     /// How often a claim that waits for a volume is looked at again.
     pub claim_sync_period: Duration,
+    /// Whether a volume in use stays attached to a node that is not well for good.
+    pub never_detach_by_force: bool,
+    /// How long a token that lives in a Secret may go unused, and how long it may be invalid.
+    pub unused_token_period: Duration,
     /// How often quotas are counted anew.
     pub quota_resync: Duration,
     /// Ended pods that may stay.
@@ -80,6 +84,10 @@ impl Settings {
         ensure!(
             !options.node_monitor_period.get().is_zero(),
             "--node-monitor-period must be greater than zero"
+        );
+        ensure!(
+            !options.legacy_service_account_token_clean_up_period.get().is_zero(),
+            "--legacy-service-account-token-clean-up-period must be greater than zero"
         );
         ensure!(
             !options.pvclaimbinder_sync_period.get().is_zero(),
@@ -109,6 +117,8 @@ impl Settings {
             mirrored_endpoints_max: usize::from(options.mirroring_max_endpoints_per_subset),
             autoscaling: autoscaling(options)?,
             claim_sync_period: options.pvclaimbinder_sync_period.get(),
+            never_detach_by_force: options.disable_force_detach_on_timeout,
+            unused_token_period: options.legacy_service_account_token_clean_up_period.get(),
             quota_resync: options.resource_quota_sync_period.get(),
             terminated_pods_max: options.terminated_pod_gc_threshold,
         })

@@ -98,6 +98,9 @@ pub const PERSISTENT_VOLUMES: ResourceId =
 /// PersistentVolumeClaims.
 pub const PERSISTENT_VOLUME_CLAIMS: ResourceId =
     ResourceId::known("", "PersistentVolumeClaim", "persistentvolumeclaims", true);
+/// VolumeAttachments.
+pub const VOLUME_ATTACHMENTS: ResourceId =
+    ResourceId::known("storage.k8s.io", "VolumeAttachment", "volumeattachments", false);
 /// HorizontalPodAutoscalers.
 pub const HORIZONTAL_POD_AUTOSCALERS: ResourceId = ResourceId {
     group: Cow::Borrowed("autoscaling"),

@@ -16,6 +16,7 @@ pub mod garbage_collector;
 pub mod horizontal_autoscaler;
 pub mod job;
 pub mod label_selector;
+pub mod legacy_token_cleaner;
 pub mod merge_diff;
 pub mod mutants;
 pub mod namespace;
@@ -36,6 +37,7 @@ pub mod taint_eviction;
 #[cfg(test)]
 mod test_objects;
 pub mod ttl_after_finished;
+pub mod volume_attachment;
 pub mod volume_binder;
 pub mod volume_expander;
 pub mod volume_protection;

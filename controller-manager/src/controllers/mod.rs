@@ -12,6 +12,7 @@ mod ephemeral_volume;
 mod garbage_collector;
 mod horizontal_autoscaler;
 mod job;
+mod legacy_token_cleaner;
 mod namespace;
 mod namespace_furniture;
 mod node_ipam;
@@ -23,6 +24,7 @@ pub mod service_account_tokens;
 mod statefulset;
 mod taint_eviction;
 mod ttl_after_finished;
+mod volume_attachment;
 pub mod volume_binder;
 mod volume_expander;
 mod volume_protection;
@@ -95,6 +97,12 @@ controllers![
     ),
     ("serviceaccount-token-controller", "serviceaccount-token", AS_PROCESS, service_account_tokens::run),
     (
+        "legacy-serviceaccount-token-cleaner-controller",
+        "legacy-service-account-token-cleaner",
+        "legacy-service-account-token-cleaner",
+        legacy_token_cleaner::run
+    ),
+    (
         "root-ca-certificate-publisher-controller",
         "root-ca-cert-publisher",
         "root-ca-cert-publisher",
@@ -131,6 +139,12 @@ controllers![
         "persistentvolume-binder",
         "persistent-volume-binder",
         volume_binder::run
+    ),
+    (
+        "persistentvolume-attach-detach-controller",
+        "attachdetach",
+        "attachdetach-controller",
+        volume_attachment::run
     ),
     (
         "persistentvolume-expander-controller",

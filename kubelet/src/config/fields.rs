@@ -56,7 +56,7 @@ pub const FIELDS: &[(&str, Verdict)] = &[
     ("cpuManagerReconcilePeriod", Accepted(ANY, NO_MANAGER)),
     ("crashLoopBackOff", Works),
     ("enableContentionProfiling", Accepted(FALSE, NO_PROFILES)),
-    ("enableControllerAttachDetach", Accepted(ANY, "volumes are not attached")),
+    ("enableControllerAttachDetach", Accepted(TRUE, "attaching is the controller-manager's work")),
     ("enableDebugFlagsHandler", Accepted(ANY, NO_PROFILES)),
     ("enableDebuggingHandlers", Works),
     ("enableProfilingHandler", Accepted(ANY, NO_PROFILES)),

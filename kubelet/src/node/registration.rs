@@ -161,6 +161,9 @@ fn network_message(error: &str) -> String {
     format!("container runtime network not ready: {error}")
 }
 
+/// Says that attaching volumes to the node is the controller-manager's work.
+const ATTACHED_BY_CONTROLLER: &str = "volumes.kubernetes.io/controller-managed-attach-detach";
+
 /// Creates the Node, or brings the labels of an existing one up to date. Tries until it works. Returns the status that it
 /// had before, too.
 async fn register(context: &Context, settings: &NodeSettings, nodes: &Api<Node>) -> (Node, NodeStatus) {
@@ -179,6 +182,7 @@ async fn register(context: &Context, settings: &NodeSettings, nodes: &Api<Node>)
         metadata: ObjectMeta {
             name: Some(name.clone()),
             labels: Some(labels.clone()),
+            annotations: Some([(ATTACHED_BY_CONTROLLER.to_owned(), "true".to_owned())].into()),
             ..ObjectMeta::default()
         },
         spec: Some(NodeSpec {
@@ -193,10 +197,13 @@ async fn register(context: &Context, settings: &NodeSettings, nodes: &Api<Node>)
             if let Some(existing) = within(CALL_DEADLINE, nodes.get_opt(name)).await? {
                 let current = existing.metadata.labels.clone().unwrap_or_default();
                 let before = existing.status.clone().unwrap_or_default();
-                if labels.iter().all(|(key, value)| current.get(key) == Some(value)) {
+                let annotations = existing.metadata.annotations.clone().unwrap_or_default();
+                let is_marked = annotations.get(ATTACHED_BY_CONTROLLER).is_some_and(|value| value == "true");
+                if is_marked && labels.iter().all(|(key, value)| current.get(key) == Some(value)) {
                     return Ok(Some((existing, before)));
                 }
-                let patch = json!({"metadata": {"labels": labels}});
+                let mut patch = json!({"metadata": {"labels": labels}});
+                patch["metadata"]["annotations"][ATTACHED_BY_CONTROLLER] = json!("true");
                 let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
                 let patched = within(CALL_DEADLINE, nodes.patch(name, &params, &patch)).await?;
                 return Ok(Some((patched, before)));

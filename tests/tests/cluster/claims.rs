@@ -269,3 +269,195 @@ fn claims_are_handed_to_their_provisioners_and_resizers() {
         .ok();
     cluster.kubectl(&format!("wait --for=delete pv/{volume} --timeout=60s")).ok();
 }
+
+const DISKS: &str = r#"
+apiVersion: storage.k8s.io/v1
+kind: CSIDriver
+metadata: {name: plain.example.com}
+spec: {attachRequired: false}
+---
+apiVersion: v1
+kind: PersistentVolume
+metadata: {name: disk}
+spec: {capacity: {storage: 1Gi}, accessModes: [ReadWriteOnce], csi: {driver: disks.example.com, volumeHandle: disk-1}}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: disk}
+spec: {accessModes: [ReadWriteOnce], storageClassName: "", volumeName: disk, resources: {requests: {storage: 1Gi}}}
+---
+apiVersion: v1
+kind: PersistentVolume
+metadata: {name: plain}
+spec: {capacity: {storage: 1Gi}, accessModes: [ReadWriteOnce], csi: {driver: plain.example.com, volumeHandle: plain-1}}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: plain}
+spec: {accessModes: [ReadWriteOnce], storageClassName: "", volumeName: plain, resources: {requests: {storage: 1Gi}}}
+"#;
+
+/// A pod on a node that uses both disks.
+fn disk_user(name: &str, node: &str) -> String {
+    serde_json::json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {
+    "nodeName": node,
+    "containers": [{"name": "c", "image": "anything:v1"}],
+    "volumes": [
+        {"name": "plain", "persistentVolumeClaim": {"claimName": "plain"}},
+        {"name": "disk", "persistentVolumeClaim": {"claimName": "disk"}},
+    ]}})
+    .to_string()
+}
+
+/// Waits until there is one attachment, to this node; its name.
+fn attached_to(cluster: &Cluster, node: &str) -> String {
+    let path = "{range.items[*]}{.spec.attacher},{.spec.nodeName},{.spec.source.persistentVolumeName}{end}";
+    shows(cluster, "volumeattachments", path, &format!("disks.example.com,{node},disk"));
+    cluster.kubectl("get volumeattachments -o jsonpath={.items[*].metadata.name}").ok()
+}
+
+/// Plays the attacher that has attached.
+fn attach(cluster: &Cluster, attachment: &str) {
+    let finalizer = "{\"metadata\":{\"finalizers\":[\"external-attacher/disks-example-com\"]}}";
+    cluster.kubectl(&format!("patch volumeattachment {attachment} --type=merge -p {finalizer}")).ok();
+    let done = "{\"status\":{\"attached\":true}}";
+    cluster
+        .kubectl(&format!("patch volumeattachment {attachment} --subresource=status --type=merge -p {done}"))
+        .ok();
+}
+
+/// Plays the attacher that has detached.
+fn detach(cluster: &Cluster, attachment: &str) {
+    wait_for(&format!("the end of {attachment} is asked for"), PATIENCE, || {
+        let path = "-o jsonpath={.metadata.deletionTimestamp}";
+        let found = cluster.kubectl(&format!("get volumeattachment {attachment} {path}")).result()?;
+        if found.is_empty() { Err("not yet".to_owned()) } else { Ok(()) }
+    });
+    let gone = "{\"metadata\":{\"finalizers\":null}}";
+    cluster.kubectl(&format!("patch volumeattachment {attachment} --type=merge -p {gone}")).ok();
+}
+
+/// Plays the kubelet that mounts these volumes.
+fn mounts(cluster: &Cluster, node: &str, volumes: &str) {
+    let patch = format!("{{\"status\":{{\"volumesInUse\":[{volumes}]}}}}");
+    cluster.kubectl(&format!("patch node {node} --subresource=status --type=merge -p {patch}")).ok();
+}
+
+#[test]
+fn volumes_of_drivers_follow_their_pods_from_node_to_node() {
+    let cluster = Cluster::up(&["--runtime", "hollow", "--nodes", "2"]);
+    cluster.kubectl_stdin("apply -f -", DISKS).ok();
+    let nodes = cluster.kubectl("get nodes -o jsonpath={.items[*].metadata.name}").ok();
+    let [one, two] = nodes.split(' ').collect::<Vec<_>>()[..] else { panic!("two nodes: {nodes}") };
+    let (of_one, of_two) = (format!("node/{one}"), format!("node/{two}"));
+    let reported = "{.status.volumesAttached[*].name}";
+    let disk = "kubernetes.io/csi/disks.example.com^disk-1";
+    let success = "AttachVolume.Attach succeeded for volume \"disk\"";
+
+    // One of the two disks is of a driver that attaches nothing.
+    cluster.kubectl_stdin("create -f -", &disk_user("first", one)).ok();
+    let to_one = attached_to(&cluster, one);
+    attach(&cluster, &to_one);
+    shows(&cluster, &of_one, reported, disk);
+    tells(&cluster, "Pod", "first", "SuccessfulAttachVolume", success);
+    mounts(&cluster, one, &format!("\"{disk}\""));
+
+    // Another node gets it when the first pod is gone and its kubelet has let go, and not before.
+    cluster.kubectl_stdin("create -f -", &disk_user("second", two)).ok();
+    let taken = "Multi-Attach error for volume \"disk\" Volume is already used by pod(s) first";
+    tells(&cluster, "Pod", "second", "FailedAttachVolume", taken);
+    cluster.kubectl("delete pod/first --force --grace-period=0").ok();
+    cluster.kubectl("wait --for=delete pod/first --timeout=60s").ok();
+    assert_eq!(attached_to(&cluster, one), to_one);
+    shows(&cluster, &format!("volumeattachment/{to_one}"), "{.metadata.deletionTimestamp}", "");
+    shows(&cluster, &of_one, reported, disk);
+    mounts(&cluster, one, "");
+    shows(&cluster, &of_one, reported, "");
+    assert_eq!(
+        attached_to(&cluster, one),
+        to_one,
+        "still the only one: the first node has it until its attacher is done"
+    );
+    detach(&cluster, &to_one);
+    let to_two = attached_to(&cluster, two);
+    attach(&cluster, &to_two);
+    shows(&cluster, &of_two, reported, disk);
+    tells(&cluster, "Pod", "second", "SuccessfulAttachVolume", success);
+
+    // From a node that is off and stays so it is taken however much is mounted there.
+    mounts(&cluster, two, &format!("\"{disk}\""));
+    cluster
+        .kubectl(&format!("taint nodes {two} node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"))
+        .ok();
+    cluster.kubectl("wait --for=delete pod/second --timeout=60s").ok();
+    shows(&cluster, &of_two, reported, "");
+    detach(&cluster, &to_two);
+    cluster.kubectl(&format!("wait --for=delete volumeattachment/{to_two} --timeout=60s")).ok();
+}
+
+const TOKENS: &str = r#"
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: robot}
+secrets: [{name: unused}, {name: mounted}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: user}
+spec:
+  nodeName: nowhere
+  containers: [{name: c, image: "anything:v1"}]
+  volumes: [{name: token, secret: {secretName: mounted}}]
+"#;
+
+/// Runs the cleaner, which looks when it starts, until `done`.
+fn clean(cluster: &Cluster, done: impl FnOnce()) {
+    let mut cleaner = std::process::Command::new(coracle_tests::tools::binaries().join("controller-manager"))
+        .arg(format!("--kubeconfig={}", cluster.data().join("kubeconfig").display()))
+        .args(["--controllers=legacy-serviceaccount-token-cleaner-controller", "--leader-elect=false"])
+        .args(["--legacy-service-account-token-clean-up-period=1ms", "--secure-port=0"])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("a controller-manager");
+    let end = std::panic::catch_unwind(std::panic::AssertUnwindSafe(done));
+    cleaner.kill().expect("ends");
+    cleaner.wait().expect("ends");
+    if let Err(cause) = end {
+        std::panic::resume_unwind(cause);
+    }
+}
+
+#[test]
+fn token_secrets_that_nobody_uses_are_marked_and_deleted() {
+    let cluster = Cluster::up(&["--runtime", "hollow", "--nodes", "1"]);
+    cluster.kubectl_stdin("apply -f -", TOKENS).ok();
+    let names = ["unused", "mounted", "own"];
+    for name in names {
+        let secret = serde_json::json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
+            "metadata": {"name": name, "annotations": {"kubernetes.io/service-account.name": "robot"}}});
+        cluster.kubectl_stdin("create -f -", &secret.to_string()).ok();
+    }
+    // Uses have been noted since today: nothing can be said of those before.
+    let tracking = "configmap/kube-apiserver-legacy-service-account-token-tracking -n kube-system";
+    let long_ago = "{\"data\":{\"since\":\"2020-01-01\"}}";
+    cluster.kubectl(&format!("patch {tracking} --type=merge -p {long_ago}")).ok();
+    for name in names {
+        wait_for(&format!("{name} has its token"), PATIENCE, || {
+            let found =
+                cluster.kubectl(&format!("get secret/{name} -o jsonpath={{.data.token}}")).result()?;
+            if found.is_empty() { Err("none".to_owned()) } else { Ok(()) }
+        });
+    }
+    let marks =
+        "{range.items[?(@.metadata.labels.kubernetes\\.io/legacy-token-invalid-since)]}{.metadata.name}{end}";
+    clean(&cluster, || shows(&cluster, "secrets", marks, "unused"));
+    cluster
+        .kubectl("label secret/unused kubernetes.io/legacy-token-invalid-since=2020-01-01 --overwrite")
+        .ok();
+    clean(&cluster, || {
+        cluster.kubectl("wait --for=delete secret/unused --timeout=60s").ok();
+    });
+    // That a pod names one, and that no cluster made the other, keeps them.
+    shows(&cluster, "secrets", "{.items[*].metadata.name}", "mounted own");
+    shows(&cluster, "secrets", marks, "");
+}
