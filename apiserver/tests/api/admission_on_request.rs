@@ -118,12 +118,7 @@ async fn pods_are_changed_and_refused_as_flags_ask() {
 async fn owners_need_permissions_where_that_is_asked_for() {
     let cluster = Cluster::new();
     cluster.pki.issue("ann", "ann", &[]);
-    let server = cluster
-        .server(&[
-            "--authorization-mode=RBAC",
-            "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
-        ])
-        .await;
+    let server = cluster.server(&["--enable-admission-plugins=OwnerReferencesPermissionEnforcement"]).await;
     let (admin, ann) = (cluster.client(&server, Some("admin")), cluster.client(&server, Some("ann")));
     let roles = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
     let may = |verbs: Value, finalizes: bool| {
