@@ -25,6 +25,27 @@ const configMap = (name, data = {}) => ({
 });
 const sending = (type) => k8s.setHeaderOptions('Content-Type', type);
 
+// Watches an object until it is as wanted. The client gives a watch up on which it hears nothing for half a minute, as on a busy machine.
+async function watchUntil(path, name, isWanted) {
+    const end = Date.now() + 180_000;
+    for (;;) {
+        let watch;
+        try {
+            await new Promise((fulfil, reject) => {
+                const seen = (type, object) => isWanted(object) && fulfil();
+                const query = { fieldSelector: `metadata.name=${name}`, timeoutSeconds: 60 };
+                watch = new k8s.Watch(kc).watch(path, query, seen, (error) => reject(error ?? new Error('the watch ended')));
+                watch.catch(reject);
+            });
+            return;
+        } catch (error) {
+            if (error.name !== 'TimeoutError' || Date.now() > end) throw error;
+        } finally {
+            (await watch).abort();
+        }
+    }
+}
+
 // The Status that a call is refused with.
 async function refusal(call) {
     try {
@@ -94,13 +115,8 @@ async function patches() {
     assert.match(conflict.message, /^Apply failed with 1 conflict: conflict with ".*" using apps\/v1: .spec.replicas$/);
     web = await patch(k8s.PatchStrategy.ServerSideApply, wanted, { fieldManager: 'me', force: true });
     assert.equal(web.spec.replicas, 1);
-    const watch = new k8s.Watch(kc);
-    const available = new Promise((fulfil, reject) => {
-        const seen = (type, object) => object.status?.availableReplicas === 1 && fulfil();
-        const path = `/apis/apps/v1/namespaces/${namespace}/deployments`;
-        watch.watch(path, { fieldSelector: 'metadata.name=web', timeoutSeconds: 60 }, seen, reject);
-    });
-    await available;
+    const deployments = `/apis/apps/v1/namespaces/${namespace}/deployments`;
+    await watchUntil(deployments, 'web', (object) => object.status?.availableReplicas === 1);
     const scale = await apps.readNamespacedDeploymentScale({ name: 'web', namespace });
     assert.equal(scale.status.selector, 'app=web');
     await apps.deleteNamespacedDeployment({ name: 'web', namespace, propagationPolicy: 'Foreground' });
@@ -160,11 +176,7 @@ async function customObjects() {
     });
     const isEstablished = (object) =>
         object.status?.conditions?.some((each) => each.type === 'Established' && each.status === 'True');
-    await new Promise((fulfil, reject) => {
-        const path = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
-        const seen = (type, object) => isEstablished(object) && fulfil();
-        new k8s.Watch(kc).watch(path, { fieldSelector: `metadata.name=${name}`, timeoutSeconds: 60 }, seen, reject);
-    });
+    await watchUntil('/apis/apiextensions.k8s.io/v1/customresourcedefinitions', name, isEstablished);
     const here = { group, version: 'v1', namespace, plural: 'sails' };
     const sail = { apiVersion: `${group}/v1`, kind: 'Sail', metadata: { name: 'main', namespace }, spec: { area: 3 } };
     const made = await custom.createNamespacedCustomObject({ ...here, body: sail });
