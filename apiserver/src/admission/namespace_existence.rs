@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use coracle_api::resource::{self, Resource};
+use coracle_api::resource;
 use coracle_api::status::ApiError;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
+use super::matching::namespace;
 use super::{Plugin, refusal};
 use crate::registry::Registry;
 use crate::server::request_info::{RequestInfo, Verb};
@@ -27,18 +28,19 @@ impl Plugin for NamespaceAutoProvision {
         old: Option<&'a Value>,
     ) -> BoxFuture<'a, Result<(), ApiError>> {
         Box::pin(async move {
-            let (true, true) = (is_inside(request), old.is_none()) else { return Ok(()) };
-            let (namespaces, name) = (namespaces()?, request.namespace());
-            let missing = self.0.known(namespaces, "", name).await.is_err_and(|error| error.code() == 404);
-            if !missing {
+            let name = request.namespace();
+            let makes = is_inside(request) && old.is_none();
+            if !makes || !namespace(&self.0, name).await.is_err_and(|error| error.code() == 404) {
                 return Ok(());
             }
-            let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+            let namespaces = resource::lookup("", "v1", "namespaces")
+                .ok_or_else(|| ApiError::internal("no namespaces"))?;
+            let wanted = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
             let making = RequestInfo {
                 dry_run: request.dry_run,
                 ..RequestInfo::internal(Verb::Create, namespaces, None, Some(name))
             };
-            match self.0.create(&making, namespace).await {
+            match self.0.create(&making, wanted).await {
                 Ok(_) => Ok(()),
                 Err(error) if error.code() == 409 => Ok(()),
                 Err(error) => Err(refusal(request, Some(object), error.message())),
@@ -63,7 +65,7 @@ impl Plugin for NamespaceExists {
     ) -> BoxFuture<'a, Result<(), ApiError>> {
         Box::pin(async move {
             if is_inside(request) {
-                registry.known(namespaces()?, "", request.namespace()).await?;
+                namespace(registry, request.namespace()).await?;
             }
             Ok(())
         })
@@ -73,8 +75,4 @@ impl Plugin for NamespaceExists {
 /// Whether the request is about something in a namespace.
 fn is_inside(request: &RequestInfo) -> bool {
     request.resource.namespaced && !request.namespace().is_empty()
-}
-
-fn namespaces() -> Result<&'static Resource, ApiError> {
-    resource::lookup("", "v1", "namespaces").ok_or_else(|| ApiError::internal("no namespaces"))
 }

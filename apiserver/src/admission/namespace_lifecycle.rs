@@ -1,12 +1,11 @@
 //! NamespaceLifecycle: nothing is created in a namespace that is missing or going away, and the system's namespaces stay.
 
-use coracle_api::resource;
 use coracle_api::status::ApiError;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
 use super::Plugin;
-use super::matching::Operation;
+use super::matching::{Operation, namespace};
 use crate::registry::{Registry, meta};
 use crate::server::request_info::{RequestInfo, Verb};
 
@@ -47,10 +46,8 @@ impl Plugin for NamespaceLifecycle {
 }
 
 async fn check(registry: &Registry, request: &RequestInfo, object: Option<&Value>) -> Result<(), ApiError> {
-    let namespaces =
-        resource::lookup("", "v1", "namespaces").ok_or_else(|| ApiError::internal("no namespaces"))?;
     let name = request.namespace();
-    let namespace = registry.known(namespaces, "", name).await?;
+    let namespace = namespace(registry, name).await?;
     if namespace["status"]["phase"] != "Terminating" && !meta::is_deleting(&namespace) {
         return Ok(());
     }

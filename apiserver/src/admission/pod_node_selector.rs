@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use coracle_api::resource;
 use coracle_api::status::ApiError;
 use futures::future::BoxFuture;
 use serde_json::Value;
 
+use super::matching::namespace;
 use super::{Plugin, creates_pod, refusal};
 use crate::registry::Registry;
 use crate::server::request_info::RequestInfo;
@@ -90,9 +90,7 @@ impl Plugin for PodNodeSelector {
             if !creates_pod(request, old) {
                 return Ok(());
             }
-            let namespaces = resource::lookup("", "v1", "namespaces")
-                .ok_or_else(|| ApiError::internal("no namespaces"))?;
-            let namespace = registry.known(namespaces, "", request.namespace()).await?;
+            let namespace = namespace(registry, request.namespace()).await?;
             let wanted = self.of(&namespace).map_err(ApiError::internal)?;
             self.apply(request.namespace(), wanted, object)
                 .map_err(|text| refusal(request, Some(object), text))

@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 use coracle_api::kinds::access::text;
 use coracle_api::meta;
 use coracle_api::pod_security::{Level, Standard, Version, violations};
-use coracle_api::resource;
 use coracle_api::status::ApiError;
 use futures::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::matching::namespace;
 use super::{Plugin, creates_pod};
 use crate::registry::{Registry, meta as object_meta};
 use crate::server::request_info::RequestInfo;
@@ -139,12 +139,6 @@ fn template<'a>(request: &RequestInfo, object: &'a Value) -> Option<&'a Value> {
     object.pointer(pointer)
 }
 
-async fn namespace(registry: &Registry, name: &str) -> Result<Value, ApiError> {
-    let namespaces =
-        resource::lookup("", "v1", "namespaces").ok_or_else(|| ApiError::internal("no namespaces"))?;
-    registry.known(namespaces, "", name).await
-}
-
 /// What a namespace asks for in one mode. A label that cannot be read asks for the strictest.
 fn standard(namespace: &Value, defaults: &BTreeMap<String, String>, mode: &str) -> Standard {
     let label = |name: &str| {
@@ -193,6 +187,7 @@ fn check(
 mod tests {
     use super::*;
     use crate::server::request_info::Verb;
+    use coracle_api::resource;
     use serde_json::json;
 
     #[test]

@@ -1,12 +1,12 @@
 //! PodTolerationRestriction: the pods of a namespace tolerate what an annotation of it says, and nothing but what another one lists.
 
 use coracle_api::kinds::pod_qos;
-use coracle_api::resource;
 use coracle_api::status::ApiError;
 use futures::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::matching::namespace;
 use super::{Plugin, is_core};
 use crate::registry::Registry;
 use crate::server::request_info::RequestInfo;
@@ -128,9 +128,7 @@ impl Plugin for PodTolerationRestriction {
             if !is_core(request, "pods") {
                 return Ok(());
             }
-            let namespaces = resource::lookup("", "v1", "namespaces")
-                .ok_or_else(|| ApiError::internal("no namespaces"))?;
-            let namespace = registry.known(namespaces, "", request.namespace()).await?;
+            let namespace = namespace(registry, request.namespace()).await?;
             self.apply(&namespace, object, old.is_none()).map_err(ApiError::internal)
         })
     }
