@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::access::{items, present, text};
+use super::pod_spec_defaults::CONTAINER_LISTS;
 use crate::field::{self, FieldError, FieldPath};
 
 /// Fields of a pod's security context that Windows does not know, in the order in which they are complained about.
@@ -87,7 +88,7 @@ fn each_context(
     if let Some(context) = present(spec, "securityContext") {
         of_pod(context, path.child("securityContext"), errors);
     }
-    for list in ["initContainers", "containers", "ephemeralContainers"] {
+    for list in CONTAINER_LISTS {
         for (index, container) in items(spec, list).iter().enumerate() {
             if let Some(context) = present(container, "securityContext") {
                 of_container(context, path.child(list).index(index).child("securityContext"), errors);

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::access::{boolean, integer, items, present, text};
+use super::check;
 use crate::field::{self, FieldError, FieldPath};
 use crate::names;
 
@@ -191,12 +192,10 @@ fn user_name_problem(name: &str) -> Option<String> {
     None
 }
 
-/// One of a few words.
+/// One of a few words, if it is there.
 fn one_of(object: &Value, key: &str, known: &[&str], path: &FieldPath, errors: &mut Vec<FieldError>) {
-    if let Some(word) = present(object, key).and_then(Value::as_str)
-        && !known.contains(&word)
-    {
-        errors.push(field::not_supported(path.child(key), word, known));
+    if let Some(word) = present(object, key).and_then(Value::as_str) {
+        check::one_of(word, known, &path.child(key), errors);
     }
 }
 
