@@ -7,7 +7,7 @@ use super::Volume;
 use crate::ephemeral_volume::{claim_name, is_for_pod};
 use crate::object_meta::{annotation, name, uid};
 use crate::pod_state::{is_finished, is_terminating};
-use crate::volume_binder::claim_ref;
+use crate::volume_binder::{claim_phase, claim_ref};
 
 /// Kubelets that leave volumes of ended pods mounted say so on their node.
 const KEEPS: &str = "volumes.kubernetes.io/keep-terminated-pod-volumes";
@@ -87,7 +87,7 @@ pub fn of_pod(pod: &Pod, lookup: &impl Lookup) -> Vec<Volume> {
             }
             _ => return None,
         };
-        let is_bound = claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound");
+        let is_bound = claim_phase(&claim) == "Bound";
         let named = claim.spec.as_ref().and_then(|spec| spec.volume_name.as_deref()).filter(|_| is_bound)?;
         let volume = lookup.volume(named)?;
         let is_its = claim_ref(&volume).and_then(|of| of.uid.as_deref()) == Some(uid(&claim.metadata));

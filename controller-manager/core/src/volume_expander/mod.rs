@@ -3,13 +3,16 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use coracle_api::quantity::Quantity;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Amount;
 use serde_json::json;
 
 use crate::action::{Action, PERSISTENT_VOLUME_CLAIMS, Target};
 use crate::object_meta::{annotation, name, namespace, object_reference, preconditions, uid};
-use crate::volume_binder::{claim_ref, in_tree};
+use crate::volume_binder::{claim_phase, claim_ref, in_tree};
 
 /// Who is asked to make the claim's volume larger.
 const RESIZER: &str = "volume.kubernetes.io/storage-resizer";
@@ -21,25 +24,25 @@ const REASON: &str = "ExternalExpanding";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotBound;
 
+fn storage(amounts: Option<&BTreeMap<String, Amount>>) -> Quantity {
+    let text = amounts.and_then(|amounts| amounts.get("storage"));
+    text.and_then(|text| text.0.parse().ok()).unwrap_or(Quantity::ZERO)
+}
+
 fn requested(claim: &PersistentVolumeClaim) -> Quantity {
     let requests = claim.spec.as_ref().and_then(|spec| spec.resources.as_ref()?.requests.as_ref());
-    let text = requests.and_then(|requests| requests.get("storage"));
-    text.and_then(|text| text.0.parse().ok()).unwrap_or(Quantity::ZERO)
+    storage(requests)
 }
 
 fn has(claim: &PersistentVolumeClaim) -> Quantity {
     let capacity = claim.status.as_ref().and_then(|status| status.capacity.as_ref());
-    let text = capacity.and_then(|capacity| capacity.get("storage"));
-    text.and_then(|text| text.0.parse().ok()).unwrap_or(Quantity::ZERO)
-}
-
-fn is_bound(claim: &PersistentVolumeClaim) -> bool {
-    claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound")
+    storage(capacity)
 }
 
 /// Whether a change of a claim needs a look: it is new to us, asks for more than before, or has become larger.
 pub fn matters(old: Option<&PersistentVolumeClaim>, claim: &PersistentVolumeClaim) -> bool {
-    is_bound(claim) && old.is_none_or(|old| requested(claim) > requested(old) || has(claim) > has(old))
+    claim_phase(claim) == "Bound"
+        && old.is_none_or(|old| requested(claim) > requested(old) || has(claim) > has(old))
 }
 
 /// Decides about a claim and the volume that it names.
