@@ -86,15 +86,15 @@ pub fn summary(shared: &Shared) -> Value {
 
 /// A family of `/metrics/resource`: its name as upstream has it, its kind and what it says.
 struct Family {
-    name: &'static str,
+    name: String,
     kind: &'static str,
-    help: &'static str,
+    help: String,
     lines: String,
 }
 
 impl Family {
-    const fn new(name: &'static str, kind: &'static str, help: &'static str) -> Self {
-        Self { name, kind, help, lines: String::new() }
+    fn new(name: impl Into<String>, kind: &'static str, help: impl Into<String>) -> Self {
+        Self { name: name.into(), kind, help: help.into(), lines: String::new() }
     }
 
     /// `labels` with their braces, or nothing; `at` is when it was measured.
@@ -114,6 +114,21 @@ struct Families {
 }
 
 impl Families {
+    fn of(what: &str) -> Self {
+        Self {
+            cpu: Family::new(
+                format!("{what}_cpu_usage_seconds_total"),
+                "counter",
+                format!("Cumulative cpu time consumed by the {what} in core-seconds"),
+            ),
+            memory: Family::new(
+                format!("{what}_memory_working_set_bytes"),
+                "gauge",
+                format!("Current working set of the {what} in bytes"),
+            ),
+        }
+    }
+
     fn add(&mut self, labels: &str, (nanoseconds, bytes): (u64, u64)) {
         let now = Some(Timestamp::now());
         let (whole, rest) = (nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000);
@@ -124,42 +139,7 @@ impl Families {
 
 /// The same for metrics servers. The node is what its pods use together: the machine may carry other nodes.
 pub fn resource_metrics(shared: &Shared) -> String {
-    let mut nodes = Families {
-        cpu: Family::new(
-            "node_cpu_usage_seconds_total",
-            "counter",
-            "Cumulative cpu time consumed by the node in core-seconds",
-        ),
-        memory: Family::new(
-            "node_memory_working_set_bytes",
-            "gauge",
-            "Current working set of the node in bytes",
-        ),
-    };
-    let mut of_pods = Families {
-        cpu: Family::new(
-            "pod_cpu_usage_seconds_total",
-            "counter",
-            "Cumulative cpu time consumed by the pod in core-seconds",
-        ),
-        memory: Family::new(
-            "pod_memory_working_set_bytes",
-            "gauge",
-            "Current working set of the pod in bytes",
-        ),
-    };
-    let mut of_containers = Families {
-        cpu: Family::new(
-            "container_cpu_usage_seconds_total",
-            "counter",
-            "Cumulative cpu time consumed by the container in core-seconds",
-        ),
-        memory: Family::new(
-            "container_memory_working_set_bytes",
-            "gauge",
-            "Current working set of the container in bytes",
-        ),
-    };
+    let [mut nodes, mut of_pods, mut of_containers] = ["node", "pod", "container"].map(Families::of);
     let mut started = Family::new(
         "container_start_time_seconds",
         "gauge",
