@@ -65,6 +65,7 @@
 pub mod bearer_token;
 pub mod config;
 pub mod controller;
+pub mod delegated;
 pub mod event_correlator;
 pub mod event_recorder;
 pub mod informer;

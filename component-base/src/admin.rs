@@ -1,7 +1,6 @@
 //! The small HTTP server every component has for `/metrics`, `/healthz`, `/livez`, `/readyz` and `/version`.
 
 use std::convert::Infallible;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,10 +12,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use crate::accept;
 use crate::health::{Endpoint, Health};
 use crate::metrics::{self, SharedRegistry};
 use crate::version;
@@ -59,42 +58,16 @@ fn text(status: StatusCode, content_type: &'static str, body: String) -> Respons
 }
 
 /// Serves until `shutdown` fires.
-///
-/// # Errors
-/// Only if accepting fails for good.
 pub async fn serve(
     listener: TcpListener,
     tls: Option<Arc<ServerConfig>>,
     health: Health,
     registry: SharedRegistry,
     shutdown: CancellationToken,
-) -> io::Result<()> {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+) {
     let acceptor = tls.map(TlsAcceptor::from);
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return Ok(()) };
-        let stream = tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
-                // Out of file descriptors or a connection reset while queued: not a reason to stop serving.
-                Err(error) => {
-                    tracing::warn!(%error, "accept failed");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            },
-        };
-        let (acceptor, health, registry, shutdown) =
-            (acceptor.clone(), health.clone(), Arc::clone(&registry), shutdown.clone());
-        tokio::spawn(async move {
-            let _place = place;
-            tokio::select! {
-                () = shutdown.cancelled() => {}
-                () = connection(stream, acceptor, health, registry) => {}
-            }
-        });
-    }
+    let handle = move |stream| connection(stream, acceptor.clone(), health.clone(), Arc::clone(&registry));
+    accept::serve(listener, CONNECTIONS_MAX, shutdown, handle).await;
 }
 
 async fn connection(

@@ -3,6 +3,7 @@
 //!
 //! Never here: anything about Kubernetes objects, etcd keys or nodes.
 
+pub mod accept;
 pub mod admin;
 pub mod duration;
 pub mod failpoint;

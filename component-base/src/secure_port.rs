@@ -6,7 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls::ServerConfig;
+use rustls::server::ResolvesServerCert;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -15,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin;
 use crate::health::Health;
 use crate::metrics::SharedRegistry;
-use crate::tls::{ServerTls, TlsError, server_config_with};
+use crate::tls::{FileCertificate, TlsError, install_provider};
 use crate::tls_protocols::{TlsProtocolFlags, TlsProtocols};
 
 const ALPN: &str = "http/1.1";
@@ -99,7 +100,7 @@ pub enum SecurePortError {
 }
 
 impl SecurePort {
-    /// Serves until `shutdown` fires; nothing is started if the port is switched off.
+    /// Serves health and metrics until `shutdown` fires; nothing is started if the port is switched off.
     ///
     /// # Errors
     /// See [`SecurePortError`].
@@ -108,36 +109,52 @@ impl SecurePort {
         health: Health,
         registry: SharedRegistry,
         shutdown: CancellationToken,
-    ) -> Result<Option<JoinHandle<io::Result<()>>>, SecurePortError> {
-        let Self { program, address, .. } = self;
-        if address.port() == 0 {
+    ) -> Result<Option<JoinHandle<()>>, SecurePortError> {
+        if self.address.port() == 0 {
             return Ok(None);
         }
-        let tls = match &self.files {
-            Some((cert, key)) => {
-                let alpn = &[ALPN];
-                let (cert, key) = (cert.clone(), key.clone());
-                let files = ServerTls { cert, key, client_ca: None, require_client_cert: false, alpn };
-                server_config_with(&files, &self.protocols)?
-            }
-            None => self.self_signed().map_err(SecurePortError::SelfSigned)?,
-        };
-        let listener = TcpListener::bind(address).await.map_err(|source| SecurePortError::Listen {
-            program,
-            address,
-            source,
-        })?;
-        Ok(Some(tokio::spawn(admin::serve(listener, Some(tls), health, registry, shutdown))))
+        let builder =
+            self.protocols.builder().map_err(|error| SecurePortError::Protocols(error.to_string()))?;
+        let mut tls = builder.with_no_client_auth().with_cert_resolver(self.certificate()?);
+        tls.alpn_protocols = vec![ALPN.into()];
+        let listener = self.listen().await?;
+        Ok(Some(tokio::spawn(admin::serve(listener, Some(Arc::new(tls)), health, registry, shutdown))))
     }
 
-    fn self_signed(&self) -> Result<Arc<ServerConfig>, Box<dyn std::error::Error + Send + Sync>> {
+    /// Binds the address.
+    ///
+    /// # Errors
+    /// [`SecurePortError::Listen`].
+    pub async fn listen(&self) -> Result<TcpListener, SecurePortError> {
+        let Self { program, address, .. } = *self;
+        let listener = TcpListener::bind(address).await;
+        listener.map_err(|source| SecurePortError::Listen { program, address, source })
+    }
+
+    /// The protocol versions and cipher suites.
+    pub fn protocols(&self) -> &TlsProtocols {
+        &self.protocols
+    }
+
+    /// The certificate: that of the files, read again when they change, or one made now, for as long as the process lives.
+    ///
+    /// # Errors
+    /// [`SecurePortError::Files`], [`SecurePortError::SelfSigned`].
+    pub fn certificate(&self) -> Result<Arc<dyn ResolvesServerCert>, SecurePortError> {
+        install_provider();
+        match &self.files {
+            Some((cert, key)) => Ok(Arc::new(FileCertificate::open(cert, key)?)),
+            None => self.self_signed().map_err(SecurePortError::SelfSigned),
+        }
+    }
+
+    fn self_signed(&self) -> Result<Arc<dyn ResolvesServerCert>, Box<dyn std::error::Error + Send + Sync>> {
         let address = self.address.ip().to_string();
         let names = vec![self.host.clone(), "localhost".to_owned(), "127.0.0.1".to_owned(), address];
         let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(names)?;
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(signing_key.serialize_der()));
-        let builder = self.protocols.builder()?.with_no_client_auth();
-        let mut config = builder.with_single_cert(vec![cert.der().clone()], key)?;
-        config.alpn_protocols = vec![ALPN.into()];
-        Ok(Arc::new(config))
+        let provider = rustls::crypto::ring::default_provider();
+        let pair = CertifiedKey::from_der(vec![cert.der().clone()], key, &provider)?;
+        Ok(Arc::new(SingleCertAndKey::from(pair)))
     }
 }

@@ -81,9 +81,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
     }
     shutdown.cancel();
     match server {
-        Some(server) => {
-            server.await.context("the health server ended abnormally")?.context("the health server failed")
-        }
+        Some(server) => server.await.context("the health server ended abnormally"),
         None => Ok(()),
     }
 }

@@ -68,7 +68,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
     sync.run(shutdown.clone()).await;
     shutdown.cancel();
     for server in servers {
-        server.await.context("a server ended abnormally")?.context("a server failed")?;
+        server.await.context("a server ended abnormally")?;
     }
     Ok(())
 }

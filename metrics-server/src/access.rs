@@ -1,24 +1,21 @@
 //! Who asks, and whether they may, as the API server decides it: users that its front proxy names, client certificates, reviewed tokens; then a
 //! review of the access. Whom to trust is read from the ConfigMap that the API server publishes for servers like this one.
 
-use std::collections::{BTreeMap, HashMap};
-use std::hash::Hash;
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use component_base::tls;
 use coracle_api::status::ApiError;
-use coracle_client::config::within;
+use coracle_client::delegated::{Recent, is_allowed, owner_of_token};
 use coracle_client::informer::Informer;
 use http::HeaderMap;
-use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use k8s_openapi::api::authorization::v1::{
-    NonResourceAttributes, ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
+    NonResourceAttributes, ResourceAttributes, SubjectAccessReviewSpec,
 };
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::PostParams;
 use kube::{Api, Client};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
@@ -27,10 +24,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::answers::{GROUP, Target, VERSION};
 
-const DEADLINE: Duration = Duration::from_secs(10);
 /// How long an answer of the API server holds, as upstream.
 const REMEMBERED: Duration = Duration::from_secs(10);
-const REMEMBERED_MAX: usize = 1024;
 const CONFIG_NAMESPACE: &str = "kube-system";
 const CONFIG_NAME: &str = "extension-apiserver-authentication";
 /// Served to everyone, as upstream.
@@ -169,16 +164,13 @@ enum Question {
     Path { user: User, verb: String, path: String },
 }
 
-/// Answers of the API server that still hold.
-type Memory<K, V> = Mutex<HashMap<K, (V, Instant)>>;
-
 /// Decides about requests.
 pub struct Access {
     reviewer: Client,
     judge: Client,
     trust: Arc<RwLock<Arc<Trust>>>,
-    tokens: Memory<String, Option<User>>,
-    decisions: Memory<Question, bool>,
+    tokens: Recent<String, Option<User>>,
+    decisions: Recent<Question, bool>,
 }
 
 impl Access {
@@ -196,7 +188,7 @@ impl Access {
             () = configs.wait_synced() => {}
             () = stop.cancelled() => {}
         }
-        Self { reviewer, judge, trust, tokens: Mutex::default(), decisions: Mutex::default() }
+        Self { reviewer, judge, trust, tokens: Recent::default(), decisions: Recent::default() }
     }
 
     /// Whom to trust now.
@@ -285,35 +277,27 @@ impl Access {
     }
 
     async fn review(&self, token: &str) -> Result<Option<User>, ApiError> {
-        if let Some(user) = known(&self.tokens, token) {
+        if let Some(user) = self.tokens.get(token) {
             return Ok(user);
         }
-        let api: Api<TokenReview> = Api::all(self.reviewer.clone());
-        let spec = TokenReviewSpec { token: Some(token.to_owned()), audiences: None };
-        let review = TokenReview { spec, ..TokenReview::default() };
-        let answer = within(DEADLINE, api.create(&PostParams::default(), &review)).await;
-        let status =
-            answer.map_err(|error| failed("have a token reviewed", &error))?.status.unwrap_or_default();
-        let user = status.user.filter(|_| status.authenticated == Some(true)).map(|user| User {
+        let owner = owner_of_token(&self.reviewer, token).await;
+        let user = owner.map_err(|error| failed("have a token reviewed", &error))?.map(|user| User {
             name: user.username.unwrap_or_default(),
             uid: user.uid.unwrap_or_default(),
             groups: user.groups.unwrap_or_default(),
             extra: user.extra.unwrap_or_default(),
         });
-        remember(&self.tokens, token.to_owned(), user.clone());
+        self.tokens.insert(token.to_owned(), user.clone(), REMEMBERED);
         Ok(user)
     }
 
     async fn may(&self, question: Question) -> Result<bool, ApiError> {
-        if let Some(allowed) = known(&self.decisions, &question) {
+        if let Some(allowed) = self.decisions.get(&question) {
             return Ok(allowed);
         }
-        let api: Api<SubjectAccessReview> = Api::all(self.judge.clone());
-        let review = SubjectAccessReview { spec: asked(&question), ..SubjectAccessReview::default() };
-        let answer = within(DEADLINE, api.create(&PostParams::default(), &review)).await;
-        let answer = answer.map_err(|error| failed("ask whether a user may", &error))?;
-        let allowed = answer.status.is_some_and(|status| status.allowed);
-        remember(&self.decisions, question, allowed);
+        let answer = is_allowed(&self.judge, asked(&question)).await;
+        let allowed = answer.map_err(|error| failed("ask whether a user may", &error))?;
+        self.decisions.insert(question, allowed, REMEMBERED);
         Ok(allowed)
     }
 }
@@ -358,27 +342,6 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = value.split_once(' ')?;
     let token = token.trim();
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
-}
-
-fn known<Q, K, V>(memory: &Memory<K, V>, key: &Q) -> Option<V>
-where
-    K: Eq + Hash + std::borrow::Borrow<Q>,
-    Q: Eq + Hash + ?Sized,
-    V: Clone,
-{
-    let memory = memory.lock();
-    memory.get(key).filter(|(_, since)| since.elapsed() < REMEMBERED).map(|(value, _)| value.clone())
-}
-
-fn remember<K: Eq + Hash, V>(memory: &Memory<K, V>, key: K, value: V) {
-    let mut memory = memory.lock();
-    if memory.len() >= REMEMBERED_MAX {
-        memory.retain(|_, (_, since)| since.elapsed() < REMEMBERED);
-        if memory.len() >= REMEMBERED_MAX {
-            memory.clear();
-        }
-    }
-    memory.insert(key, (value, Instant::now()));
 }
 
 #[cfg(test)]

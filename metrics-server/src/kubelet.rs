@@ -1,6 +1,6 @@
 //! Asks kubelets for `/metrics/resource` over HTTPS. Owns the connections, one kept open for each node; never what the answers mean.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -98,9 +98,7 @@ impl Kubelets {
     /// # Errors
     /// See [`AskError`].
     pub async fn ask(&self, node: &Node) -> Result<String, AskError> {
-        let host = address(node, &self.address_types)
-            .ok_or_else(|| AskError::NoAddress(self.address_types.clone()))?;
-        let port = self.port_of_status.then(|| status_port(node)).flatten().unwrap_or(self.port);
+        let (host, port) = self.place(node).ok_or_else(|| AskError::NoAddress(self.address_types.clone()))?;
         let authority = join_host_port(&host, port);
         match tokio::time::timeout(self.patience, self.exchange(&host, port, &authority)).await {
             Ok(answer) => answer,
@@ -110,9 +108,15 @@ impl Kubelets {
 
     /// Closes connections to addresses that no node has any more.
     pub fn keep(&self, nodes: &[Arc<Node>]) {
-        let known: Vec<String> = nodes.iter().filter_map(|node| address(node, &self.address_types)).collect();
-        let is_known = |authority: &String| known.iter().any(|host| authority.contains(host.as_str()));
-        self.idle.lock().retain(|authority, sender| !sender.is_closed() && is_known(authority));
+        let places = nodes.iter().filter_map(|node| self.place(node));
+        let known: HashSet<String> = places.map(|(host, port)| join_host_port(&host, port)).collect();
+        self.idle.lock().retain(|authority, sender| !sender.is_closed() && known.contains(authority));
+    }
+
+    /// Where the node's kubelet listens.
+    fn place(&self, node: &Node) -> Option<(String, u16)> {
+        let port = self.port_of_status.then(|| status_port(node)).flatten().unwrap_or(self.port);
+        Some((address(node, &self.address_types)?, port))
     }
 
     async fn exchange(&self, host: &str, port: u16, authority: &str) -> Result<String, AskError> {

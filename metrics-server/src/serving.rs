@@ -1,18 +1,16 @@
 //! The HTTPS port: connections, who is at their other end, and paths to answers.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use bytes::Bytes;
-use component_base::admin;
 use component_base::health::Health;
 use component_base::metrics::SharedRegistry;
-use component_base::tls::{ServerTls, server_config_with};
 use component_base::tls_protocols::TlsProtocols;
+use component_base::{accept, admin};
 use coracle_api::status::ApiError;
+use coracle_client::config::host_name;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
@@ -20,15 +18,15 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use jiff::Timestamp;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
 use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
-use rustls::{ServerConfig, sign};
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use crate::PROGRAM;
 use crate::access::{Access, Trust};
 use crate::answers::{Answers, Selection, Target};
 use crate::documents;
@@ -66,59 +64,18 @@ pub async fn bind(
     health: Health,
     registry: SharedRegistry,
 ) -> anyhow::Result<Serving> {
-    let serving = &options.serving;
-    let protocols = serving.tls.protocols().map_err(anyhow::Error::msg)?;
-    let certificate = match (&serving.tls_cert_file, &serving.tls_private_key_file) {
-        (Some(cert), Some(key)) => {
-            let (cert, key) = (cert.clone(), key.clone());
-            let files = ServerTls { cert, key, client_ca: None, require_client_cert: false, alpn: &[] };
-            Arc::clone(&server_config_with(&files, &protocols)?.cert_resolver)
-        }
-        _ => self_signed().context(
-            "cannot make a self-signed certificate; give one with --tls-cert-file and --tls-private-key-file",
-        )?,
-    };
-    let address = SocketAddr::new(serving.bind_address, options.secure_port);
-    let listener = TcpListener::bind(address).await.with_context(|| {
-        format!("cannot listen on {address}; is another metrics-server running? choose another --secure-port")
-    })?;
+    let port = options.serving.port(PROGRAM, host_name(), options.secure_port)?;
+    let (certificate, protocols) = (port.certificate()?, port.protocols().clone());
+    let listener = port.listen().await?;
     let shared = Shared { access, answers, health, registry, protocols, certificate };
     Ok(Serving { listener, shared: Arc::new(shared) })
-}
-
-/// A certificate for as long as the process lives.
-fn self_signed() -> anyhow::Result<Arc<dyn ResolvesServerCert>> {
-    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(names)?;
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(signing_key.serialize_der()));
-    let key = rustls::crypto::ring::sign::any_supported_type(&key)?;
-    Ok(Arc::new(sign::SingleCertAndKey::from(sign::CertifiedKey::new(vec![cert.der().clone()], key))))
 }
 
 impl Serving {
     /// Serves until `stop` fires.
     pub async fn run(self, stop: CancellationToken) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-            let accepted = tokio::select! {
-                () = stop.cancelled() => return,
-                accepted = self.listener.accept() => accepted,
-            };
-            let Ok((stream, _)) = accepted else {
-                // Out of file descriptors, most likely.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            };
-            let (shared, stop) = (Arc::clone(&self.shared), stop.clone());
-            tokio::spawn(async move {
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = connection(stream, shared) => {}
-                }
-                drop(place);
-            });
-        }
+        let handle = move |stream| connection(stream, Arc::clone(&self.shared));
+        accept::serve(self.listener, CONNECTIONS_MAX, stop, handle).await;
     }
 }
 

@@ -96,14 +96,12 @@ async fn run(options: Options) -> anyhow::Result<()> {
 }
 
 async fn wait_for_server(
-    server: Option<tokio::task::JoinHandle<std::io::Result<()>>>,
+    server: Option<tokio::task::JoinHandle<()>>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     shutdown.cancel();
     match server {
-        Some(server) => {
-            server.await.context("the health server ended abnormally")?.context("the health server failed")
-        }
+        Some(server) => server.await.context("the health server ended abnormally"),
         None => Ok(()),
     }
 }

@@ -2,27 +2,18 @@
 //!
 //! Never here: what is asked.
 
-use std::collections::HashMap;
-use std::hash::Hash;
-use std::time::{Duration, Instant};
-
 use component_base::tls;
-use coracle_client::config::within;
+use coracle_client::delegated::{Recent, is_allowed, owner_of_token};
 use http::{HeaderMap, Method, StatusCode};
-use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
-use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
-use kube::api::PostParams;
-use kube::{Api, Client};
-use parking_lot::Mutex;
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReviewSpec};
+use kube::Client;
 use rustls::pki_types::CertificateDer;
 
 use crate::config::{Config, Trust};
 
-const DEADLINE: Duration = Duration::from_secs(10);
 /// The API server's own certificate, which reaches kubelets; and the group that may do everything.
 const API_SERVER: &str = "kube-apiserver-kubelet-client";
 const MASTERS: &str = "system:masters";
-const CACHE_MAX: usize = 1024;
 
 /// A user.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -55,9 +46,9 @@ pub struct Access {
     review: bool,
     trust: Trust,
     /// Recent reviews of tokens.
-    known: Mutex<HashMap<String, (Peer, Instant)>>,
-    /// Recent decisions: user and attributes to whether they may, and when that was said.
-    decided: Mutex<HashMap<Question, (bool, Instant)>>,
+    known: Recent<String, Peer>,
+    /// Recent decisions: user and attributes to whether they may.
+    decided: Recent<Question, bool>,
 }
 
 /// A refusal: status and text.
@@ -73,8 +64,8 @@ impl Access {
             tokens: config.webhook_authentication,
             review: config.webhook_authorization,
             trust: config.trust,
-            known: Mutex::default(),
-            decided: Mutex::default(),
+            known: Recent::default(),
+            decided: Recent::default(),
         }
     }
 
@@ -134,74 +125,40 @@ impl Access {
     }
 
     async fn review_token(&self, token: &str) -> Option<Peer> {
-        let known = self.known.lock().get(token).cloned();
-        if let Some((peer, _)) = known.filter(|(_, since)| since.elapsed() < self.trust.token) {
+        if let Some(peer) = self.known.get(token) {
             return Some(peer);
         }
-        let peer = self.ask_about_token(token).await?;
-        remember(&mut self.known.lock(), token.to_owned(), (peer.clone(), Instant::now()));
+        let answer = owner_of_token(&self.client, token).await;
+        let user =
+            answer.inspect_err(|error| tracing::warn!(%error, "cannot have a token reviewed")).ok()??;
+        let peer = Peer { name: user.username.unwrap_or_default(), groups: user.groups.unwrap_or_default() };
+        self.known.insert(token.to_owned(), peer.clone(), self.trust.token);
         Some(peer)
-    }
-
-    async fn ask_about_token(&self, token: &str) -> Option<Peer> {
-        let api: Api<TokenReview> = Api::all(self.client.clone());
-        let review = TokenReview {
-            spec: TokenReviewSpec { token: Some(token.to_owned()), audiences: None },
-            ..TokenReview::default()
-        };
-        let answer = within(DEADLINE, api.create(&PostParams::default(), &review)).await;
-        let status = match answer {
-            Ok(answer) => answer.status?,
-            Err(error) => {
-                tracing::warn!(%error, "cannot have a token reviewed");
-                return None;
-            }
-        };
-        let user = status.user.filter(|_| status.authenticated == Some(true))?;
-        Some(Peer { name: user.username.unwrap_or_default(), groups: user.groups.unwrap_or_default() })
     }
 
     async fn review_access(&self, peer: &Peer, verb: &str, subresource: &str) -> Result<bool, String> {
         let key = (peer.clone(), verb.to_owned(), subresource.to_owned());
-        let decided = self.decided.lock().get(&key).copied();
-        if let Some((allowed, since)) = decided {
-            let holds = if allowed { self.trust.permission } else { self.trust.refusal };
-            if since.elapsed() < holds {
-                return Ok(allowed);
-            }
+        if let Some(allowed) = self.decided.get(&key) {
+            return Ok(allowed);
         }
-        let api: Api<SubjectAccessReview> = Api::all(self.client.clone());
-        let review = SubjectAccessReview {
-            spec: SubjectAccessReviewSpec {
-                user: Some(peer.name.clone()),
-                groups: Some(peer.groups.clone()),
-                resource_attributes: Some(ResourceAttributes {
-                    verb: Some(verb.to_owned()),
-                    version: Some("v1".to_owned()),
-                    resource: Some("nodes".to_owned()),
-                    subresource: Some(subresource.to_owned()),
-                    name: Some(self.node_name.clone()),
-                    ..ResourceAttributes::default()
-                }),
-                ..SubjectAccessReviewSpec::default()
-            },
-            ..SubjectAccessReview::default()
+        let asked = SubjectAccessReviewSpec {
+            user: Some(peer.name.clone()),
+            groups: Some(peer.groups.clone()),
+            resource_attributes: Some(ResourceAttributes {
+                verb: Some(verb.to_owned()),
+                version: Some("v1".to_owned()),
+                resource: Some("nodes".to_owned()),
+                subresource: Some(subresource.to_owned()),
+                name: Some(self.node_name.clone()),
+                ..ResourceAttributes::default()
+            }),
+            ..SubjectAccessReviewSpec::default()
         };
-        let answer = within(DEADLINE, api.create(&PostParams::default(), &review))
-            .await
-            .map_err(|error| error.to_string())?;
-        let allowed = answer.status.is_some_and(|status| status.allowed);
-        remember(&mut self.decided.lock(), key, (allowed, Instant::now()));
+        let allowed = is_allowed(&self.client, asked).await.map_err(|error| error.to_string())?;
+        let holds = if allowed { self.trust.permission } else { self.trust.refusal };
+        self.decided.insert(key, allowed, holds);
         Ok(allowed)
     }
-}
-
-/// Keeps a cache bounded by forgetting all of it: it fills again soon.
-fn remember<K: Eq + Hash, V>(cache: &mut HashMap<K, V>, key: K, value: V) {
-    if cache.len() >= CACHE_MAX {
-        cache.clear();
-    }
-    cache.insert(key, value);
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
