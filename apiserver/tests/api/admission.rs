@@ -16,18 +16,12 @@ async fn create(client: &Client, path: &str, object: &Value) -> Value {
     made.body
 }
 
-/// Waits for the default ServiceAccount, which pods need.
-async fn with_account(client: &Client, namespace: &str) {
-    let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts");
-    client.json("POST", &path, &json!({"metadata": {"name": "default"}})).await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn ranges_fill_in_containers_and_bound_them() {
     let cluster = Cluster::new();
     let server = cluster.server(&[]).await;
     let admin = cluster.client(&server, Some("admin"));
-    with_account(&admin, "default").await;
+    admin.with_account("default").await;
     let range = json!({"metadata": {"name": "r"}, "spec": {"limits": [
         {"type": "Container", "max": {"cpu": "1"}, "defaultRequest": {"cpu": "100m"}}]}});
     create(&admin, "/api/v1/namespaces/default/limitranges", &range).await;
@@ -100,7 +94,7 @@ async fn labelled_namespaces_refuse_and_warn_about_pods() {
     let admin = cluster.client(&server, Some("admin"));
     let labels = json!({"pod-security.kubernetes.io/enforce": "baseline", "pod-security.kubernetes.io/warn": "restricted"});
     create(&admin, "/api/v1/namespaces", &json!({"metadata": {"name": "safe", "labels": labels}})).await;
-    with_account(&admin, "safe").await;
+    admin.with_account("safe").await;
     let path = "/api/v1/namespaces/safe/pods";
     let mut bad = pod("p", json!({}));
     bad["spec"]["hostNetwork"] = true.into();
@@ -128,7 +122,7 @@ async fn classes_give_claims_and_pods_what_they_do_not_say() {
     let cluster = Cluster::new();
     let server = cluster.server(&[]).await;
     let admin = cluster.client(&server, Some("admin"));
-    with_account(&admin, "default").await;
+    admin.with_account("default").await;
     let class = json!({"provisioner": "example.com/p", "metadata": {"name": "fast",
         "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}});
     create(&admin, "/apis/storage.k8s.io/v1/storageclasses", &class).await;

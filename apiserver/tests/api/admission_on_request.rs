@@ -1,6 +1,6 @@
 //! Admission plugins that run when a flag names them, and what they make of requests.
 
-use crate::common::{Answer, Client, Cluster, wait_for};
+use crate::common::{Answer, Cluster, wait_for};
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -14,12 +14,6 @@ fn pod(name: &str, spec: &Value) -> Value {
     pod
 }
 
-/// The ServiceAccount that pods need.
-async fn with_account(client: &Client, namespace: &str) {
-    let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts");
-    client.json("POST", &path, &json!({"metadata": {"name": "default"}})).await;
-}
-
 fn refused(answer: &Answer, text: &str) {
     assert_eq!(answer.status, StatusCode::FORBIDDEN, "{}", answer.body);
     assert_eq!(answer.body["message"], text);
@@ -30,7 +24,7 @@ async fn a_bound_pod_carries_the_zone_of_its_node() {
     let cluster = Cluster::new();
     let server = cluster.server(&[]).await;
     let admin = cluster.client(&server, Some("admin"));
-    with_account(&admin, "default").await;
+    admin.with_account("default").await;
     let labels =
         json!({"topology.kubernetes.io/zone": "z", "topology.kubernetes.io/region": "r", "other": "x"});
     let node = json!({"metadata": {"name": "n", "labels": labels}});
@@ -68,7 +62,7 @@ async fn pods_are_changed_and_refused_as_flags_ask() {
         ])
         .await;
     let admin = cluster.client(&server, Some("admin"));
-    with_account(&admin, "fresh").await;
+    admin.with_account("fresh").await;
     let namespace = "/api/v1/namespaces/fresh";
     assert_eq!(admin.get(namespace).await.expect("answer").status, StatusCode::OK, "it was made on the way");
     let annotations = json!({"metadata": {"annotations": {

@@ -125,8 +125,7 @@ async fn watches_are_recorded_when_they_start_and_when_they_end() {
     let violating =
         json!({"metadata": {"name": "strict", "labels": {"pod-security.kubernetes.io/audit": "restricted"}}});
     assert_eq!(admin.json("POST", "/api/v1/namespaces", &violating).await.status, StatusCode::CREATED);
-    let account = json!({"metadata": {"name": "default"}});
-    admin.json("POST", "/api/v1/namespaces/strict/serviceaccounts", &account).await;
+    admin.with_account("strict").await;
     let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
     let pods = "/api/v1/namespaces/strict/pods";
     let created = admin.json("POST", pods, &pod).await;

@@ -10,8 +10,7 @@ const POD: &str = "/api/v1/namespaces/debugging/pods/web";
 async fn make_pod(client: &Client, resources: Value) {
     let namespace = json!({"metadata": {"name": "debugging"}});
     assert_eq!(client.json("POST", "/api/v1/namespaces", &namespace).await.status, StatusCode::CREATED);
-    let account = json!({"metadata": {"name": "default"}});
-    client.json("POST", "/api/v1/namespaces/debugging/serviceaccounts", &account).await;
+    client.with_account("debugging").await;
     let pod = json!({"metadata": {"name": "web"}, "spec": {
         "containers": [{"name": "app", "image": "i:1", "resources": resources}]}});
     let made = client.json("POST", "/api/v1/namespaces/debugging/pods", &pod).await;

@@ -169,8 +169,7 @@ async fn evictions_keep_to_the_budget() {
     in_namespace(&admin).await;
     let pods = "/api/v1/namespaces/default/pods";
     let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
-    let account = json!({"metadata": {"name": "default"}});
-    admin.json("POST", "/api/v1/namespaces/default/serviceaccounts", &account).await;
+    admin.with_account("default").await;
     let ready = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
     for name in ["a", "b"] {
         let pod = json!({"metadata": {"name": name, "labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "i:1"}]}});

@@ -340,6 +340,12 @@ impl Client {
         self.request("PATCH", path, kind, body.to_string()).await.expect("an answer")
     }
 
+    /// Makes the ServiceAccount that the pods of a namespace need.
+    pub async fn with_account(&self, namespace: &str) {
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts");
+        self.json("POST", &path, &serde_json::json!({"metadata": {"name": "default"}})).await;
+    }
+
     pub async fn delete(&self, path: &str) -> Answer {
         self.request("DELETE", path, "", Bytes::new()).await.expect("an answer")
     }
