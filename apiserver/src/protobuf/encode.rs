@@ -52,7 +52,7 @@ pub(super) fn message(
 
 fn inner(field: &Field) -> Result<&'static Message, EncodeError> {
     match field.kind {
-        Kind::Message(name) => table::message(name),
+        Kind::Message(name) | Kind::Either(name) => table::message(name),
         _ => None,
     }
     .ok_or(EncodeError::Field(field.name))
@@ -75,6 +75,8 @@ fn value(tag: u64, field: &Field, value: &Value, into: &mut Writer, depth: usize
         (Kind::Int32 | Kind::Int64, Value::Number(number)) => {
             into.number(tag, number.as_i64().ok_or_else(wrong)? as u64);
         }
+        (Kind::Double, Value::Null) => into.double(tag, 0.0),
+        (Kind::Double, Value::Number(number)) => into.double(tag, number.as_f64().ok_or_else(wrong)?),
         (Kind::Strings, Value::Null) => into.close(tag, end),
         (Kind::Strings, Value::Array(items)) => {
             for item in items.iter().rev() {
@@ -129,7 +131,31 @@ fn value(tag: u64, field: &Field, value: &Value, into: &mut Writer, depth: usize
             message(inner(field)?, fields, into, depth + 1)?;
             into.close(tag, end);
         }
+        (Kind::Either(_), value) => {
+            either(inner(field)?, value, into, depth + 1)?;
+            into.close(tag, end);
+        }
         _ => return Err(wrong()),
+    }
+    Ok(())
+}
+
+/// Writes the one field whose type the value has. A truth value beside an object is true: upstream reads it so from JSON.
+fn either(message: &Message, held: &Value, into: &mut Writer, depth: usize) -> Result<(), EncodeError> {
+    for (tag, field) in message.iter().rev() {
+        match (field.shape, field.kind, held) {
+            (Shape::One, Kind::Message(_), Value::Object(_)) | (Shape::One, Kind::Bool, Value::Bool(_)) => {
+                value(*tag, field, held, into, depth)?;
+            }
+            (Shape::One, Kind::Bool, Value::Object(_)) => into.number(*tag, 1),
+            (Shape::List, _, Value::Array(items)) => {
+                for item in items.iter().rev() {
+                    value(*tag, field, item, into, depth)?;
+                }
+            }
+            (_, _, Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_)) => {}
+            _ => return Err(EncodeError::Field(field.name)),
+        }
     }
     Ok(())
 }

@@ -36,7 +36,7 @@ pub(super) fn decode(
 /// The message that a field holds.
 fn inner(field: &Field) -> Result<&'static Message, DecodeError> {
     match field.kind {
-        Kind::Message(name) => table::message(name),
+        Kind::Message(name) | Kind::Either(name) => table::message(name),
         _ => None,
     }
     .ok_or(DecodeError::FieldType(field.name))
@@ -133,6 +133,7 @@ fn value(payload: Payload<'_>, field: &Field, depth: usize) -> Result<Value, Dec
         Kind::Bool => (varint(payload, name)? != 0).into(),
         Kind::Int32 => int32(varint(payload, name)?).into(),
         Kind::Int64 => int64(varint(payload, name)?).into(),
+        Kind::Double => double(payload, name)?,
         Kind::Bytes => STANDARD.encode(bytes(payload, name)?).into(),
         Kind::Strings => strings(bytes(payload, name)?, name)?,
         Kind::IntOrString => int_or_string(bytes(payload, name)?, name)?,
@@ -145,7 +146,22 @@ fn value(payload: Payload<'_>, field: &Field, depth: usize) -> Result<Value, Dec
             decode(bytes(payload, name)?, inner(field)?, &mut fields, depth + 1)?;
             Value::Object(fields)
         }
+        Kind::Either(_) => {
+            let mut fields = Map::new();
+            decode(bytes(payload, name)?, inner(field)?, &mut fields, depth + 1)?;
+            either(fields)
+        }
     })
+}
+
+/// The one value that JSON has of such a message: an object before a list, a list before a truth value.
+fn either(fields: Map<String, Value>) -> Value {
+    let rank = |value: &Value| match value {
+        Value::Object(_) => 0,
+        Value::Array(_) => 1,
+        _ => 2,
+    };
+    fields.into_values().min_by_key(rank).unwrap_or(Value::Null)
 }
 
 /// The payload of a field that has a length.
@@ -165,6 +181,20 @@ pub(super) fn text<'a>(payload: Payload<'a>, name: &'static str) -> Result<&'a s
 fn varint(payload: Payload<'_>, name: &'static str) -> Result<u64, DecodeError> {
     match payload {
         Payload::Varint(number) => Ok(number),
+        _ => Err(DecodeError::FieldType(name)),
+    }
+}
+
+/// A whole number stands in JSON without a fraction, as Go writes it.
+fn double(payload: Payload<'_>, name: &'static str) -> Result<Value, DecodeError> {
+    /// From here on not every whole number has a floating-point form.
+    const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
+    match payload {
+        Payload::Double(number) if number.fract() == 0.0 && number.abs() <= WHOLE_MAX => {
+            Ok((number as i64).into())
+        }
+        Payload::Double(number) if number.is_finite() => Ok(number.into()),
+        Payload::Double(_) => Err(DecodeError::FieldValue(name, "a number that JSON cannot write")),
         _ => Err(DecodeError::FieldType(name)),
     }
 }

@@ -24,6 +24,7 @@ const KINDS: &[(&str, &str)] = &[
     ("v1", "Status"),
     ("v1", "PodTemplate"),
     ("v1", "ReplicationController"),
+    ("apiextensions.k8s.io/v1", "CustomResourceDefinition"),
     ("apps/v1", "ControllerRevision"),
     ("apps/v1", "DaemonSet"),
     ("apps/v1", "Deployment"),
@@ -85,7 +86,7 @@ fn fields(message: &Message, rng: &mut TestRng, depth: usize, into: &mut Map<Str
 
 fn inner(field: &Field) -> &'static Message {
     match field.kind {
-        Kind::Message(name) => table::message(name).expect("a message"),
+        Kind::Message(name) | Kind::Either(name) => table::message(name).expect("a message"),
         kind => panic!("{kind:?}"),
     }
 }
@@ -106,6 +107,7 @@ fn value(field: &Field, rng: &mut TestRng, depth: usize) -> Option<Value> {
         Kind::Bool => (rng.next_u32().is_multiple_of(2)).into(),
         Kind::Int32 => (rng.next_u32() as i32 >> (rng.next_u32() % 32)).into(),
         Kind::Int64 => (rng.next_u64() as i64 >> (rng.next_u32() % 64)).into(),
+        Kind::Double => [json!(0), json!(-3), json!(0.25), json!(1e300)][rng.next_u32() as usize % 4].clone(),
         Kind::Bytes => STANDARD.encode(text(rng)).into(),
         Kind::Strings => vec![text(rng), text(rng)].into(),
         Kind::IntOrString if rng.next_u32().is_multiple_of(2) => (rng.next_u32() as i32).into(),
@@ -126,6 +128,12 @@ fn value(field: &Field, rng: &mut TestRng, depth: usize) -> Option<Value> {
             let mut object = Map::new();
             fields(inner(field), rng, depth + 1, &mut object);
             object.into()
+        }
+        Kind::Either(_) => {
+            let fields: Vec<&Field> = inner(field).values().collect();
+            let field = fields[rng.next_u32() as usize % fields.len()];
+            let value = value(field, rng, depth + 1)?;
+            if field.shape == Shape::List { vec![value].into() } else { value }
         }
     })
 }
@@ -219,4 +227,35 @@ fn what_has_no_form_or_does_not_fit_is_refused() {
     assert!(matches!(kind, Err(EncodeError::Kind { .. })), "{kind:?}");
     let field = encode(&json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"k": 1}}));
     assert_eq!(field, Err(EncodeError::Field("data")));
+}
+
+#[test]
+fn a_schema_that_is_one_or_a_list_or_a_truth_value_has_the_field_of_its_type() {
+    let schema = json!({
+        "type": "object", "maximum": 1.5,
+        "properties": {"a": {"type": "array", "items": {"type": "string", "default": "x"}}},
+        "additionalProperties": true,
+        "dependencies": {"a": ["b"]},
+    });
+    let definition = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {},
+        "spec": {
+            "group": "", "names": {"plural": "", "kind": ""}, "scope": "",
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}],
+        },
+    });
+    let encoded = encode(&definition).expect("encodes");
+    // The field, its length, then of the one field the tag: a list's items as a schema, a truth value as a number.
+    for (what, bytes) in [
+        ("items of one schema", "c201 2d 0a2b 0a00 1200 2200 2a06 737472696e67 3200 3a00 4205 0a03 227822"),
+        ("a truth value", "f201 02 0801"),
+        ("a list of names", "8202 08 0a01 61 1203 1201 62"),
+        ("a number", "49 000000000000f83f"),
+    ] {
+        let bytes = hex(bytes);
+        let found = encoded.envelope.windows(bytes.len()).any(|window| window == bytes);
+        assert!(found, "{what}: {:02x?}", encoded.envelope);
+    }
+    let read = decode(&encoded.envelope, "", "").expect("decodes");
+    assert_eq!(read["spec"]["versions"][0]["schema"]["openAPIV3Schema"], schema);
 }

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 /// See `messages/README.md`.
 const MESSAGES: &[&str] = &[
     include_str!("messages/admissionregistration.txt"),
+    include_str!("messages/apiextensions.txt"),
     include_str!("messages/apiregistration.txt"),
     include_str!("messages/apps.txt"),
     include_str!("messages/authentication.txt"),
@@ -80,6 +81,8 @@ pub(super) enum Kind {
     Int32,
     /// A number of 64 bits.
     Int64,
+    /// A floating-point number of 64 bits.
+    Double,
     /// Bytes, in JSON as base64.
     Bytes,
     /// A message that holds a list of strings and is such in JSON.
@@ -96,6 +99,8 @@ pub(super) enum Kind {
     Json,
     /// A message of this name.
     Message(&'static str),
+    /// A message of this name, of which JSON has the value of one field alone, told by its type.
+    Either(&'static str),
 }
 
 /// The message called `name`, for example `apps/v1/Deployment`.
@@ -145,6 +150,7 @@ impl Field {
             "bool" => Kind::Bool,
             "int32" => Kind::Int32,
             "int64" => Kind::Int64,
+            "double" => Kind::Double,
             "bytes" => Kind::Bytes,
             "strings" => Kind::Strings,
             "intorstring" => Kind::IntOrString,
@@ -152,7 +158,10 @@ impl Field {
             "time" => Kind::Time,
             "microtime" => Kind::MicroTime,
             "json" => Kind::Json,
-            message if message.contains('/') => Kind::Message(message),
+            message if message.contains('/') => match message.strip_prefix("either:") {
+                Some(message) => Kind::Either(message),
+                None => Kind::Message(message),
+            },
             _ => return None,
         };
         Some((tag, Self { name, shape, kind, omits_zero, always }))
@@ -251,7 +260,7 @@ mod tests {
     fn every_message_that_a_field_names_is_there() {
         for (name, fields) in &TABLE.messages {
             for field in fields.values() {
-                if let Kind::Message(inner) = field.kind {
+                if let Kind::Message(inner) | Kind::Either(inner) = field.kind {
                     assert!(message(inner).is_some(), "{name}.{} is {inner}", field.name);
                 }
             }

@@ -8,13 +8,15 @@ pub(super) struct Reader<'a> {
 }
 
 /// What stands behind a tag.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Payload<'a> {
     /// A number or truth value.
     Varint(u64),
     /// Text, bytes, a message or packed numbers.
     Bytes(&'a [u8]),
-    /// Four or eight bytes; no field of the API has them.
+    /// Eight bytes: a floating-point number.
+    Double(f64),
+    /// Four bytes; no field of the API has them.
     Fixed,
 }
 
@@ -32,7 +34,11 @@ impl<'a> Reader<'a> {
         let key = self.varint()?;
         let payload = match key & 7 {
             0 => Payload::Varint(self.varint()?),
-            1 => self.take(8).map(|_| Payload::Fixed)?,
+            1 => {
+                let mut bytes = [0; 8];
+                bytes.copy_from_slice(self.take(8)?);
+                Payload::Double(f64::from_le_bytes(bytes))
+            }
             2 => {
                 let length = usize::try_from(self.varint()?).map_err(|_| DecodeError::Truncated)?;
                 Payload::Bytes(self.take(length)?)
@@ -99,6 +105,12 @@ impl Writer {
         self.varint(tag << 3);
     }
 
+    /// The field of a floating-point number.
+    pub(super) fn double(&mut self, tag: u64, value: f64) {
+        self.raw(&value.to_le_bytes());
+        self.varint(tag << 3 | 1);
+    }
+
     /// A field of text or bytes.
     pub(super) fn bytes(&mut self, tag: u64, bytes: &[u8]) {
         let end = self.end();
@@ -143,14 +155,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_reads_back(tag in 1_u64..1 << 29, value: u64, bytes: Vec<u8>) {
+        fn what_is_written_reads_back(tag in 1_u64..1 << 29, value: u64, double: f64, bytes: Vec<u8>) {
             let mut writer = Writer::default();
+            writer.double(tag + 2, double);
             writer.number(tag + 1, value);
             writer.bytes(tag, &bytes);
             let written = writer.finish();
             let mut reader = Reader::new(&written);
             prop_assert_eq!(reader.next_field(), Ok(Some((tag, Payload::Bytes(&bytes)))));
             prop_assert_eq!(reader.next_field(), Ok(Some((tag + 1, Payload::Varint(value)))));
+            prop_assert_eq!(reader.next_field(), Ok(Some((tag + 2, Payload::Double(double)))));
             prop_assert_eq!(reader.next_field(), Ok(None));
         }
     }

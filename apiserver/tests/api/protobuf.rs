@@ -1,6 +1,6 @@
 //! Kubernetes' protobuf form over HTTPS on a real etcd: what typed clients send and get.
 
-use crate::common::{Answer, Client, Cluster, PATIENCE};
+use crate::common::{Answer, Client, Cluster, PATIENCE, wait_for};
 use apiserver::protobuf::{self, MEDIA_TYPE};
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
@@ -114,6 +114,64 @@ async fn objects_lists_and_errors_come_in_the_bytes_that_upstream_writes() {
     assert_eq!(status["details"], json!({"name": "none", "kind": "configmaps"}));
     let deleted = object(&typed.delete(&format!("{MAPS}/a")).await);
     assert_eq!((&deleted["kind"], &deleted["status"]), (&json!("Status"), &json!("Success")));
+    server.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn definitions_of_resources_come_and_go_in_protobuf_their_resources_do_not() {
+    const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let cluster = Cluster::new();
+    let server = cluster.server(&[]).await;
+    let admin = cluster.client(&server, Some("admin"));
+    let typed = accepting(&admin, "application/vnd.kubernetes.protobuf,application/json");
+    default_namespace(&admin).await;
+    let properties = json!({
+        "x": {"type": "integer", "minimum": 0, "default": 1},
+        "tags": {"type": "array", "items": {"type": "string"}, "x-kubernetes-list-type": "set"},
+        "any": {"type": "object", "additionalProperties": {"x-kubernetes-preserve-unknown-fields": true}},
+    });
+    let rules = json!([{"rule": "self.x < 10", "message": "too many"}]);
+    let spec = json!({"type": "object", "properties": properties, "x-kubernetes-validations": rules});
+    let definition = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "widgets.example.com"},
+        "spec": {
+            "group": "example.com", "scope": "Namespaced", "names": {"plural": "widgets", "kind": "Widget"},
+            "versions": [{
+                "name": "v1", "served": true, "storage": true, "subresources": {"status": {}},
+                "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}},
+            }],
+        },
+    });
+
+    let created =
+        typed.request("POST", DEFINITIONS, MEDIA_TYPE, bytes_of(&definition)).await.expect("answer");
+    assert_eq!(created.status, StatusCode::CREATED, "{created:?}");
+    let version = &object(&created)["spec"]["versions"][0];
+    assert_eq!(version["schema"]["openAPIV3Schema"]["properties"]["spec"], spec);
+    assert_eq!(version["subresources"], json!({"status": {}}));
+
+    let widgets = "/apis/example.com/v1/namespaces/default/widgets";
+    wait_for("the widgets are served", || async {
+        admin.get(widgets).await.is_ok_and(|got| got.status == 200)
+    })
+    .await;
+    let path = format!("{DEFINITIONS}/widgets.example.com");
+    let (json, got) = (admin.get(&path).await.expect("json"), typed.get(&path).await.expect("protobuf"));
+    assert_eq!((content_type(&got), &got.bytes[..]), (MEDIA_TYPE, &bytes_of(&json.body)[..]));
+    // Pinned, as other objects are written meanwhile.
+    let version = json.body["metadata"]["resourceVersion"].as_str().expect("a version");
+    let pinned = format!("{DEFINITIONS}?resourceVersion={version}&resourceVersionMatch=Exact");
+    let (json, got) = (admin.get(&pinned).await.expect("json"), typed.get(&pinned).await.expect("protobuf"));
+    let items = json.body["items"].as_array().map(Vec::len);
+    assert_eq!((items, &got.bytes[..]), (Some(1), &bytes_of(&json.body)[..]));
+
+    let widget = |x: i32| json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": format!("w{x}")}, "spec": {"x": x}});
+    let refused = admin.json("POST", widgets, &widget(10)).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{refused:?}");
+    assert_eq!(admin.json("POST", widgets, &widget(9)).await.status, StatusCode::CREATED);
+    let custom = typed.get(&format!("{widgets}/w9")).await.expect("answer");
+    assert_eq!(content_type(&custom), "application/json", "custom resources have no protobuf form");
     server.finish().await;
 }
 
