@@ -160,7 +160,7 @@ impl Managers {
                 subresource: String::new(),
             };
             let fields = joined.entry(identity, &entry.time);
-            *fields = std::mem::take(fields).union(&entry.fields);
+            *fields = std::mem::take(fields).union(entry.fields);
             if let Some(last) = joined.0.last_mut() {
                 last.time = entry.time;
             }

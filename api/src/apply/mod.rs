@@ -8,6 +8,8 @@ mod overlay;
 mod set;
 mod typed;
 
+use std::sync::LazyLock;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -44,14 +46,17 @@ const UNOWNED: &[&[&str]] = &[
 
 /// Takes out what is never owned, and what a write to this (sub)resource cannot change.
 fn owned_only(mut fields: FieldSet, subresource: &str) -> FieldSet {
-    let mut unowned = FieldSet::default();
-    for path in UNOWNED {
-        let elements: Vec<String> = path.iter().map(|name| format!("f:{name}")).collect();
-        unowned.insert(elements.iter().map(String::as_str));
-    }
+    static NOBODYS: LazyLock<FieldSet> = LazyLock::new(|| {
+        let mut unowned = FieldSet::default();
+        for path in UNOWNED {
+            let elements: Vec<String> = path.iter().map(|name| format!("f:{name}")).collect();
+            unowned.insert(elements.iter().map(String::as_str));
+        }
+        unowned
+    });
     fields.remove_below(&["f:metadata", "f:managedFields"]);
     fields.remove_below(&[if subresource == "status" { "f:spec" } else { "f:status" }]);
-    fields.difference(&unowned)
+    fields.difference(&NOBODYS)
 }
 
 /// A copy without `metadata.managedFields`.
@@ -155,7 +160,7 @@ fn apply_once(
     let managed = managers
         .0
         .iter()
-        .fold(FieldSet::default(), |all, entry| all.union(&entry.fields))
+        .fold(FieldSet::default(), |all, entry| all.union(entry.fields.clone()))
         .with_named_parents();
     let abandoned = last.difference(&managed);
     let mut object = typed::remove(merged, schema, &abandoned, &managed).unwrap_or_else(|| json!({}));
@@ -186,8 +191,9 @@ fn take_over(
     comparison: &Comparison,
     force: bool,
 ) -> Result<(), Vec<(Identity, FieldSet)>> {
-    let changed = comparison.modified.clone().union(&comparison.added);
-    if !force {
+    let others = managers.0.iter().any(|entry| Some(&entry.identity) != own);
+    if others && !force {
+        let changed = comparison.modified.clone().union(comparison.added.clone());
         let conflicts: Vec<(Identity, FieldSet)> = managers
             .0
             .iter()
@@ -200,7 +206,8 @@ fn take_over(
         }
     }
     for Entry { fields, .. } in managers.0.iter_mut().filter(|entry| Some(&entry.identity) != own) {
-        *fields = std::mem::take(fields).difference(&changed).difference(&comparison.removed);
+        let Comparison { added, removed, modified } = comparison;
+        *fields = std::mem::take(fields).difference(added).difference(modified).difference(removed);
     }
     managers.drop_empty();
     Ok(())
@@ -260,7 +267,7 @@ fn conflicts_are_with_own_last_applied(
     let Ok(recorded) = typed::to_set(&record, schema) else { return false };
     // Laid over the live object, the record changes those fields that have since been given other values.
     let changed_since = typed::compare(live, &typed::merge(live.clone(), &record, schema), schema);
-    let allowed = recorded.difference(&changed_since.modified.union(&changed_since.added));
+    let allowed = recorded.difference(&changed_since.modified.union(changed_since.added));
     let annotation =
         ["f:metadata", "f:annotations", &format!("f:{LAST_APPLIED_ANNOTATION}")].map(str::to_owned);
     let mut allowed = allowed;
@@ -292,7 +299,7 @@ pub fn track_update(
     let comparison = typed::compare(&before, &new, schema);
     let nothing_conflicts = take_over(&mut managers, None, &comparison, true);
     debug_assert!(nothing_conflicts.is_ok(), "a forced change has no conflicts");
-    let taken = owned_only(comparison.modified.union(&comparison.added), subresource);
+    let taken = owned_only(comparison.modified.union(comparison.added), subresource);
     if !taken.is_empty() {
         let identity = Identity {
             operation,
@@ -301,7 +308,7 @@ pub fn track_update(
             subresource: subresource.to_owned(),
         };
         let fields = managers.entry(identity.clone(), "");
-        *fields = std::mem::take(fields).union(&taken);
+        *fields = std::mem::take(fields).union(taken);
         managers.touch(&identity, now);
         managers.cap();
     }

@@ -11,9 +11,12 @@ use crate::field::go_quote;
 
 /// A set of field paths, held as a tree. An element of a path is kept in its written form: `f:name` for a field,
 /// `k:{"name":"web"}` for a list item with keys, `v:"x"` for an item that is its own key, `i:0` for a place in a list.
+///
+/// Most sets are small and come into being in order: a sorted list costs one allocation where a map has its nodes of fixed size.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FieldSet {
-    pub(super) nodes: BTreeMap<String, Node>,
+    /// By element, each once.
+    nodes: Vec<(String, Node)>,
 }
 
 /// What a set holds at and below one path element.
@@ -35,12 +38,38 @@ impl FieldSet {
         self.nodes.is_empty()
     }
 
+    fn find(&self, element: &str) -> Result<usize, usize> {
+        self.nodes.binary_search_by(|(other, _)| other.as_str().cmp(element))
+    }
+
+    /// What the set holds at and below an element.
+    pub(super) fn get(&self, element: &str) -> Option<&Node> {
+        self.find(element).ok().map(|place| &self.nodes[place].1)
+    }
+
+    /// Puts a node in the place of what was there.
+    pub(super) fn put(&mut self, element: String, node: Node) {
+        match self.find(&element) {
+            Ok(place) => self.nodes[place].1 = node,
+            Err(place) => self.nodes.insert(place, (element, node)),
+        }
+    }
+
+    /// The node of an element; an empty one if there was none.
+    fn entry(&mut self, element: &str) -> &mut Node {
+        let place = self.find(element).unwrap_or_else(|place| {
+            self.nodes.insert(place, (element.to_owned(), Node::default()));
+            place
+        });
+        &mut self.nodes[place].1
+    }
+
     /// Adds the path.
     pub fn insert<'a>(&mut self, path: impl IntoIterator<Item = &'a str>) {
         let mut set = self;
         let mut path = path.into_iter().peekable();
         while let Some(element) = path.next() {
-            let node = set.nodes.entry(element.to_owned()).or_default();
+            let node = set.entry(element);
             if path.peek().is_none() {
                 node.member = true;
                 return;
@@ -54,7 +83,7 @@ impl FieldSet {
         let mut node = None;
         let mut set = self;
         for element in path {
-            let Some(found) = set.nodes.get(element) else { return false };
+            let Some(found) = set.get(element) else { return false };
             set = &found.children;
             node = Some(found);
         }
@@ -62,23 +91,30 @@ impl FieldSet {
     }
 
     /// Members of either set.
-    pub fn union(mut self, other: &FieldSet) -> FieldSet {
-        self.extend(other);
-        self
-    }
-
-    fn extend(&mut self, other: &FieldSet) {
-        for (element, theirs) in &other.nodes {
-            let ours = self.nodes.entry(element.clone()).or_default();
-            ours.member |= theirs.member;
-            ours.children.extend(&theirs.children);
+    pub fn union(self, other: FieldSet) -> FieldSet {
+        if self.is_empty() {
+            return other;
         }
+        let mut nodes = Vec::with_capacity(self.nodes.len() + other.nodes.len());
+        let mut others = other.nodes.into_iter().peekable();
+        for (element, mut ours) in self.nodes {
+            while let Some(earlier) = others.next_if(|(other, _)| *other < element) {
+                nodes.push(earlier);
+            }
+            if let Some((_, theirs)) = others.next_if(|(other, _)| *other == element) {
+                ours.member |= theirs.member;
+                ours.children = ours.children.union(theirs.children);
+            }
+            nodes.push((element, ours));
+        }
+        nodes.extend(others);
+        Self { nodes }
     }
 
     /// Members of this set that are not members of the other.
     pub fn difference(mut self, other: &FieldSet) -> FieldSet {
-        self.nodes.retain(|element, ours| {
-            if let Some(theirs) = other.nodes.get(element) {
+        self.nodes.retain_mut(|(element, ours)| {
+            if let Some(theirs) = other.get(element) {
                 ours.member &= !theirs.member;
                 ours.children = std::mem::take(&mut ours.children).difference(&theirs.children);
             }
@@ -89,8 +125,8 @@ impl FieldSet {
 
     /// Members of both sets.
     pub fn intersection(mut self, other: &FieldSet) -> FieldSet {
-        self.nodes.retain(|element, ours| {
-            let Some(theirs) = other.nodes.get(element) else { return false };
+        self.nodes.retain_mut(|(element, ours)| {
+            let Some(theirs) = other.get(element) else { return false };
             ours.member &= theirs.member;
             ours.children = std::mem::take(&mut ours.children).intersection(&theirs.children);
             !ours.is_empty()
@@ -101,13 +137,11 @@ impl FieldSet {
     /// Drops the path and all below it.
     pub(super) fn remove_below(&mut self, path: &[&str]) {
         let Some((first, rest)) = path.split_first() else { return };
-        if rest.is_empty() {
-            self.nodes.remove(*first);
-        } else if let Some(node) = self.nodes.get_mut(*first) {
-            node.children.remove_below(rest);
-            if node.is_empty() {
-                self.nodes.remove(*first);
-            }
+        let Ok(place) = self.find(first) else { return };
+        let node = &mut self.nodes[place].1;
+        node.children.remove_below(rest);
+        if rest.is_empty() || node.is_empty() {
+            self.nodes.remove(place);
         }
     }
 
@@ -165,7 +199,7 @@ impl FieldSet {
             }
             let children = FieldSet::from_fields_v1(below)?;
             let member = children.is_empty() || below.get(".").is_some();
-            set.nodes.insert(canonical_element(element)?, Node { member, children });
+            set.put(canonical_element(element)?, Node { member, children });
         }
         Ok(set)
     }
@@ -283,7 +317,7 @@ mod tests {
             use std::collections::BTreeSet;
             let paths = |set: &FieldSet| set.paths().into_iter().collect::<BTreeSet<_>>();
             let (ours, theirs) = (paths(&one), paths(&other));
-            prop_assert_eq!(paths(&one.clone().union(&other)), &ours | &theirs);
+            prop_assert_eq!(paths(&one.clone().union(other.clone())), &ours | &theirs);
             prop_assert_eq!(paths(&one.clone().difference(&other)), &ours - &theirs);
             prop_assert_eq!(paths(&one.clone().intersection(&other)), &ours & &theirs);
             prop_assert!(one.clone().difference(&one).is_empty());

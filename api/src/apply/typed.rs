@@ -56,7 +56,7 @@ fn fill(value: &Value, schema: &Schema, node: &mut Node, path: &mut String) -> R
                 let is_empty = field.as_object().is_some_and(Map::is_empty);
                 child.member |= is_empty || field.is_null() || !matches!(schema, Schema::Struct(_));
                 if child.member || !child.children.is_empty() {
-                    node.children.nodes.insert(element, child);
+                    node.children.put(element, child);
                 }
                 path.truncate(length);
             }
@@ -72,12 +72,12 @@ fn fill(value: &Value, schema: &Schema, node: &mut Node, path: &mut String) -> R
                 let before = path.len();
                 push_element(path, &element);
                 fill(item, items, &mut child, path)?;
-                if node.children.nodes.contains_key(&element) {
+                if node.children.get(&element).is_some() {
                     let key = path[before..].to_owned();
                     path.truncate(before);
                     return Err(format!("{path}: duplicate entries for key {key}"));
                 }
-                node.children.nodes.insert(element, child);
+                node.children.put(element, child);
                 path.truncate(length);
             }
         }
@@ -299,11 +299,11 @@ pub(super) fn remove(value: Value, schema: &Schema, removed: &FieldSet, kept: &F
     }
     let nobody = FieldSet::default();
     let without = |value: Value, schema: &Schema, element: &str| -> Option<Value> {
-        let Some(node) = removed.nodes.get(element) else { return Some(value) };
+        let Some(node) = removed.get(element) else { return Some(value) };
         if node.member {
             return None;
         }
-        let kept_node = kept.nodes.get(element);
+        let kept_node = kept.get(element);
         let emptied = if value.is_array() { Value::Array(Vec::new()) } else { Value::Object(Map::new()) };
         remove(value, schema, &node.children, kept_node.map_or(&nobody, |node| &node.children))
             .or_else(|| kept_node.is_some_and(|node| node.member).then_some(emptied))

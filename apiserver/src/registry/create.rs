@@ -112,7 +112,7 @@ impl Registry {
             let json = serde_json::to_vec(object).map_err(ApiError::internal)?;
             return Ok(Written { json: json.into(), created: true });
         }
-        let stored = self.stored_bytes(resource, strategy, object.clone()).await?;
+        let stored = self.stored_bytes(resource, strategy, object).await?;
         let lease = match strategy.time_to_live_seconds(&self.options) {
             Some(seconds) if seconds > 0 => self.storage.lease_for(seconds).await?,
             _ => 0,

@@ -339,7 +339,7 @@ impl Registry {
         new: Value,
         options: &DeleteOptions,
     ) -> Result<Result<Deleted, Option<Arc<CachedObject>>>, ApiError> {
-        let stored: Bytes = self.stored_bytes(request.resource, strategy, new).await?;
+        let stored: Bytes = self.stored_bytes(request.resource, strategy, &new).await?;
         let pending = async |revision: i64| -> Result<Deleted, ApiError> {
             let json = self.answer(request.resource, &stored, revision).await?;
             Ok(Deleted::Pending(Written { json, created: false }))

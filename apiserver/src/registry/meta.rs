@@ -78,11 +78,6 @@ pub fn remove(object: &mut Value, field: &str) {
     }
 }
 
-/// Removes `metadata.resourceVersion`.
-pub fn remove_resource_version(object: &mut Value) {
-    remove(object, "resourceVersion");
-}
-
 /// `metadata.finalizers`.
 pub fn finalizers(object: &Value) -> Vec<&str> {
     object

@@ -236,7 +236,7 @@ impl Registry {
             let json = serde_json::to_vec(&new).map_err(ApiError::internal)?;
             return Ok(Ok(Written { json: json.into(), created: false }));
         }
-        let stored = self.stored_bytes(request.resource, strategy, new.clone()).await?;
+        let stored = self.stored_bytes(request.resource, strategy, &new).await?;
         let swapped =
             self.swap(request.resource, strategy, request.namespace(), request.name(), known, stored).await;
         strategy.after_update(&dependencies, &new, old, matches!(swapped, Ok(Ok(_)))).await;
@@ -250,7 +250,7 @@ impl Registry {
         known: &CachedObject,
         new: Value,
     ) -> Result<Result<Written, Option<Arc<CachedObject>>>, ApiError> {
-        let stored = self.stored_bytes(request.resource, strategy, new.clone()).await?;
+        let stored = self.stored_bytes(request.resource, strategy, &new).await?;
         let answer = async |revision: i64| -> Result<Written, ApiError> {
             let json = self.answer(request.resource, &stored, revision).await?;
             Ok(Written { json, created: false })
@@ -327,7 +327,7 @@ impl Registry {
                     continue;
                 }
             };
-            let stored = self.stored_bytes(resource, strategy, new).await?;
+            let stored = self.stored_bytes(resource, strategy, &new).await?;
             match self.swap(resource, strategy, namespace, name, &known, stored).await? {
                 Ok(written) => return Ok(written),
                 Err(newest) => {

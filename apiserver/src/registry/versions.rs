@@ -1,18 +1,47 @@
 //! Between the version an object is stored in and the one a request is about, where a webhook has to be asked. What needs none is left as it is: the
 //! strategies' `from_stored` and `to_stored` see to it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use coracle_api::custom::Definition;
 use coracle_api::resource::Resource;
 use coracle_api::status::ApiError;
-use serde_json::Value;
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::{Map, Value};
 
-use super::{Registry, meta, served_json, served_value};
+use super::{Registry, served_json, served_value};
 use crate::cache::object::{CachedObject, EventType};
 use crate::conversion::Converter;
 use crate::strategy::{self, Strategy};
+
+/// An object, written without its resourceVersion, which is the store's revision.
+struct Unversioned<'a>(&'a Value);
+
+impl Serialize for Unversioned<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Value::Object(fields) = self.0 else { return self.0.serialize(serializer) };
+        let mut map = serializer.serialize_map(None)?;
+        for (name, value) in fields {
+            match value {
+                Value::Object(metadata) if name == "metadata" => {
+                    map.serialize_entry(name, &WithoutVersion(metadata))?;
+                }
+                value => map.serialize_entry(name, value)?,
+            }
+        }
+        map.end()
+    }
+}
+
+struct WithoutVersion<'a>(&'a Map<String, Value>);
+
+impl Serialize for WithoutVersion<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().filter(|(name, _)| *name != "resourceVersion"))
+    }
+}
 
 /// The definition of a resource whose versions a webhook converts.
 pub(super) fn by_webhook(resource: &Resource) -> Option<&'static Definition> {
@@ -88,15 +117,21 @@ impl Registry {
         &self,
         resource: &'static Resource,
         strategy: &dyn Strategy,
-        mut object: Value,
+        object: &Value,
     ) -> Result<Bytes, ApiError> {
-        meta::remove_resource_version(&mut object);
         let stored = strategy.stored_as().unwrap_or(resource);
-        if let Some(definition) = by_webhook(stored) {
-            object = self.converted(definition, object).await?;
-        }
-        let object = if strategy.stored_as().is_some() { strategy.to_stored(object) } else { object };
-        serde_json::to_vec(&object).map(Bytes::from).map_err(ApiError::internal)
+        let converted = match by_webhook(stored) {
+            Some(definition) => Some(self.converted(definition, object.clone()).await?),
+            None => None,
+        };
+        let object = match (strategy.stored_as(), converted) {
+            (Some(_), converted) => {
+                Cow::Owned(strategy.to_stored(converted.unwrap_or_else(|| object.clone())))
+            }
+            (None, Some(converted)) => Cow::Owned(converted),
+            (None, None) => Cow::Borrowed(object),
+        };
+        serde_json::to_vec(&Unversioned(&object)).map(Bytes::from).map_err(ApiError::internal)
     }
 
     /// The bytes answered for what was stored at `revision`.
