@@ -2,6 +2,10 @@
 
 use apiserver::options::{NOT_IMPLEMENTED, Options};
 
+/// A request's objects are hundreds of small allocations of few sizes, on every thread.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> std::process::ExitCode {
     let options: Options = component_base::flags::parse(NOT_IMPLEMENTED);
     component_base::logging::init(&options.log, "apiserver");
