@@ -6,6 +6,10 @@ BUILD_PACKAGES := gcc libc6-dev mold protobuf-compiler libprotobuf-dev
 RUN_PACKAGES := containerd runc containernetworking-plugins nftables iproute2 kmod
 TEST_PACKAGES := etcd-client etcd-server python3 python3-venv procps openssl
 
+# Clippy is the compiler here, so that the tests' build is linted as it goes and no crate is compiled a second time for `make lint` alone.
+# It takes arguments from the environment, each ended by this word.
+LINTED := RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS="-Dwarnings__CLIPPY_HACKERY__"
+
 .DEFAULT_GOAL := help
 .PHONY: help run test build release image bench-store bench-api bench-sched bench-controllers chaos-store compare-store mutants mutants-controllers sim sim-controllers deps-build deps-run deps-test tools lint format fmt down
 
@@ -23,11 +27,11 @@ test: deps-build deps-run deps-test format build tools ## Install what the tests
 	@$(MAKE) --no-print-directory mutants
 
 mutants: deps-build ## Show that the simulation of the store finds each fault planted in it; more with ARGS, as ARGS=--help.
-	$(CARGO) build --release -p store-simulation --features mutants
-	target/release/store-simulation mutants --jobs $$(nproc) $(ARGS)
+	$(LINTED) $(CARGO) build -p store-simulation --features mutants
+	target/debug/store-simulation mutants --jobs $$(nproc) $(ARGS)
 
 mutants-controllers: deps-build ## Show that the simulation of the controllers finds each fault planted in them.
-	$(CARGO) build -p controller-simulation --features mutants
+	$(LINTED) $(CARGO) build -p controller-simulation --features mutants
 	target/debug/controller-simulation mutants --jobs $$(nproc) $(ARGS)
 
 sim: deps-build ## Simulate the store under 100,000 seeds, or as ARGS say: ARGS="--start 100000 --seeds 20000 --jobs 2".
@@ -37,10 +41,6 @@ sim: deps-build ## Simulate the store under 100,000 seeds, or as ARGS say: ARGS=
 sim-controllers: deps-build ## Simulate the controllers under 2,000 seeds, or as ARGS say: ARGS="--start 5000 --seeds 100 --keep-going".
 	$(CARGO) build --release -p controller-simulation
 	target/release/controller-simulation sim $(or $(ARGS),--seeds 2000 --jobs $$(nproc))
-
-# Clippy is the compiler here, so that the tests' build is linted as it goes and no crate is compiled a second time for `make lint` alone.
-# It takes arguments from the environment, each ended by this word.
-LINTED := RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS="-Dwarnings__CLIPPY_HACKERY__"
 
 build: image ## Build everything for the tests, with clippy's findings as errors.
 	$(LINTED) $(CARGO) build --workspace --all-targets
