@@ -200,6 +200,9 @@ mod tests {
             | (Kind::Quantity, Schema::Quantity)
             | (Kind::Strings, Schema::List { items: Schema::String(_), .. })
             | (Kind::Json, Schema::Any) => {}
+            // It holds itself, and where it does the published schema says nothing.
+            (Kind::Message("apiextensions.k8s.io/v1/JSONSchemaProps"), _) => {}
+            (Kind::Message(name), Schema::Any) if json_fields(name).is_empty() => {}
             (Kind::Message(name), Schema::Struct(object)) => {
                 if seen.insert(name) {
                     check_message(path, name, object, seen);
@@ -237,12 +240,10 @@ mod tests {
             kinds.insert((row.group, row.version, row.kind));
             kinds.extend(row.subresources.iter().map(|sub| (sub.group, sub.version, sub.kind)));
         }
-        // Options of streams come in the URL. Schemas of custom resources are other messages in protobuf than in JSON; clients take both.
+        // Options of streams come in the URL.
         kinds.retain(|(_, _, kind)| {
-            !matches!(
-                *kind,
-                "PodAttachOptions" | "PodExecOptions" | "PodPortForwardOptions" | "CustomResourceDefinition"
-            ) && !kind.ends_with("ProxyOptions")
+            !matches!(*kind, "PodAttachOptions" | "PodExecOptions" | "PodPortForwardOptions")
+                && !kind.ends_with("ProxyOptions")
         });
         let mut seen = HashSet::new();
         for (group, version, kind) in kinds {
