@@ -1,7 +1,6 @@
 //! Between the version an object is stored in and the one a request is about, where a webhook has to be asked. What needs none is left as it is: the
 //! strategies' `from_stored` and `to_stored` see to it.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,7 +10,7 @@ use coracle_api::status::ApiError;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value};
 
-use super::{Registry, served_json, served_value};
+use super::{Registry, meta, served_json, served_value};
 use crate::cache::object::{CachedObject, EventType};
 use crate::conversion::Converter;
 use crate::strategy::{self, Strategy};
@@ -120,18 +119,19 @@ impl Registry {
         object: &Value,
     ) -> Result<Bytes, ApiError> {
         let stored = strategy.stored_as().unwrap_or(resource);
-        let converted = match by_webhook(stored) {
-            Some(definition) => Some(self.converted(definition, object.clone()).await?),
-            None => None,
-        };
-        let object = match (strategy.stored_as(), converted) {
-            (Some(_), converted) => {
-                Cow::Owned(strategy.to_stored(converted.unwrap_or_else(|| object.clone())))
-            }
-            (None, Some(converted)) => Cow::Owned(converted),
-            (None, None) => Cow::Borrowed(object),
-        };
-        serde_json::to_vec(&Unversioned(&object)).map(Bytes::from).map_err(ApiError::internal)
+        let converter = by_webhook(stored);
+        if strategy.stored_as().is_none() && converter.is_none() {
+            return serde_json::to_vec(&Unversioned(object)).map(Bytes::from).map_err(ApiError::internal);
+        }
+        let mut object = object.clone();
+        meta::remove(&mut object, "resourceVersion");
+        if let Some(definition) = converter {
+            object = self.converted(definition, object).await?;
+        }
+        if strategy.stored_as().is_some() {
+            object = strategy.to_stored(object);
+        }
+        serde_json::to_vec(&object).map(Bytes::from).map_err(ApiError::internal)
     }
 
     /// The bytes answered for what was stored at `revision`.
