@@ -85,7 +85,7 @@ async fn default_of(
 ) -> Result<Option<String>, ApiError> {
     let classes = classes.ok_or_else(|| ApiError::internal("no classes"))?;
     let mut defaults = registry.all_known(classes, "").await?;
-    defaults.retain(is_default);
+    defaults.retain(|class| is_default(class));
     defaults.sort_by_key(|class| {
         (std::cmp::Reverse(meta::creation_timestamp(class)), meta::name(class).to_owned())
     });

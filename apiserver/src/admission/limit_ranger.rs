@@ -1,5 +1,7 @@
 //! LimitRanger: containers get the namespace's default requests and limits; pods, containers and claims stay within its bounds.
 
+use std::sync::Arc;
+
 use coracle_api::kinds::pod_resources::{self, Amounts};
 use coracle_api::meta;
 use coracle_api::quantity::Quantity;
@@ -66,7 +68,7 @@ impl Plugin for LimitRanger {
     }
 }
 
-async fn ranges(registry: &Registry, namespace: &str) -> Result<Vec<Value>, ApiError> {
+async fn ranges(registry: &Registry, namespace: &str) -> Result<Vec<Arc<Value>>, ApiError> {
     let resource =
         resource::lookup("", "v1", "limitranges").ok_or_else(|| ApiError::internal("no limit ranges"))?;
     registry.all_known(resource, namespace).await

@@ -1,5 +1,7 @@
 //! PodTopologyLabels: a pod carries the zone and region of the node it is bound to, so that its containers can be told of them.
 
+use std::collections::BTreeMap;
+
 use component_base::feature_gates::FeatureGates;
 use coracle_api::resource;
 use coracle_api::status::ApiError;
@@ -42,9 +44,9 @@ impl Plugin for PodTopologyLabels {
             let node = node_of(request, object, old).filter(|_| self.is_on);
             let Some(name) = node.map(str::to_owned) else { return Ok(()) };
             let nodes = resource::lookup("", "v1", "nodes").ok_or_else(|| ApiError::internal("no nodes"))?;
-            match registry.known(nodes, "", &name).await {
-                Ok(node) => {
-                    copy(&node, object);
+            match registry.known_labels(nodes, "", &name).await {
+                Ok(labels) => {
+                    copy(&labels, object);
                     Ok(())
                 }
                 // Pods may be bound to nodes that are still to come.
@@ -72,11 +74,12 @@ fn node_of<'a>(request: &RequestInfo, object: &'a Value, old: Option<&Value>) ->
 }
 
 /// What the binding or pod says itself stays.
-fn copy(node: &Value, object: &mut Value) {
+fn copy(node: &BTreeMap<String, String>, object: &mut Value) {
     for label in LABELS {
-        let value = &node["metadata"]["labels"][label];
-        if value.is_string() && object["metadata"]["labels"][label].is_null() {
-            object["metadata"]["labels"][label] = value.clone();
+        if let Some(value) = node.get(label)
+            && object["metadata"]["labels"][label].is_null()
+        {
+            object["metadata"]["labels"][label] = value.as_str().into();
         }
     }
 }
@@ -88,7 +91,8 @@ mod tests {
 
     #[test]
     fn what_is_said_already_stays() {
-        let node = json!({"metadata": {"labels": {LABELS[0]: "r", LABELS[1]: "z", "x": "y"}}});
+        let node = [(LABELS[0], "r"), (LABELS[1], "z"), ("x", "y")];
+        let node = node.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let mut binding = json!({"metadata": {"labels": {LABELS[1]: "mine"}}});
         copy(&node, &mut binding);
         assert_eq!(binding["metadata"]["labels"], json!({LABELS[0]: "r", LABELS[1]: "mine"}));

@@ -1,5 +1,7 @@
 //! RuntimeClass: a pod takes over the overhead and the scheduling rules of its class.
 
+use std::sync::Arc;
+
 use coracle_api::kinds::access::same;
 use coracle_api::resource;
 use coracle_api::status::ApiError;
@@ -33,7 +35,7 @@ impl Plugin for RuntimeClass {
                 ApiError::forbidden(request.resource.group_resource(), meta::text(object, "name"), text)
             };
             let class = if name.is_empty() {
-                Value::Null
+                Arc::default()
             } else {
                 let classes = resource::lookup("node.k8s.io", "v1", "runtimeclasses")
                     .ok_or_else(|| ApiError::internal("no runtime classes"))?;

@@ -1,5 +1,6 @@
 //! ServiceAccount: every pod runs as one, and finds its token, the cluster's root certificate and its namespace in a mounted folder.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_api::resource;
@@ -68,11 +69,11 @@ async fn admit(registry: &Registry, request: &RequestInfo, pod: &mut Value) -> R
     Ok(())
 }
 
-async fn find(registry: &Registry, namespace: &str, name: &str) -> Result<Value, ApiError> {
+async fn find(registry: &Registry, namespace: &str, name: &str) -> Result<Arc<Value>, ApiError> {
     let accounts = resource::lookup("", "v1", "serviceaccounts")
         .ok_or_else(|| ApiError::internal("no ServiceAccounts"))?;
     if let Some(known) = registry.cached(accounts, namespace, name) {
-        return known.value().map_err(ApiError::internal);
+        return known.shared().map_err(ApiError::internal);
     }
     let mut attempt = 1;
     loop {
@@ -81,7 +82,7 @@ async fn find(registry: &Registry, namespace: &str, name: &str) -> Result<Value,
                 attempt += 1;
                 tokio::time::sleep(ATTEMPT_INTERVAL).await;
             }
-            result => return result,
+            result => return result.map(Arc::new),
         }
     }
 }

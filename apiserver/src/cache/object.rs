@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -61,6 +61,7 @@ pub struct CachedObject {
     labels: OnceLock<BTreeMap<String, String>>,
     fields: OnceLock<Box<[(&'static str, String)]>>,
     protobuf: OnceLock<Result<ProtobufForm, EncodeError>>,
+    parsed: OnceLock<Arc<Value>>,
 }
 
 /// An object's protobuf form: the frame of a watch of the object's line type; the envelope and the message are slices of it.
@@ -161,6 +162,7 @@ impl CachedObject {
             labels: OnceLock::new(),
             fields: OnceLock::new(),
             protobuf: OnceLock::new(),
+            parsed: OnceLock::new(),
         })
     }
 
@@ -203,6 +205,19 @@ impl CachedObject {
     /// Never for an object made by [`CachedObject::new`] of what this server wrote; others may have stored what nests too deeply.
     pub fn value(&self) -> Result<Value, serde_json::Error> {
         serde_json::from_slice(self.json_bytes())
+    }
+
+    /// The object, parsed once for all who ask, and kept: for what other requests are judged by again and again, such as their namespace. A parsed
+    /// object takes several times the room of its bytes.
+    ///
+    /// # Errors
+    /// As [`CachedObject::value`].
+    pub fn shared(&self) -> Result<Arc<Value>, serde_json::Error> {
+        if let Some(parsed) = self.parsed.get() {
+            return Ok(Arc::clone(parsed));
+        }
+        let parsed = Arc::new(self.value()?);
+        Ok(Arc::clone(self.parsed.get_or_init(|| parsed)))
     }
 
     /// The line of a watch event of this type with this object.

@@ -1,5 +1,7 @@
 //! From a Service and a port of it to an address that can be dialled: its ClusterIP, or with --enable-aggregator-routing one of its endpoints.
 
+use std::sync::Arc;
+
 use coracle_api::kinds::access::{integer, items, text};
 use coracle_api::meta;
 use coracle_api::resource::{Resource, lookup};
@@ -69,7 +71,12 @@ fn cluster_address(service: &Value, port: u16) -> Result<Address, String> {
 }
 
 /// One of the Service's ready endpoints, by `random`. Pure.
-fn endpoint_address(service: &Value, slices: &[Value], port: u16, random: u64) -> Result<Address, String> {
+fn endpoint_address(
+    service: &Value,
+    slices: &[Arc<Value>],
+    port: u16,
+    random: u64,
+) -> Result<Address, String> {
     let kind = text(&service["spec"], "type");
     if !matches!(kind, "ClusterIP" | "LoadBalancer" | "NodePort") {
         return Err(format!("unsupported service type {kind:?}"));
@@ -77,7 +84,7 @@ fn endpoint_address(service: &Value, slices: &[Value], port: u16, random: u64) -
     let port_name = text(service_port(service, port)?, "name");
     let name = meta::name(service);
     let mut addresses: Vec<Address> = Vec::new();
-    let mine = |slice: &&Value| {
+    let mine = |slice: &&Arc<Value>| {
         let label = meta::labels(slice).and_then(|labels| labels.get(SERVICE_NAME_LABEL));
         label.and_then(Value::as_str) == Some(name) && text(slice, "addressType") != "FQDN"
     };
@@ -128,9 +135,9 @@ mod tests {
     #[test]
     fn or_at_one_of_its_ready_endpoints() {
         let slice = |service: &str, ready: bool, address: &str| {
-            json!({"metadata": {"labels": {SERVICE_NAME_LABEL: service}}, "addressType": "IPv4",
+            Arc::new(json!({"metadata": {"labels": {SERVICE_NAME_LABEL: service}}, "addressType": "IPv4",
                 "ports": [{"name": "metrics", "port": 1}, {"name": "https", "port": 8443}],
-                "endpoints": [{"addresses": [address], "conditions": {"ready": ready}}]})
+                "endpoints": [{"addresses": [address], "conditions": {"ready": ready}}]}))
         };
         let slices =
             [slice("other", true, "a"), slice("s", false, "b"), slice("s", true, "c"), slice("s", true, "d")];

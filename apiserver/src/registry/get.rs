@@ -1,5 +1,8 @@
 //! Reads single objects: newest by default, at least as new as asked with resourceVersion.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use coracle_api::resource::Resource;
 use coracle_api::status::ApiError;
@@ -51,11 +54,28 @@ impl Registry {
         resource: &'static Resource,
         namespace: &str,
         name: &str,
-    ) -> Result<Value, ApiError> {
+    ) -> Result<Arc<Value>, ApiError> {
         match self.cached(resource, namespace, name) {
-            Some(known) => known.value().map_err(ApiError::internal),
-            None => self.read(resource, namespace, name).await,
+            Some(known) => known.shared().map_err(ApiError::internal),
+            None => self.read(resource, namespace, name).await.map(Arc::new),
         }
+    }
+
+    /// The labels of an object that is not worth keeping parsed, known as in [`Registry::known`].
+    ///
+    /// # Errors
+    /// 404 and the store's errors.
+    pub async fn known_labels(
+        &self,
+        resource: &'static Resource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<BTreeMap<String, String>, ApiError> {
+        let known = match self.cached(resource, namespace, name) {
+            Some(known) => known,
+            None => self.fresh_or_not_found(resource, namespace, name).await?,
+        };
+        Ok(known.labels().clone())
     }
 
     /// All objects of a namespace (empty: of all) as the cache has them, parsed. For decisions by what hardly ever changes.
@@ -66,10 +86,10 @@ impl Registry {
         &self,
         resource: &'static Resource,
         namespace: &str,
-    ) -> Result<Vec<Value>, ApiError> {
+    ) -> Result<Vec<Arc<Value>>, ApiError> {
         let options = ListOptions { resource_version: "0".into(), ..ListOptions::default() };
         let page = self.list(resource, &Selection::namespace(namespace), &options).await?;
-        page.objects.iter().map(|object| object.value().map_err(ApiError::internal)).collect()
+        page.objects.iter().map(|object| object.shared().map_err(ApiError::internal)).collect()
     }
 
     /// The newest object, parsed.

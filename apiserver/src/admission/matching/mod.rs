@@ -5,6 +5,8 @@ pub mod conditions;
 mod rules;
 pub mod view;
 
+use std::sync::Arc;
+
 use coracle_api::kinds::access::{items, text};
 use coracle_api::meta;
 use coracle_api::resource::{self, Resource, Served};
@@ -249,7 +251,7 @@ impl Criteria {
 ///
 /// # Errors
 /// 404 and the store's errors.
-pub async fn namespace(registry: &Registry, name: &str) -> Result<Value, ApiError> {
+pub async fn namespace(registry: &Registry, name: &str) -> Result<Arc<Value>, ApiError> {
     let namespaces =
         resource::lookup("", "v1", "namespaces").ok_or_else(|| ApiError::internal("no namespaces"))?;
     registry.known(namespaces, "", name).await

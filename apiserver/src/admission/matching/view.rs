@@ -20,7 +20,7 @@ pub struct View {
     object: Value,
     old: Value,
     request: Value,
-    namespace: Value,
+    namespace: Arc<Value>,
     asker: Asker,
 }
 
@@ -46,7 +46,7 @@ impl View {
             object
         };
         let within = match attributes.namespace() {
-            name if name.is_empty() || attributes.is_namespace() => Value::Null,
+            name if name.is_empty() || attributes.is_namespace() => Arc::default(),
             name => namespace(registry, name).await?,
         };
         let [object, old] = shown(registry, attributes, known_as).await?;

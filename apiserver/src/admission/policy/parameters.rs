@@ -1,5 +1,7 @@
 //! The objects that a binding hands to its policy as `params`.
 
+use std::sync::Arc;
+
 use coracle_api::kinds::access::{present, text};
 use coracle_api::resource::Resource;
 use coracle_api::selector::LabelSelector;
@@ -17,8 +19,8 @@ pub(super) async fn collect(
     row: Option<&'static Resource>,
     reference: &Value,
     namespace: &str,
-) -> Result<Result<Vec<Value>, String>, ApiError> {
-    let (Some(row), false) = (row, reference.is_null()) else { return Ok(Ok(vec![Value::Null])) };
+) -> Result<Result<Vec<Arc<Value>>, String>, ApiError> {
+    let (Some(row), false) = (row, reference.is_null()) else { return Ok(Ok(vec![Arc::default()])) };
     let namespace = match (row.namespaced, text(reference, "namespace")) {
         (false, "") => "",
         (false, _) => {

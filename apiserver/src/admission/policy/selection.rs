@@ -42,7 +42,7 @@ pub(super) enum By {
     Binding {
         binding: Arc<Made<Binding>>,
         /// Null where there are none.
-        params: Value,
+        params: Arc<Value>,
         /// What the policy sees the write as.
         known_as: &'static Resource,
     },
