@@ -8,6 +8,8 @@ STRATEGIC = "application/strategic-merge-patch+json"
 MERGE = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 APPLY = "application/apply-patch+yaml"
+# More writes than its controller makes in a row.
+TRIES = 20
 
 
 def run(namespace: str) -> None:
@@ -87,8 +89,7 @@ def run(namespace: str) -> None:
     # Subresources: scale and status.
     scaled = sending(client.AppsV1Api, MERGE).patch_namespaced_deployment_scale("web", namespace, {"spec": {"replicas": 0}})
     assert scaled.spec.replicas == 0 and scaled.status.selector == "app=web", scaled
-    scaled.spec.replicas = 2
-    assert apps.replace_namespaced_deployment_scale("web", namespace, scaled).spec.replicas == 2
+    assert replace_scale(apps, namespace, 2).spec.replicas == 2
     assert apps.read_namespaced_deployment("web", namespace).spec.replicas == 2
     pod = {"metadata": {"name": "p"}, "spec": {"schedulerName": "nobody", "containers": [{"name": "c", "image": "demo:v1"}]}}
     core.create_namespaced_pod(namespace, pod)
@@ -96,6 +97,18 @@ def run(namespace: str) -> None:
     patched = core.patch_namespaced_pod_status("p", namespace, {"status": {"conditions": [condition]}, "spec": {"nodeName": "x"}})
     assert patched.spec.node_name is None, patched
     assert "example.com/Ready" in [each.type for each in patched.status.conditions], patched
+
+
+def replace_scale(apps: client.AppsV1Api, namespace: str, replicas: int):
+    """Replaces what it has read, as often as the Deployment's controller writes in between."""
+    for attempt in range(TRIES):
+        scale = apps.read_namespaced_deployment_scale("web", namespace)
+        scale.spec.replicas = replicas
+        try:
+            return apps.replace_namespaced_deployment_scale("web", namespace, scale)
+        except client.ApiException as error:
+            if error.status != 409 or attempt + 1 == TRIES:
+                raise
 
 
 def sending(api, content_type: str):
