@@ -39,6 +39,8 @@ fn clients_that_are_not_ours_work() {
             resume_unwind(failure);
         }
     });
+    // Nobody makes or removes definitions any more.
+    python(&cluster, &["searching"]);
     a_neighbour_comes_and_goes(&cluster);
 }
 
@@ -60,11 +62,15 @@ fn a_neighbour_comes_and_goes(cluster: &Cluster) {
     assert_eq!(containers(), before);
 }
 
-/// The parts of `clients/python`, side by side in one interpreter.
+/// Parts of `clients/python`, side by side in one interpreter.
 fn python_client(cluster: &Cluster) {
+    python(cluster, &[]);
+}
+
+fn python(cluster: &Cluster, which: &[&str]) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/python/main.py");
     let mut command = Command::new(client("python/bin/python"));
-    command.arg("-B").arg(script).arg(cluster.data().join("kubeconfig"));
+    command.arg("-B").arg(script).arg(cluster.data().join("kubeconfig")).args(which);
     println!("{}", run(&mut command).ok());
 }
 
