@@ -8,6 +8,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
+use crate::extra_flags::ExtraFlag;
 use crate::layout::Layout;
 
 /// Where containers come from.
@@ -44,6 +45,9 @@ pub struct Cluster {
     pub endpoint_port: u16,
     /// First of the loopback ports of a hollow cluster.
     pub base_port: u16,
+    /// What components are told beside what follows from all this.
+    #[serde(default)]
+    pub extra_flags: Vec<ExtraFlag>,
 }
 
 /// How many clusters fit side by side: the address plan gives each a /16 for services and one for pods.
@@ -86,7 +90,15 @@ impl Cluster {
                 Node { name, zone }
             })
             .collect();
-        Ok(Self { slot, runtime, zones: zones.to_vec(), nodes, endpoint_port, base_port })
+        Ok(Self {
+            slot,
+            runtime,
+            zones: zones.to_vec(),
+            nodes,
+            endpoint_port,
+            base_port,
+            extra_flags: Vec::new(),
+        })
     }
 
     /// Service addresses: the first cluster has kubeadm's default block.

@@ -8,6 +8,7 @@ use component_base::program::{self, Threads};
 mod client;
 mod cluster;
 mod commands;
+mod extra_flags;
 mod image;
 mod kubeconfig;
 mod layout;

@@ -71,7 +71,7 @@ pub async fn run(layout: Layout) -> anyhow::Result<()> {
     let _lock = lock(&layout)?;
     let cluster =
         Cluster::load(&layout)?.with_context(|| format!("no cluster in {}", layout.root().display()))?;
-    let topology = Topology::of(&cluster, &layout);
+    let topology = Topology::of(&cluster, &layout)?;
     let own = std::env::current_exe().context("cannot find the own binary")?;
     let shutdown = component_base::shutdown::install();
     let board = topology.processes.iter().map(|p| (p.name.clone(), ProcessStatus::default())).collect();

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use crate::cluster::Cluster;
+use crate::extra_flags;
 use crate::layout::Layout;
 
 mod control_plane;
@@ -120,13 +121,19 @@ pub struct Topology {
 impl Topology {
     /// The default topology is that of a managed control plane: three stores, two API servers, each with a scheduler and
     /// a controller-manager that wait for the Lease, and one host a node.
-    pub fn of(cluster: &Cluster, layout: &Layout) -> Self {
+    ///
+    /// # Errors
+    /// An extra flag that the cluster's shape decides.
+    pub fn of(cluster: &Cluster, layout: &Layout) -> anyhow::Result<Self> {
         let control_plane = control_plane::hosts(cluster);
         let nodes = node::hosts(cluster);
         let mut processes = control_plane::processes(cluster, layout, &control_plane);
         processes.extend(node::processes(cluster, layout, &nodes));
+        for process in &mut processes {
+            extra_flags::add(&cluster.extra_flags, process.component.binary(), &mut process.args)?;
+        }
         processes.sort_by_key(|process| process.component);
-        Self { hosts: control_plane.into_iter().chain(nodes).collect(), processes }
+        Ok(Self { hosts: control_plane.into_iter().chain(nodes).collect(), processes })
     }
 
     /// Addresses and ports of the API servers, which the load balancer spreads connections over.
@@ -183,7 +190,7 @@ mod tests {
     fn topology(runtime: Runtime, nodes: usize) -> Topology {
         let zones: Vec<String> = ["a", "b", "c"].map(str::to_owned).into();
         let cluster = Cluster::plan(0, runtime, &zones, nodes, 6443, 21000).expect("plan");
-        Topology::of(&cluster, &Layout::new("/data".into()))
+        Topology::of(&cluster, &Layout::new("/data".into())).expect("topology")
     }
 
     #[test]

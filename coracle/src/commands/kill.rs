@@ -17,7 +17,7 @@ pub struct Options {
 }
 
 pub async fn run(layout: &Layout, options: &Options) -> anyhow::Result<()> {
-    let topology = Topology::of(&existing(layout)?, layout);
+    let topology = Topology::of(&existing(layout)?, layout)?;
     let table = ProcessTable::read();
     let targets: Vec<(String, Option<u32>)> = if options.component == "supervisor" {
         vec![("supervisor".into(), table.supervisor(layout.root()))]

@@ -22,7 +22,7 @@ pub struct Options {
 
 pub async fn run(layout: &Layout, options: &Options) -> anyhow::Result<()> {
     const POLL: Duration = Duration::from_millis(200);
-    let topology = Topology::of(&existing(layout)?, layout);
+    let topology = Topology::of(&existing(layout)?, layout)?;
     let names: Vec<&str> = topology.processes.iter().map(|p| p.name.as_str()).chain(["supervisor"]).collect();
     if !names.contains(&options.component.as_str()) {
         bail!("there is no process {:?}; there are: {}", options.component, names.join(", "));

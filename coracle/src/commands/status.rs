@@ -50,7 +50,7 @@ struct Row {
 
 pub async fn run(layout: &Layout, options: &Options) -> anyhow::Result<()> {
     let cluster = existing(layout)?;
-    let topology = Topology::of(&cluster, layout);
+    let topology = Topology::of(&cluster, layout)?;
     if options.commands {
         for process in &topology.processes {
             println!("{} {}", process.component.binary(), process.args.join(" "));

@@ -17,6 +17,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::cluster::{Cluster, Runtime, SLOTS_MAX, write_atomically};
+use crate::extra_flags::ExtraFlag;
 use crate::layout::Layout;
 use crate::processes::ProcessTable;
 use crate::progress::Progress;
@@ -48,6 +49,10 @@ pub struct Options {
     #[arg(long, value_enum)]
     runtime: Option<Runtime>,
 
+    /// A flag for every process of a component, as scheduler:--v=4; may be given several times
+    #[arg(long = "component-flag", value_name = "COMPONENT:FLAG")]
+    component_flags: Vec<ExtraFlag>,
+
     /// Also run the Deployment `web` with three replicas and wait until it is available.
     #[arg(long)]
     demo: bool,
@@ -58,7 +63,7 @@ pub async fn run(layout: &Layout, options: &Options) -> anyhow::Result<()> {
     check_data_dir(layout.root())?;
     let running = control::ask(layout, &control::Request::Status).await.is_ok();
     let cluster = decide(layout, options)?;
-    let topology = Topology::of(&cluster, layout);
+    let topology = Topology::of(&cluster, layout)?;
     let fresh = FreshKubelets::now(&topology);
     if !running {
         progress.step("certificates and configuration");
@@ -116,6 +121,10 @@ fn decide(layout: &Layout, options: &Options) -> anyhow::Result<Cluster> {
         if options.runtime.is_some_and(|runtime| runtime != cluster.runtime) {
             return differs("--runtime", format!("{:?}", cluster.runtime).to_lowercase());
         }
+        if !options.component_flags.is_empty() && options.component_flags != cluster.extra_flags {
+            let has: Vec<String> = cluster.extra_flags.iter().map(ToString::to_string).collect();
+            return differs("--component-flag", if has.is_empty() { "none".into() } else { has.join(" ") });
+        }
         if cluster.runtime == Runtime::Containerd
             && let Some(missing) = missing_for_containerd()
         {
@@ -139,7 +148,9 @@ fn decide(layout: &Layout, options: &Options) -> anyhow::Result<Cluster> {
     let nodes = options.nodes.unwrap_or(DEFAULT_NODES);
     let endpoint_port = free_ports(DEFAULT_PORT, 1).context("no free port for the API endpoint")?;
     let base_port = free_ports(21_000, LOOPBACK_PORTS).context("no free block of ports on the loopback")?;
-    let cluster = Cluster::plan(slot, runtime, &zones, nodes, endpoint_port, base_port)?;
+    let mut cluster = Cluster::plan(slot, runtime, &zones, nodes, endpoint_port, base_port)?;
+    cluster.extra_flags.clone_from(&options.component_flags);
+    Topology::of(&cluster, layout)?;
     cluster.save(layout)?;
     Ok(cluster)
 }
