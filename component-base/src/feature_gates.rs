@@ -65,7 +65,7 @@ struct Gate {
     default: bool,
     locked: bool,
     programs: &'static str,
-    /// Both settings describe what is done.
+    /// Both settings are obeyed, or come to the same.
     either: bool,
 }
 
@@ -258,7 +258,7 @@ mod tests {
             "",
             "AllAlpha=false",
             "AllAlpha=0,SidecarContainers=true",
-            "kube:MatchLabelKeysInPodTopologySpread=true, GangScheduling=false",
+            "kube:MatchLabelKeysInPodTopologySpread=true, StorageCapacityScoring=false",
             // Of other programs.
             "EventedPLEG=true,MemoryQoS=T,KubeletPSI=false",
             // The same either way.
@@ -283,18 +283,18 @@ mod tests {
             ),
             ("other:A=true", "component not registered: other"),
             (
-                "GangScheduling=true",
-                "feature gate GangScheduling=true is not implemented by Coracle's scheduler yet; remove it",
+                "StorageCapacityScoring=true",
+                "feature gate StorageCapacityScoring=true is not implemented by Coracle's scheduler yet; remove it",
             ),
         ] {
             assert_eq!(parse(text).expect_err(text), error);
         }
-        let many = parse("AllAlpha=true,GangScheduling=false").expect_err("refused");
+        let many = parse("AllAlpha=true,StorageCapacityScoring=false").expect_err("refused");
         assert!(
             many.starts_with("AllAlpha=true is not implemented by Coracle's scheduler, because of "),
             "{many}"
         );
-        assert!(many.contains("GenericWorkload") && !many.contains("GangScheduling"), "{many}");
+        assert!(!many.contains("GenericWorkload") && !many.contains("StorageCapacityScoring"), "{many}");
     }
 
     #[test]

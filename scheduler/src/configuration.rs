@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use component_base::duration::GoDuration;
+use component_base::feature_gates::FeatureGates;
 use coracle_client::leader_election::{LeaderElectionConfig, LeaderElectionFlags};
+use scheduler_core::gangs;
 use scheduler_core::plugins::registry::Arguments;
 use scheduler_core::profile::{DEFAULT_SCHEDULER_NAME, PluginSets, Profile};
 use scheduler_core::queue::Backoff;
@@ -20,6 +22,9 @@ use crate::options::Options;
 mod arguments;
 pub mod extenders;
 mod plugins;
+
+/// The feature gate of the API that groups of pods are declared with.
+pub const WORKLOADS: &str = "GenericWorkload";
 
 /// The name of the lease.
 const LEASE_NAME: &str = "kube-scheduler";
@@ -116,11 +121,14 @@ impl Settings {
     }
 
     /// Makes the profiles, without extenders.
-    pub fn profiles(&self) -> anyhow::Result<Vec<Profile>> {
+    pub fn profiles(&self, gates: &FeatureGates) -> anyhow::Result<Vec<Profile>> {
         if self.file.profiles.is_empty() {
             let arguments = self.arguments(&[])?;
-            let mut profile =
-                Profile::configured(DEFAULT_SCHEDULER_NAME, &PluginSets::default(), &arguments)?;
+            let mut profile = Profile::configured(
+                DEFAULT_SCHEDULER_NAME,
+                &gated(PluginSets::default(), gates)?,
+                &arguments,
+            )?;
             profile.percentage_of_nodes_to_score = self.file.percentage_of_nodes_to_score;
             return Ok(vec![profile]);
         }
@@ -132,7 +140,8 @@ impl Settings {
             }
             let arguments =
                 self.arguments(&given.plugin_config).with_context(|| format!("profiles[{index}]"))?;
-            let mut profile = Profile::configured(name, &given.plugins.ready(), &arguments)
+            let mut profile = gated(given.plugins.ready(), gates)
+                .and_then(|sets| Ok(Profile::configured(name, &sets, &arguments)?))
                 .with_context(|| format!("profiles[{index}].plugins"))?;
             profile.percentage_of_nodes_to_score =
                 given.percentage_of_nodes_to_score.or(self.file.percentage_of_nodes_to_score);
@@ -150,6 +159,19 @@ impl Settings {
         arguments.fit.ignored_resources.extend(left);
         Ok(arguments)
     }
+}
+
+/// Takes away the plugin that is there only with its feature gates.
+fn gated(mut sets: PluginSets, gates: &FeatureGates) -> anyhow::Result<PluginSets> {
+    if gates.is_on(gangs::NAME) && gates.is_on(WORKLOADS) {
+        return Ok(sets);
+    }
+    let every = sets.points.iter().map(|(_, set)| set).chain([&sets.multi_point]);
+    if every.flat_map(|set| &set.enabled).any(|(name, _)| name == gangs::NAME) {
+        bail!("plugin {:?} needs --feature-gates={WORKLOADS}=true,{}=true", gangs::NAME, gangs::NAME);
+    }
+    sets.multi_point.disabled.insert(gangs::NAME.to_owned());
+    Ok(sets)
 }
 
 fn read(path: &Path) -> anyhow::Result<File> {
@@ -201,6 +223,7 @@ fn merge_election(flags: &LeaderElectionFlags, file: &LeaderElection) -> anyhow:
 mod tests {
     use super::*;
     use clap::Parser;
+    use component_base::feature_gates::Program;
 
     fn load(yaml: &str) -> anyhow::Result<(Settings, Vec<Profile>)> {
         let dir = tempfile::tempdir()?;
@@ -209,7 +232,7 @@ mod tests {
         std::fs::write(&path, format!("{head}{yaml}"))?;
         let options = Options::try_parse_from(["scheduler", "--config", &path.to_string_lossy()])?;
         let settings = Settings::load(&options)?;
-        let profiles = settings.profiles()?;
+        let profiles = settings.profiles(&FeatureGates::default())?;
         Ok((settings, profiles))
     }
 
@@ -242,6 +265,10 @@ profiles:
         assert_eq!(weight("NodeResourcesBalancedAllocation"), None);
         assert_eq!(weight("PodTopologySpread"), None);
         assert!(!packer.filters.iter().any(|filter| filter.name() == "PodTopologySpread"));
+        assert!(!packer.gangs, "not without its feature gates");
+        let on = FeatureGates::parse(Program::Scheduler, "GenericWorkload=true,GangScheduling=true");
+        let with = settings.profiles(&on.expect("gates")).expect("profiles");
+        assert!(with.iter().all(|profile| profile.gangs));
     }
 
     #[test]
@@ -259,6 +286,10 @@ profiles:
             ),
             ("profiles: [{pluginConfig: [{name: ImageLocality}]}]\n", "ImageLocality"),
             ("profiles: [{plugins: {score: {enabled: [{name: Bogus}]}}}]\n", "Bogus"),
+            (
+                "profiles: [{plugins: {multiPoint: {enabled: [{name: GangScheduling}]}}}]\n",
+                "GenericWorkload=true",
+            ),
             ("profiles: [{}, {}]\n", "profiles[1].schedulerName"),
         ] {
             let error = format!("{:#}", load(yaml).err().expect("refused"));

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{
     ServiceSpec,
 };
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::scheduling::v1alpha1::Workload;
 use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
 use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
@@ -34,11 +35,13 @@ pub struct Informers {
     pub classes: Informer<StorageClass>,
     /// All CSINodes, for how many volumes nodes take.
     pub drivers: Informer<CSINode>,
+    /// All Workloads, if they are served.
+    pub workloads: Option<Informer<Workload>>,
 }
 
 impl Informers {
-    /// Starts all watches.
-    pub fn start(client: &Client, shutdown: &CancellationToken) -> Self {
+    /// Starts all watches, that of Workloads if they are asked for.
+    pub fn start(client: &Client, with_workloads: bool, shutdown: &CancellationToken) -> Self {
         Self {
             pods: Informer::builder(Api::all(client.clone()))
                 .fields("status.phase!=Succeeded,status.phase!=Failed")
@@ -53,6 +56,7 @@ impl Informers {
             volumes: Informer::builder(Api::all(client.clone())).start(shutdown),
             classes: Informer::builder(Api::all(client.clone())).start(shutdown),
             drivers: Informer::builder(Api::all(client.clone())).start(shutdown),
+            workloads: with_workloads.then(|| Informer::builder(Api::all(client.clone())).start(shutdown)),
         }
     }
 
@@ -69,6 +73,7 @@ impl Informers {
             ("persistentvolumes", self.volumes.is_synced()),
             ("storageclasses", self.classes.is_synced()),
             ("csinodes", self.drivers.is_synced()),
+            ("workloads", self.workloads.as_ref().is_none_or(Informer::is_synced)),
         ]
         .into_iter()
         .find_map(|(kind, synced)| (!synced).then_some(kind))
@@ -86,6 +91,9 @@ impl Informers {
         self.volumes.wait_synced().await;
         self.classes.wait_synced().await;
         self.drivers.wait_synced().await;
+        if let Some(workloads) = &self.workloads {
+            workloads.wait_synced().await;
+        }
     }
 }
 

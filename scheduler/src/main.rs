@@ -61,7 +61,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
     let client = connect(&client_config).await?;
 
     let health = Health::new();
-    let informers = Informers::start(&client, &shutdown);
+    let informers = Informers::start(&client, gates.is_on(configuration::WORKLOADS), &shutdown);
     let synced = informers.clone();
     health.add_ready("informer-sync", move || {
         synced.missing().map_or(Ok(()), |kind| Err(format!("{kind} not synced")))
@@ -74,7 +74,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
 
     let asked = settings.extenders().iter().cloned().map(|file| HttpExtender::new(file).map(Arc::new));
     let extenders = asked.collect::<anyhow::Result<Vec<_>>>()?;
-    let deciders = settings.profiles()?.into_iter().map(|mut profile| {
+    let deciders = settings.profiles(&gates)?.into_iter().map(|mut profile| {
         profile.extenders = extenders.iter().map(|one| Arc::clone(one) as Arc<dyn Extender>).collect();
         let name = profile.scheduler_name.clone();
         let events = EventRecorder::start(client.clone(), &name, EventStyle::Series, &shutdown);

@@ -9,7 +9,7 @@ use coracle_client::event_recorder::{EventKind, EventRecorder};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Client, Resource};
 use scheduler_core::fit_error::FitError;
-use scheduler_core::plugins::volume_binding::VolumeStep;
+use scheduler_core::gangs::Gangs;
 use scheduler_core::pod_info::{PodInfo, PodToSchedule};
 use scheduler_core::preemption::Preemption;
 use scheduler_core::profile::{Profile, scheduler_name};
@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 mod changes;
+mod reserved;
 
 use crate::binding::{Binder, Bound};
 use crate::informers::Informers;
@@ -29,6 +30,7 @@ use crate::metrics::{AttemptResult, SchedulerMetrics};
 use crate::pod_status::{Nomination, StatusWriter};
 use crate::preempting::{Executor, log_failure};
 use crate::scheduling_loop::changes::Subscriptions;
+use crate::scheduling_loop::reserved::{Reservations, Reserved};
 
 /// Bindings on their way at the same time; the loop waits when there are more.
 const BINDING_MAX: usize = 64;
@@ -63,6 +65,7 @@ pub struct SchedulingLoop {
     /// Pods whose claims have to get their volumes before they are bound.
     waiting_for_volumes: usize,
     preempting: usize,
+    reservations: Reservations,
 }
 
 /// Where the loop hands things to and how it hears what became of them.
@@ -85,6 +88,8 @@ impl SchedulingLoop {
         let mut seed = [0; 8];
         getrandom::fill(&mut seed)
             .map_err(|error| anyhow::anyhow!("no random numbers from the system: {error}"))?;
+        let together = deciders.iter().filter(|(_, decider)| decider.profile.gangs);
+        let gangs = Gangs::new(together.map(|(name, _)| name.clone()));
         Ok(Self {
             client,
             informers,
@@ -92,12 +97,13 @@ impl SchedulingLoop {
             deciders,
             binder,
             snapshot: Snapshot::default(),
-            queue: SchedulingQueue::new(backoff),
+            queue: SchedulingQueue::new(backoff, gangs),
             started: Instant::now(),
             turn: Turn { seed: u64::from_ne_bytes(seed), start: 0 },
             binding: 0,
             waiting_for_volumes: 0,
             preempting: 0,
+            reservations: Reservations::default(),
         })
     }
 
@@ -126,6 +132,8 @@ impl SchedulingLoop {
             while let Ok((pod, done)) = room_made.try_recv() {
                 self.after_preempting(&pod, done);
             }
+            self.expire_waiting(&outlets);
+            self.bind_allowed(&outlets);
             let mut decided = 0;
             while decided < BATCH && self.has_room() {
                 let Some(popped) = self.queue.pop(self.now()) else { break };
@@ -140,13 +148,15 @@ impl SchedulingLoop {
                 }
                 continue;
             }
-            let ready = self.queue.next_ready().map(|ready| self.started + ready);
+            let deadline = self.reservations.next_deadline();
+            let ready = self.queue.next_ready().filter(|_| self.has_room());
+            let wake = ready.into_iter().chain(deadline).min().map(|wake| self.started + wake);
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 seen = changes.next() => self.take(&seen),
                 Some((pod, done)) = room_made.recv() => self.after_preempting(&pod, done),
                 Some(result) = bound.recv() => self.after_binding(result),
-                () = tokio::time::sleep_until(ready.unwrap_or(self.started)), if ready.is_some() && self.has_room() => {}
+                () = tokio::time::sleep_until(wake.unwrap_or(self.started)), if wake.is_some() => {}
                 _ = flush.tick() => self.queue.flush_unschedulable(self.now()),
             }
         }
@@ -184,49 +194,24 @@ impl SchedulingLoop {
         match decision {
             Decision::Assigned(assignment) => {
                 self.turn.start = next_start(self.turn, assignment.evaluated, self.snapshot.node_count());
-                self.snapshot.place(Arc::clone(&pod.info), &assignment.node);
-                for step in &assignment.volumes {
-                    if let VolumeStep::Bind(volume, claim) = step {
-                        let key = (claim.metadata.namespace.clone(), claim.metadata.name.clone());
-                        let key = (key.0.unwrap_or_default(), key.1.unwrap_or_default());
-                        self.snapshot
-                            .volumes
-                            .promise(volume.metadata.name.as_deref().unwrap_or_default(), key);
-                    }
-                }
-                match assignment.volumes.is_empty() {
-                    true => self.binding += 1,
-                    false => self.waiting_for_volumes += 1,
-                }
-                let binder = self.binder.clone();
-                let (sender, info) = (outlets.bound.clone(), Arc::clone(&pod.info));
-                tokio::spawn(async move {
-                    let result = binder.bind(&info, &assignment.node, &assignment.volumes).await;
-                    let bound = Bound {
-                        pod: info,
-                        node: assignment.node,
-                        volumes: assignment.volumes,
-                        result,
-                        began,
-                        first_added: popped.first_added,
-                        attempts: popped.attempts,
-                    };
-                    // The loop has ended if this fails; the binding stands all the same.
-                    let _ = sender.send(bound).await;
-                });
+                self.reserve(Reserved { popped, assignment, began }, outlets);
+                self.bind_allowed(outlets);
             }
             Decision::Unschedulable(error, relief) => {
                 self.metrics.attempt(scheduler_name(&pod.info.pod), AttemptResult::Unschedulable, took);
                 self.refused(pod, error, relief, outlets);
             }
-            Decision::Failed(error) => {
-                self.metrics.attempt(scheduler_name(&pod.info.pod), AttemptResult::Error, took);
-                self.tell(&pod.info.pod, EventKind::Warning, "FailedScheduling", "Scheduling", error.clone());
-                outlets.status.not_scheduled(&pod.info.pod, "SchedulerError", &error, Nomination::Stands);
-                let now = self.now();
-                self.queue.failed(&pod.info.uid, now);
-            }
+            Decision::Failed(error) => self.failed(pod, error, took, outlets),
         }
+    }
+
+    /// An attempt came to nothing, and not for want of a node.
+    fn failed(&mut self, pod: &PodToSchedule, error: String, took: f64, outlets: &Outlets) {
+        self.metrics.attempt(scheduler_name(&pod.info.pod), AttemptResult::Error, took);
+        outlets.status.not_scheduled(&pod.info.pod, "SchedulerError", &error, Nomination::Stands);
+        self.tell(&pod.info.pod, EventKind::Warning, "FailedScheduling", "Scheduling", error);
+        let now = self.now();
+        self.queue.failed(&pod.info.uid, now);
     }
 
     fn refused(&mut self, pod: &PodToSchedule, error: FitError, relief: Relief, outlets: &Outlets) {
@@ -260,8 +245,9 @@ impl SchedulingLoop {
     }
 
     /// Lets the pods that stand in the way go. Nothing waits for them here: their going wakes the pod.
-    fn make_room(&mut self, pod: &Arc<PodInfo>, preemption: Preemption, outlets: &Outlets) {
+    fn make_room(&mut self, pod: &Arc<PodInfo>, mut preemption: Preemption, outlets: &Outlets) {
         let now = self.now();
+        preemption.victims.retain(|victim| !self.preempt_waiting(&victim.uid, outlets));
         self.snapshot.nominations.set(Arc::clone(pod), &preemption.node);
         for outranked in &preemption.outranked {
             self.snapshot.nominations.remove(&outranked.uid);
@@ -296,11 +282,7 @@ impl SchedulingLoop {
             true => self.binding -= 1,
             false => self.waiting_for_volumes -= 1,
         }
-        for step in &bound.volumes {
-            if let VolumeStep::Bind(volume, _) = step {
-                self.snapshot.volumes.release(volume.metadata.name.as_deref().unwrap_or_default());
-            }
-        }
+        self.release_volumes(&bound.volumes);
         let now = self.now();
         let seconds = (now - bound.began).as_secs_f64();
         let pod = &bound.pod;
@@ -330,6 +312,7 @@ impl SchedulingLoop {
             return;
         }
         self.snapshot.remove_pod(&pod.uid);
+        self.queue.gangs.release(pod);
         if error.is_pod_gone() {
             self.queue.remove(&pod.uid);
         } else {

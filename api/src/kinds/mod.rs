@@ -73,6 +73,7 @@ pub mod storage_class;
 pub mod volume;
 pub mod volume_attachment;
 pub mod webhook;
+pub mod workload;
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::access::{boolean, integer, items, present, text};
 use super::container::{self, Role, Surroundings};
-use super::{affinity, operating_system, resources, security_context, volume};
+use super::{affinity, operating_system, resources, security_context, volume, workload};
 use crate::field::{self, FieldError, FieldPath};
 use crate::names;
 
@@ -47,6 +47,9 @@ pub fn validate(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
         name_of(gate, "conditionType", at, names::qualified_name, errors);
     }
     scheduling_gates(spec, path, errors);
+    if let Some(group) = present(spec, "workloadRef") {
+        workload::reference(group, &path.child("workloadRef"), errors);
+    }
     affinity::validate_topology_spread(spec, path, errors);
     for (key, rule) in [
         ("serviceAccountName", names::dns1123_subdomain as fn(&str) -> Vec<String>),

@@ -10,7 +10,8 @@ use k8s_openapi::api::{
     autoscaling::v2 as autoscaling_v2, batch::v1 as batch, certificates::v1 as certificates,
     coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery, events::v1 as events,
     flowcontrol::v1 as flowcontrol, networking::v1 as networking, node::v1 as node, policy::v1 as policy,
-    rbac::v1 as rbac, resource::v1 as dra, scheduling::v1 as scheduling, storage::v1 as storage,
+    rbac::v1 as rbac, resource::v1 as dra, scheduling::v1 as scheduling,
+    scheduling::v1alpha1 as scheduling_alpha, storage::v1 as storage,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiextensions;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
@@ -165,6 +166,7 @@ pub(crate) fn definitions(group: &str, version: &str, kind: &str) -> Option<(Str
         ("resource.k8s.io", "v1", "ResourceClaimTemplate") => of::<dra::ResourceClaimTemplate>,
         ("resource.k8s.io", "v1", "ResourceSlice") => of::<dra::ResourceSlice>,
         ("scheduling.k8s.io", "v1", "PriorityClass") => of::<scheduling::PriorityClass>,
+        ("scheduling.k8s.io", "v1alpha1", "Workload") => of::<scheduling_alpha::Workload>,
         ("storage.k8s.io", "v1", "CSIDriver") => of::<storage::CSIDriver>,
         ("storage.k8s.io", "v1", "CSINode") => of::<storage::CSINode>,
         ("storage.k8s.io", "v1", "CSIStorageCapacity") => of::<storage::CSIStorageCapacity>,

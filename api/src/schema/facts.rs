@@ -148,6 +148,7 @@ static FIELD_FACTS: &[FieldFact] = &[
     keyed_replace("api.resource.v1.AllocatedDeviceStatus", "conditions", TYPE),
     keyed_replace("api.resource.v1.ResourceClaimStatus", "devices", &["driver", "device", "pool", "shareID"]),
     keyed("api.resource.v1.ResourceClaimStatus", "reservedFor", &["uid"]),
+    keyed_replace("api.scheduling.v1alpha1.WorkloadSpec", "podGroups", NAME),
     set("api.storage.v1.CSIDriverSpec", "volumeLifecycleModes", false),
     keyed("api.storage.v1.CSINodeSpec", "drivers", NAME),
     keyed("kube-aggregator.pkg.apis.apiregistration.v1.APIServiceStatus", "conditions", TYPE),

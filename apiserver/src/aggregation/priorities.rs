@@ -32,6 +32,7 @@ const BUILT_IN: &[(&str, &str, i64, i64)] = &[
     ("admissionregistration.k8s.io", "v1", 16_700, 15),
     ("admissionregistration.k8s.io", "v1beta1", 16_700, 12),
     ("scheduling.k8s.io", "v1", 16_600, 15),
+    ("scheduling.k8s.io", "v1alpha1", 16_600, 9),
     ("coordination.k8s.io", "v1", 16_500, 15),
     ("node.k8s.io", "v1", 16_300, 15),
     ("discovery.k8s.io", "v1", 16_200, 15),

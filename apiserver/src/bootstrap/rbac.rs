@@ -42,7 +42,8 @@ async fn ensure_all(registry: &Arc<Registry>) -> Result<(), ApiError> {
     for name in NAMESPACES {
         ensure(registry, "", "v1", "namespaces", None, json!({"metadata": {"name": name}})).await?;
     }
-    let mut written = futures::stream::iter(defaults::all())
+    let gates = registry.options.gates().map_err(ApiError::internal)?;
+    let mut written = futures::stream::iter(defaults::all(&gates))
         .map(|default| reconcile(registry, default))
         .buffer_unordered(WRITES_MAX);
     let mut result = Ok(());
@@ -156,9 +157,10 @@ fn add_rules(into: &mut Value, from: &Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use component_base::feature_gates::FeatureGates;
 
     fn default(name: &str, plural: &str) -> Value {
-        let found = defaults::all()
+        let found = defaults::all(&FeatureGates::default())
             .into_iter()
             .find(|object| object.plural == plural && object.object["metadata"]["name"] == name);
         found.expect("a default object").object

@@ -135,6 +135,7 @@ mod tests {
     use super::*;
 
     const POLICIES: (&str, &str) = ("admissionregistration.k8s.io", "v1beta1");
+    const WORKLOADS: (&str, &str) = ("scheduling.k8s.io", "v1alpha1");
 
     fn parse(text: &str) -> Result<RuntimeConfig, String> {
         RuntimeConfig::parse(&text.split(',').map(str::to_owned).collect::<Vec<_>>())
@@ -143,19 +144,24 @@ mod tests {
     #[test]
     fn versions_are_left_out_by_name() {
         let usual = parse("").expect("sensible");
-        assert_eq!(usual, RuntimeConfig { hidden: vec![POLICIES], asked_in_vain: false });
+        assert_eq!(usual, RuntimeConfig { hidden: vec![POLICIES, WORKLOADS], asked_in_vain: false });
         let hidden = parse("batch/v1=false,apps/v1,autoscaling/v1=0").expect("sensible").hidden;
-        assert_eq!(hidden, [POLICIES, ("autoscaling", "v1"), ("batch", "v1")]);
+        assert_eq!(hidden, [POLICIES, ("autoscaling", "v1"), ("batch", "v1"), WORKLOADS]);
         assert_eq!(parse("storage.k8s.io/v1beta1=false,api/legacy=false"), Ok(usual));
     }
 
     #[test]
     fn what_is_not_generally_available_is_served_when_it_is_asked_for() {
-        for text in ["admissionregistration.k8s.io/v1beta1=true", "api/beta=true", "api/all=true"] {
-            assert!(parse(text).expect("sensible").hidden.is_empty(), "{text}");
+        for (text, hidden) in [
+            ("admissionregistration.k8s.io/v1beta1=true", vec![WORKLOADS]),
+            ("api/beta=true", vec![WORKLOADS]),
+            ("api/alpha=true", vec![POLICIES]),
+            ("api/all=true", vec![]),
+        ] {
+            assert_eq!(parse(text).expect("sensible").hidden, hidden, "{text}");
         }
         let both = parse("api/beta=true,admissionregistration.k8s.io/v1beta1=false").expect("sensible");
-        assert_eq!(both.hidden, [POLICIES]);
+        assert_eq!(both.hidden, [POLICIES, WORKLOADS]);
     }
 
     #[test]
@@ -164,7 +170,7 @@ mod tests {
         assert_eq!(config.hidden.len(), resource::groups().len() - 2);
         assert!(!config.hidden.contains(&("", "v1")) && config.hidden.contains(&("batch", "v1")));
         // The narrower key counts.
-        assert_eq!(parse("api/all=false,api/ga=true").expect("sensible").hidden, [POLICIES]);
+        assert_eq!(parse("api/all=false,api/ga=true").expect("sensible").hidden, [POLICIES, WORKLOADS]);
     }
 
     #[test]

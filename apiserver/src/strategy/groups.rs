@@ -103,6 +103,7 @@ pub(super) fn rbac(plural: &str) -> Found {
 pub(super) fn scheduling(plural: &str) -> Found {
     Some(match plural {
         "priorityclasses" => &plain::PRIORITY_CLASS,
+        "workloads" => &plain::WORKLOAD,
         _ => return None,
     })
 }

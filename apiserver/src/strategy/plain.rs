@@ -2,7 +2,7 @@
 
 use coracle_api::kinds::{
     config_map, controller_revision, endpoint_slice, endpoints, lease, pod_template, priority_class, rbac,
-    secret, service_account,
+    secret, service_account, workload,
 };
 
 use super::standard::{Generation, Standard, standard};
@@ -61,6 +61,8 @@ pub(super) static PRIORITY_CLASS: Standard = Standard {
     generation: Generation::One,
     ..standard(priority_class::validate, priority_class::validate_update)
 };
+/// `workloads.scheduling.k8s.io`.
+pub(super) static WORKLOAD: Standard = standard(workload::validate, workload::validate_update);
 /// `roles.rbac.authorization.k8s.io`.
 pub(super) static ROLE: Standard = Standard {
     default: rbac::default_role,

@@ -2,17 +2,22 @@
 
 use coracle_api::field::FieldError;
 use coracle_api::kinds::{access, pod, pod_ephemeral, pod_resize};
+use coracle_api::status::ApiError;
+use futures::future::BoxFuture;
 use serde_json::Value;
 
-use super::Strategy;
 use super::common::{
     boolean_at, differs, keep, keep_all_but_status, next_generation, set_generation, text_at,
 };
+use super::{Dependencies, Strategy};
 use crate::registry::meta;
 use crate::server::request_info::RequestInfo;
 
 /// `pods`.
 pub struct Pod;
+
+/// The field that does without its feature gate what an unknown one does: nothing.
+const WORKLOAD: &str = "workloadRef";
 
 const FIELDS: &[&str] = &[
     "spec.nodeName",
@@ -83,6 +88,23 @@ impl Strategy for Pod {
             Some("binding" | "eviction") => coracle_api::kinds::object_meta::validate_update(new, old),
             _ => pod::validate_update(new, old),
         }
+    }
+
+    fn before_create<'a>(
+        &'a self,
+        dependencies: &'a Dependencies,
+        _request: &'a RequestInfo,
+        object: &'a mut Value,
+    ) -> BoxFuture<'a, Result<(), ApiError>> {
+        Box::pin(async move {
+            let Some(spec) = object.get_mut("spec").filter(|spec| spec.get(WORKLOAD).is_some()) else {
+                return Ok(());
+            };
+            if !dependencies.options.gates().map_err(ApiError::internal)?.is_on("GenericWorkload") {
+                access::remove(spec, WORKLOAD);
+            }
+            Ok(())
+        })
     }
 
     fn selectable_fields(&self, object: &Value) -> Vec<(&'static str, String)> {

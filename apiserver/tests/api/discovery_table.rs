@@ -201,7 +201,7 @@ async fn what_is_served_is_what_the_table_says() {
 
     let cluster = Cluster::new();
     let mut served = discovered(&cluster, &[]).await;
-    let mut when_asked = discovered(&cluster, &["--runtime-config=api/beta=true"]).await;
+    let mut when_asked = discovered(&cluster, &["--runtime-config=api/beta=true,api/alpha=true"]).await;
     when_asked.retain(|key, _| !served.contains_key(key));
 
     let mut wrong = Vec::new();

@@ -9,9 +9,11 @@ use clap::Args;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::scheduling::v1alpha1::Workload;
 use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
 use kube::api::ListParams;
 use kube::{Api, Client, Resource};
+use scheduler_core::gangs::Gangs;
 use scheduler_core::pod_info::{PodInfo, PodToSchedule};
 use scheduler_core::profile::{DEFAULT_SCHEDULER_NAME, Profile};
 use scheduler_core::snapshot::Snapshot;
@@ -48,10 +50,13 @@ pub async fn run(layout: &Layout, options: &Options) -> anyhow::Result<()> {
         .get(name)
         .await
         .with_context(|| format!("cannot read pod {}/{name}", options.namespace))?;
-    let snapshot = read_cluster(&client, pod.metadata.uid.as_deref()).await?;
+    let (snapshot, gangs) = read_cluster(&client, pod.metadata.uid.as_deref()).await?;
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).filter(|node| !node.is_empty());
     let subject = PodToSchedule::new(Arc::new(unplaced(pod)));
-    let why = explain(&Profile::new(DEFAULT_SCHEDULER_NAME), &subject, &snapshot);
+    let why = match gangs.blocked(&subject.info).filter(|_| node.is_none()) {
+        Some(reason) => Explanation::of_waiting(reason),
+        None => explain(&Profile::new(DEFAULT_SCHEDULER_NAME), &subject, &snapshot),
+    };
     match options.output {
         Output::Json => {
             println!(
@@ -82,8 +87,9 @@ where
 }
 
 /// The cluster as the scheduler sees it, without the pod that is asked about.
-async fn read_cluster(client: &Client, without: Option<&str>) -> anyhow::Result<Snapshot> {
+async fn read_cluster(client: &Client, without: Option<&str>) -> anyhow::Result<(Snapshot, Gangs)> {
     let mut snapshot = Snapshot::default();
+    let mut gangs = read_gangs(client).await?;
     for namespace in list::<Namespace>(client).await? {
         let name = namespace.metadata.name.as_deref().unwrap_or_default();
         snapshot.set_namespace(name, namespace.metadata.labels.clone().unwrap_or_default());
@@ -119,17 +125,35 @@ async fn read_cluster(client: &Client, without: Option<&str>) -> anyhow::Result<
     }
     for pod in list::<Pod>(client).await? {
         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-        if matches!(phase, Some("Succeeded" | "Failed")) || pod.metadata.uid.as_deref() == without {
+        if matches!(phase, Some("Succeeded" | "Failed")) {
             continue;
         }
         let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).filter(|node| !node.is_empty());
         let info = Arc::new(PodInfo::new(pod));
+        gangs.join(&info, node.is_some());
+        if Some(&*info.uid) == without {
+            continue;
+        }
         match node {
             Some(node) => snapshot.place(info, &node),
             None => snapshot.nominations.refresh(&info, false),
         }
     }
-    Ok(snapshot)
+    Ok((snapshot, gangs))
+}
+
+/// The groups that are scheduled together; none where Workloads are not served.
+async fn read_gangs(client: &Client) -> anyhow::Result<Gangs> {
+    let workloads = match Api::<Workload>::all(client.clone()).list(&ListParams::default()).await {
+        Ok(workloads) => workloads,
+        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(Gangs::default()),
+        Err(error) => return Err(error).context("cannot list workloads"),
+    };
+    let mut gangs = Gangs::new([DEFAULT_SCHEDULER_NAME.to_owned()]);
+    for workload in &workloads.items {
+        gangs.set_workload(workload);
+    }
+    Ok(gangs)
 }
 
 fn key(meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> (&str, &str) {

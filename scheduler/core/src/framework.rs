@@ -7,7 +7,8 @@
 //! | PostFilter | [`PostFilterPlugin::post_filter`], see [`crate::preemption`] |
 //! | PreScore, Score, NormalizeScore | [`ScorePlugin::prepare`] returns the [`NodeScore`] of one pod |
 //! | Reserve | [`crate::snapshot::Snapshot::place`] |
-//! | Permit | absent |
+//! | PreEnqueue | [`crate::plugins::scheduling_gates`], [`crate::gangs`] |
+//! | Permit | [`crate::gangs::Gangs::permit`] |
 //! | Extenders | [`crate::extender`] |
 //! | Bind | the shell, with the decision |
 

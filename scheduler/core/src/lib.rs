@@ -15,6 +15,7 @@ pub mod extender;
 pub mod filtering;
 pub mod fit_error;
 pub mod framework;
+pub mod gangs;
 pub mod label_selector;
 pub mod mutants;
 pub mod node_info;

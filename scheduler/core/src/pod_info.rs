@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
 
+use crate::gangs::GroupKey;
 use crate::label_selector::{Labels, Selector};
 use crate::node_selector::{RequiredNodeAffinity, Term};
 use crate::pod_affinity::PodAffinity;
@@ -52,6 +53,8 @@ pub struct PodInfo {
     pub claims: Vec<ClaimUse>,
     /// Which pods it wants to be near to or apart from, if any.
     pub affinity: Option<Box<PodAffinity>>,
+    /// The group it is scheduled with, if any.
+    pub group: Option<Arc<GroupKey>>,
     /// When it was started, in microseconds of Unix time; the end of time if it was not.
     pub started: i64,
 }
@@ -76,7 +79,8 @@ impl PodInfo {
             pod.metadata.namespace.as_deref().unwrap_or_default(),
             pod.metadata.labels.as_ref().unwrap_or(&Labels::new()),
         );
-        Self { uid, priority, requests, non_zero, host_ports, claims, affinity, started, pod }
+        let group = GroupKey::of(&pod).map(Arc::new);
+        Self { uid, priority, requests, non_zero, host_ports, claims, affinity, group, started, pod }
     }
 
     /// The namespace.

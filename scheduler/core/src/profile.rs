@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use crate::extender::Extender;
 use crate::framework::{FilterPlugin, PostFilterPlugin, ScorePlugin};
+use crate::gangs;
 use crate::plugins::registry::{self, Arguments, DEFAULTS, ExtensionPoint};
 
 /// The name pods ask for if they ask for none.
@@ -38,6 +39,8 @@ pub struct Profile {
     pub post_filters: Vec<Box<dyn PostFilterPlugin>>,
     /// Scores.
     pub scores: Vec<Weighted>,
+    /// Whether pods of a group that has a minimum are placed together.
+    pub gangs: bool,
     /// How many of the nodes are compared, in percent; `None` lets it shrink as the cluster grows.
     pub percentage_of_nodes_to_score: Option<u32>,
     /// Servers outside that have a say, in the order in which they are asked.
@@ -136,6 +139,8 @@ impl Profile {
             (ExtensionPoint::PreScore, ExtensionPoint::Score),
             (ExtensionPoint::Reserve, ExtensionPoint::Filter),
             (ExtensionPoint::PreBind, ExtensionPoint::Filter),
+            (ExtensionPoint::PreEnqueue, ExtensionPoint::Permit),
+            (ExtensionPoint::Reserve, ExtensionPoint::Permit),
         ] {
             let (preparing, acting) = (names(prepares), names(acts));
             let both =
@@ -171,6 +176,7 @@ impl Profile {
                 .filter_map(|name| registry::post_filter(&name, arguments))
                 .collect(),
             scores: at(ExtensionPoint::Score).into_iter().filter_map(scored).collect(),
+            gangs: names(ExtensionPoint::Permit).any(|name| name == gangs::NAME),
             percentage_of_nodes_to_score: None,
             extenders: Vec::new(),
         }

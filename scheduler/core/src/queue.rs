@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::gangs::{self, Gangs};
 use crate::plugins::{priority_sort, scheduling_gates};
 use crate::pod_info::PodToSchedule;
 use crate::queue_events::{ClusterEvent, may_help};
@@ -83,7 +84,7 @@ pub struct Pending {
     pub backoff: usize,
     /// Waiting for an event.
     pub unschedulable: usize,
-    /// Held by scheduling gates.
+    /// Held by scheduling gates, or until enough pods of their group are there.
     pub gated: usize,
 }
 
@@ -97,12 +98,14 @@ pub struct SchedulingQueue {
     unschedulable: HashSet<Arc<str>>,
     gated: usize,
     next_order: u64,
+    /// Which pods are scheduled together.
+    pub gangs: Gangs,
 }
 
 impl SchedulingQueue {
     /// An empty queue.
-    pub fn new(backoff: Backoff) -> Self {
-        Self { backoff, ..Self::default() }
+    pub fn new(backoff: Backoff, gangs: Gangs) -> Self {
+        Self { backoff, gangs, ..Self::default() }
     }
 
     /// Adds a pod, or takes over a new version of one that waits. A change of its spec or labels may help it, so it is
@@ -118,7 +121,12 @@ impl SchedulingQueue {
                 failed_at: Duration::ZERO,
                 making_room: None,
             };
+            let info = Arc::clone(&entry.pod.info);
             self.entries.insert(Arc::clone(&uid), entry);
+            if self.gangs.join(&info, false) {
+                let others = self.gangs.others(&info);
+                self.regroup(&others, now);
+            }
             return self.activate(&uid, now);
         };
         let (before, after) = (&entry.pod.info.pod, &pod.info.pod);
@@ -188,6 +196,42 @@ impl SchedulingQueue {
         if let Some(uid) = self.unschedulable.take(uid) {
             self.wake(&uid, now);
         }
+    }
+
+    /// Something about the group of these pods changed: those that it kept from being tried are looked at again.
+    pub fn regroup(&mut self, uids: &[Arc<str>], now: Duration) {
+        for uid in uids {
+            let Some(entry) = self.entries.get(uid) else { continue };
+            let waits = match &entry.place {
+                Place::Gated => self.blocked(&entry.pod).is_none(),
+                Place::Unschedulable { plugins, .. } => plugins.contains(gangs::NAME),
+                _ => false,
+            };
+            if waits && entry.making_room.is_none() {
+                let place = entry.place.clone();
+                self.leave(uid, &place);
+                self.wake(uid, now);
+            }
+        }
+    }
+
+    /// Tries these pods at once, whatever they wait for; others wait for them.
+    pub fn hurry(&mut self, uids: &[Arc<str>], now: Duration) {
+        for uid in uids {
+            let Some(entry) = self.entries.get(uid) else { continue };
+            if matches!(entry.place, Place::Backoff(_) | Place::Unschedulable { .. })
+                && entry.making_room.is_none()
+            {
+                let place = entry.place.clone();
+                self.leave(uid, &place);
+                self.activate(uid, now);
+            }
+        }
+    }
+
+    /// Why a pod may not enter the queue, if it may not.
+    fn blocked(&self, pod: &PodToSchedule) -> Option<String> {
+        scheduling_gates::blocked(pod).or_else(|| self.gangs.blocked(&pod.info))
     }
 
     /// An attempt failed for a reason outside the pod (the API refused the binding): it is tried again after its backoff.
@@ -272,8 +316,10 @@ impl SchedulingQueue {
     }
 
     fn activate(&mut self, uid: &Arc<str>, now: Duration) {
+        let Some(entry) = self.entries.get(uid) else { return };
+        let is_blocked = self.blocked(&entry.pod).is_some();
         let Some(entry) = self.entries.get_mut(uid) else { return };
-        if scheduling_gates::blocked(&entry.pod).is_some() {
+        if is_blocked {
             entry.place = Place::Gated;
             self.gated += 1;
             return;
@@ -431,6 +477,43 @@ mod tests {
         queue.set(Arc::new(PodToSchedule::new(pod("p", "1"))), s(1));
         assert_eq!(pop(&mut queue, s(1)).as_deref(), Some("p"));
         assert_eq!(queue.pending(), Pending::default());
+    }
+
+    fn member(name: &str) -> Arc<PodToSchedule> {
+        let fields =
+            json!({"metadata": {"name": name}, "spec": {"workloadRef": {"name": "w", "podGroup": "g"}}});
+        Arc::new(PodToSchedule::new(pod_from(fields)))
+    }
+
+    #[test]
+    fn a_group_enters_when_enough_of_it_and_its_workload_are_there() {
+        let mut queue =
+            SchedulingQueue::new(Backoff::default(), Gangs::new(["default-scheduler".to_owned()]));
+        queue.set(member("a"), s(0));
+        queue.set(member("b"), s(0));
+        assert_eq!(queue.pending(), Pending { gated: 2, ..Pending::default() });
+        let workload = serde_json::from_value(json!({
+            "metadata": {"name": "w", "namespace": "default"},
+            "spec": {"podGroups": [{"name": "g", "policy": {"gang": {"minCount": 3}}}]},
+        }))
+        .expect("workload");
+        queue.gangs.set_workload(&workload);
+        let pods = queue.gangs.pods_of(&workload);
+        queue.regroup(&pods, s(1));
+        assert_eq!(queue.pending().gated, 2, "a third is missing");
+        queue.set(member("c"), s(2));
+        assert_eq!(queue.pending(), Pending { active: 3, ..Pending::default() });
+        let all: BTreeSet<_> = std::iter::from_fn(|| pop(&mut queue, s(2))).collect();
+        assert_eq!(all.len(), 3);
+        // One waits for the others, which have failed before.
+        queue.refused("uid-a", plugins("NodeResourcesFit"), s(2));
+        queue.failed("uid-b", s(2));
+        queue.refused("uid-c", plugins(gangs::NAME), s(2));
+        assert_eq!(queue.pending(), Pending { backoff: 1, unschedulable: 2, ..Pending::default() });
+        queue.set(member("d"), s(2));
+        assert_eq!(queue.pending().backoff, 2, "a new member wakes those that the group held");
+        queue.hurry(&["a", "b"].map(|name| Arc::from(format!("uid-{name}"))), s(2));
+        assert_eq!(queue.pending(), Pending { active: 3, backoff: 1, ..Pending::default() });
     }
 
     #[test]

@@ -57,6 +57,13 @@ pub struct Explanation {
     pub change: Option<Change>,
 }
 
+impl Explanation {
+    /// Of a pod that may not enter the queue: no node is looked at.
+    pub fn of_waiting(reason: String) -> Self {
+        Self { outcome: Err(reason.clone()), before: Some(reason), nodes: Vec::new(), change: None }
+    }
+}
+
 /// Explains a pod that is not on any node of the snapshot.
 pub fn explain(profile: &Profile, pod: &PodToSchedule, snapshot: &Snapshot) -> Explanation {
     let cycle = Cycle { pod, snapshot, extenders: &profile.extenders };
@@ -68,7 +75,7 @@ pub fn explain(profile: &Profile, pod: &PodToSchedule, snapshot: &Snapshot) -> E
     let filters = match Filters::prepare(profile, cycle) {
         Preparation::Ready(filters) => filters,
         Preparation::Rejected { message, .. } => {
-            return Explanation { outcome, before: Some(message), nodes: Vec::new(), change: None };
+            return Explanation { outcome, ..Explanation::of_waiting(message) };
         }
     };
     let judged: Vec<_> = snapshot.nodes().map(|node| (node, filters.objections(node))).collect();

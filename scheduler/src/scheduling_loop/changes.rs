@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use coracle_client::informer::{Change, Subscription};
+use coracle_client::informer::{Change, Informer, Subscription};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::scheduling::v1alpha1::Workload;
 use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
 use scheduler_core::pod_info::{PodInfo, PodToSchedule};
 use scheduler_core::profile::scheduler_name;
@@ -28,6 +29,7 @@ pub(super) enum Seen {
     Volume(Change<PersistentVolume>),
     Class(Change<StorageClass>),
     Drivers(Change<CSINode>),
+    Workload(Change<Workload>),
     Pod(Change<Pod>),
 }
 
@@ -41,6 +43,7 @@ pub(super) struct Subscriptions {
     volumes: Subscription<PersistentVolume>,
     classes: Subscription<StorageClass>,
     drivers: Subscription<CSINode>,
+    workloads: Option<Subscription<Workload>>,
     pods: Subscription<Pod>,
 }
 
@@ -56,6 +59,7 @@ impl Subscriptions {
             volumes: informers.volumes.subscribe(),
             classes: informers.classes.subscribe(),
             drivers: informers.drivers.subscribe(),
+            workloads: informers.workloads.as_ref().map(Informer::subscribe),
             pods: informers.pods.subscribe(),
         }
     }
@@ -72,6 +76,7 @@ impl Subscriptions {
             change = self.volumes.next() => Seen::Volume(change),
             change = self.classes.next() => Seen::Class(change),
             change = self.drivers.next() => Seen::Drivers(change),
+            change = next_workload(&mut self.workloads) => Seen::Workload(change),
             change = self.pods.next() => Seen::Pod(change),
         }
     }
@@ -87,7 +92,16 @@ impl Subscriptions {
             .or_else(|| self.volumes.try_next().map(Seen::Volume))
             .or_else(|| self.classes.try_next().map(Seen::Class))
             .or_else(|| self.drivers.try_next().map(Seen::Drivers))
+            .or_else(|| self.workloads.as_mut()?.try_next().map(Seen::Workload))
             .or_else(|| self.pods.try_next().map(Seen::Pod))
+    }
+}
+
+/// The next change of a workload; none ever comes where they are not watched.
+async fn next_workload(workloads: &mut Option<Subscription<Workload>>) -> Change<Workload> {
+    match workloads {
+        Some(workloads) => workloads.next().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -117,6 +131,7 @@ impl SchedulingLoop {
             Seen::Class(Change::Deleted(class)) => self.snapshot.volumes.remove_class(class),
             Seen::Drivers(Change::Applied { new, .. }) => self.snapshot.volumes.set_drivers(Arc::clone(new)),
             Seen::Drivers(Change::Deleted(drivers)) => self.snapshot.volumes.remove_drivers(drivers),
+            Seen::Workload(change) => self.workload_changed(change),
             Seen::Pod(change) => self.pod_changed(change),
         }
         if matches!(seen, Seen::Claim(_) | Seen::Volume(_) | Seen::Class(_) | Seen::Drivers(_)) {
@@ -178,6 +193,17 @@ impl SchedulingLoop {
         }
     }
 
+    fn workload_changed(&mut self, change: &Change<Workload>) {
+        match change {
+            Change::Applied { new, .. } => {
+                self.queue.gangs.set_workload(new);
+                let (pods, now) = (self.queue.gangs.pods_of(new), self.now());
+                self.queue.regroup(&pods, now);
+            }
+            Change::Deleted(workload) => self.queue.gangs.remove_workload(workload),
+        }
+    }
+
     fn pod_changed(&mut self, change: &Change<Pod>) {
         let pod = change.object();
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
@@ -185,11 +211,11 @@ impl SchedulingLoop {
             && old.metadata.uid != pod.metadata.uid
         {
             // Deleted and made again under the same name between two looks.
-            self.pod_gone(old.metadata.uid.as_deref().unwrap_or_default());
+            self.pod_gone(old);
         }
         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
         if change.is_deleted() || matches!(phase, Some("Succeeded" | "Failed")) {
-            return self.pod_gone(uid);
+            return self.pod_gone(pod);
         }
         let spec = pod.spec.as_ref();
         match spec.and_then(|spec| spec.node_name.as_deref()).filter(|node| !node.is_empty()) {
@@ -198,8 +224,11 @@ impl SchedulingLoop {
         }
     }
 
-    fn pod_gone(&mut self, uid: &str) {
+    fn pod_gone(&mut self, pod: &Pod) {
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         self.queue.remove(uid);
+        self.queue.gangs.leave(pod);
+        self.forget_reserved(uid);
         self.snapshot.nominations.remove(uid);
         if self.snapshot.remove_pod(uid) {
             let now = self.now();
@@ -221,7 +250,13 @@ impl SchedulingLoop {
         if there && change.old().is_some_and(same) {
             return;
         }
-        self.snapshot.place(Arc::new(PodInfo::new(Arc::clone(pod))), node);
+        let info = Arc::new(PodInfo::new(Arc::clone(pod)));
+        let grew = self.queue.gangs.join(&info, true);
+        if grew {
+            let (others, now) = (self.queue.gangs.others(&info), self.now());
+            self.queue.regroup(&others, now);
+        }
+        self.snapshot.place(info, node);
         let had_node = |old: &Arc<Pod>| old.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
         let relabelled = |old: &Arc<Pod>| old.metadata.labels != pod.metadata.labels;
         if !change.old().is_some_and(|old| had_node(old) && !relabelled(old)) {
@@ -239,6 +274,7 @@ impl SchedulingLoop {
         let ours = self.deciders.contains_key(scheduler_name(pod));
         if !ours || pod.metadata.deletion_timestamp.is_some() {
             self.queue.remove(uid);
+            self.queue.gangs.leave(pod);
             self.snapshot.nominations.remove(uid);
             return;
         }

@@ -368,3 +368,61 @@ extenders:
     guided("caught", json!({}));
     told("caught", "SchedulerError:a storm");
 }
+
+#[test]
+fn a_gang_gets_its_nodes_together_or_not_at_all() {
+    let cluster = Cluster::up(&[
+        "--runtime",
+        "hollow",
+        "--nodes",
+        "2",
+        "--component-flag=apiserver:--runtime-config=scheduling.k8s.io/v1alpha1=true",
+        "--component-flag=apiserver:--feature-gates=GenericWorkload=true",
+        "--component-flag=scheduler:--feature-gates=GenericWorkload=true,GangScheduling=true",
+    ]);
+    let cpu = most_of_a_node(&cluster);
+    let member = |name: &str, workload: &str, cpu: &str| {
+        let mut pod = pod(name, "", cpu);
+        pod["metadata"]["labels"]["gang"] = json!(workload);
+        pod["spec"]["workloadRef"] = json!({"name": workload, "podGroup": "workers"});
+        create(&cluster, &pod);
+    };
+    let workload = |name: &str, minimum: u32| {
+        let workload = json!({
+            "apiVersion": "scheduling.k8s.io/v1alpha1", "kind": "Workload", "metadata": {"name": name},
+            "spec": {"podGroups": [{"name": "workers", "policy": {"gang": {"minCount": minimum}}}]},
+        });
+        create(&cluster, &workload);
+    };
+    let nodes = |gang: &str| format!("pods -l gang={gang}");
+    // Two of three fit: none is bound.
+    for name in ["big-a", "big-b", "big-c"] {
+        member(name, "big", &cpu);
+    }
+    workload("big", 3);
+    let reasons = "{.items[*].status.conditions[?(@.type==\"PodScheduled\")].message}";
+    let message = "0/2 nodes are available: 2 Insufficient cpu. no new claims to deallocate, \
+                   preemption: 0/2 nodes are available: 2 No preemption victims found for incoming pod.";
+    shows(&cluster, "pods -l gang=big", reasons, message);
+    create(&cluster, &pod("single", "", "100m"));
+    shows(&cluster, "pod/single", "{.status.phase}", "Running");
+    shows(&cluster, &nodes("big"), "{.items[*].spec.nodeName}", "");
+    // With one smaller member they all fit.
+    cluster.kubectl("delete pods -l gang=big --wait").ok();
+    for name in ["big-d", "big-e"] {
+        member(name, "big", &cpu);
+    }
+    let seen = cluster.coracle("why pod/big-d").ok();
+    assert!(seen.contains("waiting for minCount pods from a gang"), "{seen}");
+    shows(&cluster, &nodes("big"), "{.items[*].spec.nodeName}", "");
+    member("big-f", "big", "100m");
+    shows(&cluster, "pods -l gang=big", "{.items[*].status.phase}", "Running Running Running");
+    // What the group no longer needs is scheduled as it comes; a pod without a workload waits for it.
+    member("big-g", "big", "100m");
+    shows(&cluster, "pod/big-g", "{.status.phase}", "Running");
+    member("late", "later", "100m");
+    let seen = cluster.coracle("why pod/late").ok();
+    assert!(seen.contains("waiting for pods's workload \"later\" to appear"), "{seen}");
+    workload("later", 1);
+    shows(&cluster, "pod/late", "{.status.phase}", "Running");
+}

@@ -1,9 +1,11 @@
 //! Roles of the components: nodes, scheduler, controller-manager, proxy, and what runs beside them.
 
+use component_base::feature_gates::FeatureGates;
+
 use super::{
     APPS, APPS_AND_EXTENSIONS, AUTHENTICATION, AUTHORIZATION, Binding, CERTIFICATES, COORDINATION, CORE,
-    DISCOVERY, EVERY, EXTENSIONS, NETWORKING, POLICY, PolicyRule, READ, RESOURCE, Role, STORAGE, Subject,
-    binding, events, named, on, role,
+    DISCOVERY, EVERY, EXTENSIONS, NETWORKING, POLICY, PolicyRule, READ, RESOURCE, Role, SCHEDULING, STORAGE,
+    Subject, binding, events, named, on, role,
 };
 
 /// What a node may do, before the Node authorizer narrows it down to the node's own.
@@ -37,7 +39,7 @@ pub fn node_rules() -> Vec<PolicyRule> {
     ]
 }
 
-pub(super) fn roles() -> Vec<Role> {
+pub(super) fn roles(gates: &FeatureGates) -> Vec<Role> {
     vec![
         role("system:node", node_rules()),
         role(
@@ -47,7 +49,7 @@ pub(super) fn roles() -> Vec<Role> {
         role("system:node-proxier", node_proxier()),
         role("system:kubelet-api-admin", kubelet_api_admin()),
         role("system:kube-controller-manager", controller_manager()),
-        role("system:kube-scheduler", scheduler()),
+        role("system:kube-scheduler", scheduler(gates)),
         role(
             "system:volume-scheduler",
             vec![
@@ -110,8 +112,8 @@ fn controller_manager() -> Vec<PolicyRule> {
     ]
 }
 
-fn scheduler() -> Vec<PolicyRule> {
-    vec![
+fn scheduler(gates: &FeatureGates) -> Vec<PolicyRule> {
+    let mut rules = vec![
         events(),
         on("create", COORDINATION, "leases"),
         named("get update", COORDINATION, "leases", "kube-scheduler"),
@@ -136,7 +138,11 @@ fn scheduler() -> Vec<PolicyRule> {
         on("get list patch update watch", RESOURCE, "resourceclaims/status"),
         on("get list patch update watch", CORE, "pods/finalizers"),
         on(READ, RESOURCE, "resourceslices"),
-    ]
+    ];
+    if gates.is_on("GenericWorkload") {
+        rules.push(on(READ, SCHEDULING, "workloads"));
+    }
+    rules
 }
 
 pub(super) fn bindings() -> Vec<Binding> {

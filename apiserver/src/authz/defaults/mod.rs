@@ -1,4 +1,4 @@
-//! The roles and bindings that every cluster has: upstream's policy at level v1.35 with its default feature gates, as data. Writing them is
+//! The roles and bindings that every cluster has: upstream's policy at level v1.35, as data. Writing them is
 //! `bootstrap`'s matter.
 
 mod components;
@@ -6,6 +6,7 @@ mod controllers;
 mod namespaced;
 mod users;
 
+use component_base::feature_gates::FeatureGates;
 use serde_json::{Map, Value, json};
 
 use super::rule::PolicyRule;
@@ -34,6 +35,7 @@ const NETWORKING: &[&str] = &["networking.k8s.io"];
 const POLICY: &[&str] = &["policy"];
 const RBAC: &[&str] = &[API_GROUP];
 const RESOURCE: &[&str] = &["resource.k8s.io"];
+const SCHEDULING: &[&str] = &["scheduling.k8s.io"];
 const STORAGE: &[&str] = &["storage.k8s.io"];
 
 const READ: &str = "get list watch";
@@ -120,9 +122,9 @@ fn events() -> PolicyRule {
 }
 
 /// All default objects: cluster-wide roles and bindings first.
-pub fn all() -> Vec<DefaultObject> {
+pub fn all(gates: &FeatureGates) -> Vec<DefaultObject> {
     let (controllers, controller_bindings) = controllers::all();
-    let cluster_roles = users::roles().into_iter().chain(components::roles()).chain(controllers);
+    let cluster_roles = users::roles().into_iter().chain(components::roles(gates)).chain(controllers);
     let cluster_bindings =
         users::bindings().into_iter().chain(components::bindings()).chain(controller_bindings);
     let mut objects: Vec<DefaultObject> =
@@ -221,7 +223,7 @@ mod tests {
 
     #[test]
     fn every_default_object_is_valid_and_every_binding_finds_its_role() {
-        let objects = all();
+        let objects = all(&FeatureGates::default());
         let name = |object: &DefaultObject| object.object["metadata"]["name"].as_str().map(str::to_owned);
         let keys: HashSet<_> =
             objects.iter().map(|object| (object.plural, object.namespace, name(object))).collect();
@@ -249,7 +251,7 @@ mod tests {
 
     #[test]
     fn rules_are_sorted_as_upstream_writes_them() {
-        let edit = all()
+        let edit = all(&FeatureGates::default())
             .into_iter()
             .find(|default| default.object["metadata"]["name"] == "system:aggregate-to-edit");
         let edit = edit.expect("there is one").object;

@@ -2,6 +2,7 @@
 //! configurations are read against.
 
 use crate::framework::{FilterPlugin, PostFilterPlugin, ScorePlugin};
+use crate::gangs;
 use crate::plugins::image_locality::ImageLocality;
 use crate::plugins::inter_pod_affinity::InterPodAffinity;
 use crate::plugins::node_affinity::NodeAffinity;
@@ -50,9 +51,12 @@ pub enum ExtensionPoint {
 
 use ExtensionPoint as At;
 
+const GANGS: &[ExtensionPoint] = &[At::PreEnqueue, At::Reserve, At::Permit];
+
 /// The default plugins in their order, with their extension points and weights.
 pub const DEFAULTS: &[(&str, &[ExtensionPoint], i64)] = &[
     ("SchedulingGates", &[At::PreEnqueue], 0),
+    (gangs::NAME, GANGS, 0),
     ("PrioritySort", &[At::QueueSort], 0),
     ("NodeUnschedulable", &[At::Filter], 0),
     ("NodeName", &[At::Filter], 0),
