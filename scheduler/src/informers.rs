@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::scheduling::v1alpha1::Workload;
-use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
+use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass};
 use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +35,10 @@ pub struct Informers {
     pub classes: Informer<StorageClass>,
     /// All CSINodes, for how many volumes nodes take.
     pub drivers: Informer<CSINode>,
+    /// All CSIDrivers, for whether they say where they have room.
+    pub csi_drivers: Informer<CSIDriver>,
+    /// All CSIStorageCapacities, for where that is.
+    pub capacities: Informer<CSIStorageCapacity>,
     /// All Workloads, if they are served.
     pub workloads: Option<Informer<Workload>>,
 }
@@ -56,6 +60,8 @@ impl Informers {
             volumes: Informer::builder(Api::all(client.clone())).start(shutdown),
             classes: Informer::builder(Api::all(client.clone())).start(shutdown),
             drivers: Informer::builder(Api::all(client.clone())).start(shutdown),
+            csi_drivers: Informer::builder(Api::all(client.clone())).start(shutdown),
+            capacities: Informer::builder(Api::all(client.clone())).start(shutdown),
             workloads: with_workloads.then(|| Informer::builder(Api::all(client.clone())).start(shutdown)),
         }
     }
@@ -73,6 +79,8 @@ impl Informers {
             ("persistentvolumes", self.volumes.is_synced()),
             ("storageclasses", self.classes.is_synced()),
             ("csinodes", self.drivers.is_synced()),
+            ("csidrivers", self.csi_drivers.is_synced()),
+            ("csistoragecapacities", self.capacities.is_synced()),
             ("workloads", self.workloads.as_ref().is_none_or(Informer::is_synced)),
         ]
         .into_iter()
@@ -91,6 +99,8 @@ impl Informers {
         self.volumes.wait_synced().await;
         self.classes.wait_synced().await;
         self.drivers.wait_synced().await;
+        self.csi_drivers.wait_synced().await;
+        self.capacities.wait_synced().await;
         if let Some(workloads) = &self.workloads {
             workloads.wait_synced().await;
         }

@@ -10,7 +10,7 @@ use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::scheduling::v1alpha1::Workload;
-use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
+use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass};
 use kube::api::ListParams;
 use kube::{Api, Client, Resource};
 use scheduler_core::gangs::Gangs;
@@ -122,6 +122,12 @@ async fn read_cluster(client: &Client, without: Option<&str>) -> anyhow::Result<
     }
     for drivers in list::<CSINode>(client).await? {
         snapshot.volumes.set_drivers(drivers);
+    }
+    for driver in list::<CSIDriver>(client).await? {
+        snapshot.volumes.set_driver(&driver);
+    }
+    for capacity in list::<CSIStorageCapacity>(client).await? {
+        snapshot.volumes.set_capacity(capacity);
     }
     for pod in list::<Pod>(client).await? {
         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());

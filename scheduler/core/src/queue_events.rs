@@ -27,7 +27,7 @@ pub enum ClusterEvent {
     PodPlaced,
     /// A pod freed its room.
     PodRemoved,
-    /// A claim, a volume, a storage class or the drivers of a node changed.
+    /// A claim, a volume, a storage class, the drivers of a node or the room that a driver has changed.
     Volumes,
     /// Nothing in particular: the pod has waited long enough.
     Timeout,

@@ -1,11 +1,11 @@
 //! Claims, volumes, storage classes and the drivers of nodes, as far as they decide where a pod can run. Owns what is known of them and
 //! which volumes are promised to claims before the API has it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
-use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
+use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass};
 
 use crate::pod_info::PodInfo;
 
@@ -19,6 +19,9 @@ pub struct Volumes {
     volumes: BTreeMap<String, Arc<PersistentVolume>>,
     classes: HashMap<String, Arc<StorageClass>>,
     drivers: HashMap<String, Arc<CSINode>>,
+    /// Drivers that say where they have room.
+    publishing: BTreeSet<String>,
+    capacities: BTreeMap<ClaimKey, Arc<CSIStorageCapacity>>,
     /// Volumes that are on their way to a claim.
     promised: HashMap<String, ClaimKey>,
     /// How many pods on nodes use a claim.
@@ -91,6 +94,40 @@ impl Volumes {
     /// Forgets the drivers of a node.
     pub fn remove_drivers(&mut self, node: &CSINode) {
         self.drivers.remove(&name_of(&node.metadata).1);
+    }
+
+    /// Takes over a driver.
+    pub fn set_driver(&mut self, driver: &CSIDriver) {
+        let (_, name) = name_of(&driver.metadata);
+        match driver.spec.storage_capacity {
+            Some(true) => self.publishing.insert(name),
+            _ => self.publishing.remove(&name),
+        };
+    }
+
+    /// Forgets a driver.
+    pub fn remove_driver(&mut self, driver: &CSIDriver) {
+        self.publishing.remove(&name_of(&driver.metadata).1);
+    }
+
+    /// Whether a driver says where it has room.
+    pub fn publishes_capacity(&self, driver: &str) -> bool {
+        self.publishing.contains(driver)
+    }
+
+    /// Takes over how much room there is somewhere.
+    pub fn set_capacity(&mut self, capacity: Arc<CSIStorageCapacity>) {
+        self.capacities.insert(name_of(&capacity.metadata), capacity);
+    }
+
+    /// Forgets it.
+    pub fn remove_capacity(&mut self, capacity: &CSIStorageCapacity) {
+        self.capacities.remove(&name_of(&capacity.metadata));
+    }
+
+    /// How much room there is, wherever it is known.
+    pub fn capacities(&self) -> impl Iterator<Item = &Arc<CSIStorageCapacity>> {
+        self.capacities.values()
     }
 
     /// How many volumes of a driver a node takes, if it says so.

@@ -7,7 +7,7 @@ use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::scheduling::v1alpha1::Workload;
-use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
+use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass};
 use scheduler_core::pod_info::{PodInfo, PodToSchedule};
 use scheduler_core::profile::scheduler_name;
 use scheduler_core::queue_events::{ClusterEvent, node_events};
@@ -29,6 +29,8 @@ pub(super) enum Seen {
     Volume(Change<PersistentVolume>),
     Class(Change<StorageClass>),
     Drivers(Change<CSINode>),
+    CsiDriver(Change<CSIDriver>),
+    Capacity(Change<CSIStorageCapacity>),
     Workload(Change<Workload>),
     Pod(Change<Pod>),
 }
@@ -43,6 +45,8 @@ pub(super) struct Subscriptions {
     volumes: Subscription<PersistentVolume>,
     classes: Subscription<StorageClass>,
     drivers: Subscription<CSINode>,
+    csi_drivers: Subscription<CSIDriver>,
+    capacities: Subscription<CSIStorageCapacity>,
     workloads: Option<Subscription<Workload>>,
     pods: Subscription<Pod>,
 }
@@ -59,6 +63,8 @@ impl Subscriptions {
             volumes: informers.volumes.subscribe(),
             classes: informers.classes.subscribe(),
             drivers: informers.drivers.subscribe(),
+            csi_drivers: informers.csi_drivers.subscribe(),
+            capacities: informers.capacities.subscribe(),
             workloads: informers.workloads.as_ref().map(Informer::subscribe),
             pods: informers.pods.subscribe(),
         }
@@ -76,6 +82,8 @@ impl Subscriptions {
             change = self.volumes.next() => Seen::Volume(change),
             change = self.classes.next() => Seen::Class(change),
             change = self.drivers.next() => Seen::Drivers(change),
+            change = self.csi_drivers.next() => Seen::CsiDriver(change),
+            change = self.capacities.next() => Seen::Capacity(change),
             change = next_workload(&mut self.workloads) => Seen::Workload(change),
             change = self.pods.next() => Seen::Pod(change),
         }
@@ -92,6 +100,8 @@ impl Subscriptions {
             .or_else(|| self.volumes.try_next().map(Seen::Volume))
             .or_else(|| self.classes.try_next().map(Seen::Class))
             .or_else(|| self.drivers.try_next().map(Seen::Drivers))
+            .or_else(|| self.csi_drivers.try_next().map(Seen::CsiDriver))
+            .or_else(|| self.capacities.try_next().map(Seen::Capacity))
             .or_else(|| self.workloads.as_mut()?.try_next().map(Seen::Workload))
             .or_else(|| self.pods.try_next().map(Seen::Pod))
     }
@@ -131,10 +141,24 @@ impl SchedulingLoop {
             Seen::Class(Change::Deleted(class)) => self.snapshot.volumes.remove_class(class),
             Seen::Drivers(Change::Applied { new, .. }) => self.snapshot.volumes.set_drivers(Arc::clone(new)),
             Seen::Drivers(Change::Deleted(drivers)) => self.snapshot.volumes.remove_drivers(drivers),
+            Seen::CsiDriver(Change::Applied { new, .. }) => self.snapshot.volumes.set_driver(new),
+            Seen::CsiDriver(Change::Deleted(driver)) => self.snapshot.volumes.remove_driver(driver),
+            Seen::Capacity(Change::Applied { new, .. }) => {
+                self.snapshot.volumes.set_capacity(Arc::clone(new));
+            }
+            Seen::Capacity(Change::Deleted(capacity)) => self.snapshot.volumes.remove_capacity(capacity),
             Seen::Workload(change) => self.workload_changed(change),
             Seen::Pod(change) => self.pod_changed(change),
         }
-        if matches!(seen, Seen::Claim(_) | Seen::Volume(_) | Seen::Class(_) | Seen::Drivers(_)) {
+        if matches!(
+            seen,
+            Seen::Claim(_)
+                | Seen::Volume(_)
+                | Seen::Class(_)
+                | Seen::Drivers(_)
+                | Seen::CsiDriver(_)
+                | Seen::Capacity(_)
+        ) {
             let now = self.now();
             self.queue.notify(ClusterEvent::Volumes, now);
         }

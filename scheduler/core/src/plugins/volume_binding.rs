@@ -1,18 +1,22 @@
 //! VolumeBinding: claims that are bound keep a pod where their volumes can be reached; claims that wait for their first pod get a volume
 //! that is there, or one to be made, where the pod goes. Owns that choice; carrying it out is the shell's.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use coracle_api::quantity::Quantity;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 
+use self::capacity::Room;
 use crate::framework::{Cycle, FilterPlugin, NodeFilter, Prepared, Rejection};
-use crate::label_selector::Selector;
+use crate::label_selector::{Labels, Selector};
 use crate::node_info::NodeInfo;
 use crate::node_selector::{RequiredNodeAffinity, term_of_topology};
 use crate::snapshot::Snapshot;
 use crate::volumes::{ClaimUse, class_of, is_bound, volume_of};
+
+mod capacity;
 
 /// The plugin's name.
 pub const NAME: &str = "VolumeBinding";
@@ -20,6 +24,7 @@ pub const NAME: &str = "VolumeBinding";
 pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 const UNREACHABLE: &str = "node(s) didn't match PersistentVolume's node affinity";
 const NOTHING_TO_BIND: &str = "node(s) didn't find available persistent volumes to bind";
+const NO_ROOM: &str = "node(s) did not have enough free storage";
 const NO_VOLUME: &str = "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)";
 
 /// The plugin.
@@ -42,6 +47,7 @@ struct Waiting<'a> {
     can_be_provisioned: bool,
     /// Where a volume can be made; anywhere if empty.
     topologies: RequiredNodeAffinity,
+    room: Room,
 }
 
 struct Candidate<'a> {
@@ -62,13 +68,12 @@ fn affinity_of(volume: &PersistentVolume) -> RequiredNodeAffinity {
     required.map(|required| RequiredNodeAffinity::of_terms(&required.node_selector_terms)).unwrap_or_default()
 }
 
-fn size(
-    list: Option<
-        &std::collections::BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>,
-    >,
-) -> i64 {
-    let quantity = list.and_then(|list| list.get("storage"));
-    quantity.and_then(|quantity| quantity.0.parse::<Quantity>().ok()).map_or(0, |quantity| quantity.value())
+fn size(list: Option<&BTreeMap<String, ApiQuantity>>) -> i64 {
+    list.and_then(|list| list.get("storage")).map_or(0, parsed)
+}
+
+fn parsed(quantity: &ApiQuantity) -> i64 {
+    quantity.0.parse::<Quantity>().map_or(0, |quantity| quantity.value())
 }
 
 /// A claim of the pod that is there and may be used, or why it may not.
@@ -137,6 +142,9 @@ impl<'a> Claims<'a> {
                     } else {
                         RequiredNodeAffinity::of_terms(&terms)
                     },
+                    room: class.map_or(Room::Anywhere, |class| {
+                        Room::of(&snapshot.volumes, class, size(requests(claim)))
+                    }),
                 });
             } else {
                 immediate = true;
@@ -150,15 +158,17 @@ impl<'a> Claims<'a> {
         Ok(claims)
     }
 
-    /// What has to be done for the claims that wait, if the pod goes to this node.
-    fn plan(&self, node: &NodeInfo) -> Option<Vec<VolumeStep>> {
-        let object = node.node.as_ref()?;
+    /// What has to be done for the claims that wait, if the pod goes to this node; or why it cannot.
+    fn plan(&self, node: &NodeInfo) -> Result<Vec<VolumeStep>, &'static str> {
+        let object = node.node.as_ref().ok_or(NOTHING_TO_BIND)?;
+        let none = Labels::new();
+        let labels = object.metadata.labels.as_ref().unwrap_or(&none);
         let mut taken = BTreeSet::new();
         let mut steps = Vec::new();
         for waiting in &self.waiting {
             let selected = waiting.claim.metadata.annotations.as_ref().and_then(|all| all.get(SELECTED_NODE));
             if selected.is_some_and(|selected| **selected != *node.name) {
-                return None;
+                return Err(NOTHING_TO_BIND);
             }
             let found = waiting.candidates.iter().filter(|_| selected.is_none()).find(|candidate| {
                 !taken.contains(&candidate.volume.metadata.name) && candidate.affinity.matches(object)
@@ -169,18 +179,19 @@ impl<'a> Claims<'a> {
                     steps.push(VolumeStep::Bind(Arc::clone(candidate.volume), Arc::clone(waiting.claim)));
                 }
                 None if waiting.can_be_provisioned && waiting.topologies.matches(object) => {
+                    if !waiting.room.is_on(labels) {
+                        return Err(NO_ROOM);
+                    }
                     steps.push(VolumeStep::Provision(Arc::clone(waiting.claim)));
                 }
-                None => return None,
+                None => return Err(NOTHING_TO_BIND),
             }
         }
-        Some(steps)
+        Ok(steps)
     }
 }
 
-fn requests(
-    claim: &PersistentVolumeClaim,
-) -> Option<&std::collections::BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>> {
+fn requests(claim: &PersistentVolumeClaim) -> Option<&BTreeMap<String, ApiQuantity>> {
     claim.spec.as_ref()?.resources.as_ref()?.requests.as_ref()
 }
 
@@ -260,8 +271,8 @@ impl NodeFilter for Claims<'_> {
         } else if !self.bound.iter().flatten().all(reachable) {
             reasons.push(UNREACHABLE.into());
         }
-        if self.plan(node).is_none() {
-            reasons.push(NOTHING_TO_BIND.into());
+        if let Err(reason) = self.plan(node) {
+            reasons.push(reason.into());
         }
         if reasons.is_empty() { Ok(()) } else { Err(Rejection { plugin: NAME, reasons, resolvable: false }) }
     }
@@ -274,7 +285,7 @@ pub fn steps(cycle: Cycle<'_>, node: &str) -> Vec<VolumeStep> {
     }
     let claims = Claims::of(cycle).ok();
     let node = cycle.snapshot.node(node);
-    claims.zip(node).and_then(|(claims, node)| claims.plan(node)).unwrap_or_default()
+    claims.zip(node).and_then(|(claims, node)| claims.plan(node).ok()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -263,3 +263,34 @@ fn some_disks_can_be_on_a_node_once() {
         };
     assert_eq!(chosen(disk("writer", false)), "b");
 }
+
+#[test]
+fn a_volume_is_made_where_its_driver_has_room() {
+    let mut snapshot = cluster();
+    claim(&mut snapshot, "data", json!({"spec": {"storageClassName": "late"}}));
+    let driver = |snapshot: &mut Snapshot, publishes: bool| {
+        let driver =
+            json!({"metadata": {"name": "example.com/disk"}, "spec": {"storageCapacity": publishes}});
+        snapshot.volumes.set_driver(&parsed(driver));
+    };
+    let capacity = |snapshot: &mut Snapshot, class: &str, zone: &str, extra: Value| {
+        let mut fields = json!({
+            "metadata": {"name": format!("{class}-{zone}"), "namespace": "kube-system"}, "storageClassName": class,
+            "nodeTopology": {"matchLabels": {"topology.kubernetes.io/zone": zone}},
+        });
+        merge(&mut fields, extra);
+        snapshot.volumes.set_capacity(parsed(fields));
+    };
+    driver(&mut snapshot, false);
+    assert!(place(&snapshot, &["data"]).is_ok(), "it does not say");
+    driver(&mut snapshot, true);
+    let none = Err("2 node(s) did not have enough free storage.".to_owned());
+    assert_eq!(place(&snapshot, &["data"]), none);
+    capacity(&mut snapshot, "now", "zone-a", json!({"capacity": "9Gi"}));
+    capacity(&mut snapshot, "late", "zone-a", json!({"capacity": "9Gi", "maximumVolumeSize": "1023Mi"}));
+    capacity(&mut snapshot, "late", "zone-c", json!({"capacity": "9Gi"}));
+    capacity(&mut snapshot, "late", "nowhere", json!({"capacity": "9Gi", "nodeTopology": null}));
+    assert_eq!(place(&snapshot, &["data"]), none);
+    capacity(&mut snapshot, "late", "zone-b", json!({"capacity": "1Gi"}));
+    assert_eq!(place(&snapshot, &["data"]), Ok("b".into()));
+}
