@@ -13,9 +13,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::scheduling::v1alpha1::Workload;
+
 use crate::gangs::{self, Gangs};
 use crate::plugins::{priority_sort, scheduling_gates};
-use crate::pod_info::PodToSchedule;
+use crate::pod_info::{PodInfo, PodToSchedule};
 use crate::queue_events::{ClusterEvent, may_help};
 
 /// A pod that no event has woken for this long is tried again all the same.
@@ -123,10 +125,7 @@ impl SchedulingQueue {
             };
             let info = Arc::clone(&entry.pod.info);
             self.entries.insert(Arc::clone(&uid), entry);
-            if self.gangs.join(&info, false) {
-                let others = self.gangs.others(&info);
-                self.regroup(&others, now);
-            }
+            self.join(&info, false, now);
             return self.activate(&uid, now);
         };
         let (before, after) = (&entry.pod.info.pod, &pod.info.pod);
@@ -198,8 +197,23 @@ impl SchedulingQueue {
         }
     }
 
+    /// Takes a pod into its group, if it has one; if the group grew, the others are looked at again.
+    pub fn join(&mut self, pod: &PodInfo, has_node: bool, now: Duration) {
+        if self.gangs.join(pod, has_node) {
+            let others = self.gangs.others(pod);
+            self.regroup(&others, now);
+        }
+    }
+
+    /// Takes over a workload, for whose groups pods may wait.
+    pub fn set_workload(&mut self, workload: &Workload, now: Duration) {
+        self.gangs.set_workload(workload);
+        let pods = self.gangs.pods_of(workload);
+        self.regroup(&pods, now);
+    }
+
     /// Something about the group of these pods changed: those that it kept from being tried are looked at again.
-    pub fn regroup(&mut self, uids: &[Arc<str>], now: Duration) {
+    fn regroup(&mut self, uids: &[Arc<str>], now: Duration) {
         for uid in uids {
             let Some(entry) = self.entries.get(uid) else { continue };
             let waits = match &entry.place {
@@ -215,9 +229,9 @@ impl SchedulingQueue {
         }
     }
 
-    /// Tries these pods at once, whatever they wait for; others wait for them.
-    pub fn hurry(&mut self, uids: &[Arc<str>], now: Duration) {
-        for uid in uids {
+    /// Tries the others of a pod's group at once, whatever they wait for: it waits for them.
+    pub fn hurry_others(&mut self, pod: &PodInfo, now: Duration) {
+        for uid in &self.gangs.others(pod) {
             let Some(entry) = self.entries.get(uid) else { continue };
             if matches!(entry.place, Place::Backoff(_) | Place::Unschedulable { .. })
                 && entry.making_room.is_none()
@@ -497,9 +511,7 @@ mod tests {
             "spec": {"podGroups": [{"name": "g", "policy": {"gang": {"minCount": 3}}}]},
         }))
         .expect("workload");
-        queue.gangs.set_workload(&workload);
-        let pods = queue.gangs.pods_of(&workload);
-        queue.regroup(&pods, s(1));
+        queue.set_workload(&workload, s(1));
         assert_eq!(queue.pending().gated, 2, "a third is missing");
         queue.set(member("c"), s(2));
         assert_eq!(queue.pending(), Pending { active: 3, ..Pending::default() });
@@ -512,7 +524,7 @@ mod tests {
         assert_eq!(queue.pending(), Pending { backoff: 1, unschedulable: 2, ..Pending::default() });
         queue.set(member("d"), s(2));
         assert_eq!(queue.pending().backoff, 2, "a new member wakes those that the group held");
-        queue.hurry(&["a", "b"].map(|name| Arc::from(format!("uid-{name}"))), s(2));
+        queue.hurry_others(&member("c").info, s(2));
         assert_eq!(queue.pending(), Pending { active: 3, backoff: 1, ..Pending::default() });
     }
 

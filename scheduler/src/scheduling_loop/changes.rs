@@ -220,9 +220,8 @@ impl SchedulingLoop {
     fn workload_changed(&mut self, change: &Change<Workload>) {
         match change {
             Change::Applied { new, .. } => {
-                self.queue.gangs.set_workload(new);
-                let (pods, now) = (self.queue.gangs.pods_of(new), self.now());
-                self.queue.regroup(&pods, now);
+                let now = self.now();
+                self.queue.set_workload(new, now);
             }
             Change::Deleted(workload) => self.queue.gangs.remove_workload(workload),
         }
@@ -262,6 +261,7 @@ impl SchedulingLoop {
 
     fn pod_on_node(&mut self, change: &Change<Pod>, uid: &str, node: &str) {
         self.queue.remove(uid);
+        self.forget_reserved(uid);
         let pod = change.object();
         let there = self.snapshot.node_of(uid).is_some_and(|there| **there == *node);
         let same = |old: &Arc<Pod>| {
@@ -275,11 +275,8 @@ impl SchedulingLoop {
             return;
         }
         let info = Arc::new(PodInfo::new(Arc::clone(pod)));
-        let grew = self.queue.gangs.join(&info, true);
-        if grew {
-            let (others, now) = (self.queue.gangs.others(&info), self.now());
-            self.queue.regroup(&others, now);
-        }
+        let now = self.now();
+        self.queue.join(&info, true, now);
         self.snapshot.place(info, node);
         let had_node = |old: &Arc<Pod>| old.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
         let relabelled = |old: &Arc<Pod>| old.metadata.labels != pod.metadata.labels;

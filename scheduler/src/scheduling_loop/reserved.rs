@@ -76,8 +76,7 @@ impl SchedulingLoop {
                 }
             }
             Permit::Wait(deadline) => {
-                let others = self.queue.gangs.others(&info);
-                self.queue.hurry(&others, now);
+                self.queue.hurry_others(&info, now);
                 let waiting = Waiting { reserved, since: now, deadline };
                 self.reservations.waiting.insert(Arc::clone(&info.uid), waiting);
             }
@@ -158,7 +157,7 @@ impl SchedulingLoop {
         self.refused(&pod, error, Relief::None, outlets);
     }
 
-    /// Forgets a pod that is gone while it waited; its room is the caller's.
+    /// Forgets a pod that is gone, or that another has bound, while it waited; its room is the caller's.
     pub(super) fn forget_reserved(&mut self, uid: &str) {
         if let Some(waiting) = self.reservations.waiting.remove(uid) {
             self.release_volumes(&waiting.reserved.assignment.volumes);
