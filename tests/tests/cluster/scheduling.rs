@@ -394,7 +394,7 @@ fn a_gang_gets_its_nodes_together_or_not_at_all() {
         });
         create(&cluster, &workload);
     };
-    let nodes = |gang: &str| format!("pods -l gang={gang}");
+    let big = "pods -l gang=big";
     // Two of three fit: none is bound.
     for name in ["big-a", "big-b", "big-c"] {
         member(name, "big", &cpu);
@@ -403,10 +403,10 @@ fn a_gang_gets_its_nodes_together_or_not_at_all() {
     let reasons = "{.items[*].status.conditions[?(@.type==\"PodScheduled\")].message}";
     let message = "0/2 nodes are available: 2 Insufficient cpu. no new claims to deallocate, \
                    preemption: 0/2 nodes are available: 2 No preemption victims found for incoming pod.";
-    shows(&cluster, "pods -l gang=big", reasons, message);
+    shows(&cluster, big, reasons, message);
     create(&cluster, &pod("single", "", "100m"));
     shows(&cluster, "pod/single", "{.status.phase}", "Running");
-    shows(&cluster, &nodes("big"), "{.items[*].spec.nodeName}", "");
+    shows(&cluster, big, "{.items[*].spec.nodeName}", "");
     // With one smaller member they all fit.
     cluster.kubectl("delete pods -l gang=big --wait").ok();
     for name in ["big-d", "big-e"] {
@@ -414,9 +414,9 @@ fn a_gang_gets_its_nodes_together_or_not_at_all() {
     }
     let seen = cluster.coracle("why pod/big-d").ok();
     assert!(seen.contains("waiting for minCount pods from a gang"), "{seen}");
-    shows(&cluster, &nodes("big"), "{.items[*].spec.nodeName}", "");
+    shows(&cluster, big, "{.items[*].spec.nodeName}", "");
     member("big-f", "big", "100m");
-    shows(&cluster, "pods -l gang=big", "{.items[*].status.phase}", "Running Running Running");
+    shows(&cluster, big, "{.items[*].status.phase}", "Running Running Running");
     // What the group no longer needs is scheduled as it comes; a pod without a workload waits for it.
     member("big-g", "big", "100m");
     shows(&cluster, "pod/big-g", "{.status.phase}", "Running");

@@ -40,7 +40,7 @@ fn clients_that_are_not_ours_work() {
         }
     });
     // Nobody makes or removes definitions any more.
-    python(&cluster, &["searching"]);
+    python(&cluster, &["dynamic_client", "files"]);
     a_neighbour_comes_and_goes(&cluster);
 }
 
